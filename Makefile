@@ -1,0 +1,47 @@
+# rlcredit: every command a newcomer needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install train smoke test check sweep lock clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+# The stamp is newer than the lock once everything is installed, so a second call installs nothing.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("rlcredit needs Python >= 3.11; this is %s. Set PYTHON=python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned dependencies into $(VENV) (a minute or two, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(STAMP)  ## make .venv with the pinned dependencies
+
+train: install  ## the main job: teach a small policy to search (ARGS="seed=1 ...")
+	@$(BIN)/python train.py estimator=ospo dataset=esci $(ARGS)
+
+smoke: install  ## the same in under 90 seconds
+	@$(BIN)/python train.py estimator=ospo dataset=esci size=smoke tracker=jsonl $(ARGS)
+
+test: install  ## the whole test suite
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+check: install  ## formatter, linter and type checker
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/basedpyright --level error
+
+sweep: install  ## GRPO and OSPO on both data sets, three seeds each
+	@$(BIN)/python train.py -m estimator=grpo,ospo dataset=esci,hm seed=0,1,2 $(ARGS)
+
+lock: install  ## write requirements.lock from what is installed
+	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip list --format=freeze --disable-pip-version-check \
+	  | sed 's/+cpu$$//' | grep -vE '^(pip|rlcredit)=='; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+clean:  ## remove outputs (not outputs/reference) and caches; keeps .venv
+	@find outputs -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} + 2>/dev/null || true
+	@rm -rf .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,51 @@
+"""What an advantage estimator is."""
+
+from enum import StrEnum, auto
+from typing import Protocol, runtime_checkable
+
+from rlcredit.types import Advantages, Needs, Signals
+
+
+class Grain(StrEnum):
+    """The finest part of a batch that gets credit of its own."""
+
+    rollout = auto()
+    segment = auto()
+    candidate = auto()
+
+
+class Centring(StrEnum):
+    """Over what an estimator's credit is centred, so that the policy cannot win by re-segmenting.
+
+    ``response``: weights have mean 1, or additions sum to 0, over each response's tokens.
+    ``group``: advantages are centred over the rollouts of a prompt. ``none``: a guard is named in
+    METHODS.md.
+    """
+
+    response = auto()
+    group = auto()
+    none = auto()
+
+
+@runtime_checkable
+class AdvantageEstimator(Protocol):
+    """Signals in, credit per token out. Pure: no gradient, no I/O, no state."""
+
+    @property
+    def needs(self) -> Needs:
+        """What ``signals`` must carry."""
+        ...
+
+    @property
+    def grain(self) -> Grain:
+        """The finest part that gets credit of its own."""
+        ...
+
+    @property
+    def centring(self) -> Centring:
+        """What the credit is centred over."""
+        ...
+
+    def __call__(self, signals: Signals) -> Advantages:
+        """Run once per batch, before the first update on it."""
+        ...

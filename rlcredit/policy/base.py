@@ -1,0 +1,74 @@
+"""What a policy is: a causal language model with its tokenizer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlcredit.data.base import SearchTask
+from rlcredit.types import Prompt, Rollouts
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLogprobs:
+    """Of the response tokens of some rollouts, under the current policy; zero outside the mask."""
+
+    logprobs: Float[Tensor, "B T"]
+    """Nats, with the rollouts' temperature; differentiable."""
+    entropy: Float[Tensor, "B T"]
+    """Nats, detached."""
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """The only place, with ``rollout/`` and the backward pass, that says B = P * G."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The weights."""
+        ...
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Turns prompts into ids and back."""
+        ...
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Tokens that end a response (generation_config may name several)."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line for the log: architecture, parameters, trainable ones, where it comes from."""
+        ...
+
+    def encode(self, prompts: Sequence[Prompt]) -> tuple[Int[Tensor, "P L"], Bool[Tensor, "P L"]]:
+        """Prompt ids and mask, left-padded, through the chat template where there is one."""
+        ...
+
+    def logprobs(self, rollouts: Rollouts, rows: slice = slice(None)) -> TokenLogprobs:
+        """Log-probs of the response tokens of rows of the flattened [P * G] batch."""
+        ...
+
+
+@runtime_checkable
+class PolicySource(Protocol):
+    """A policy's settings, and how to make or load it."""
+
+    def load(
+        self,
+        task: SearchTask,
+        *,
+        seed: int,
+        cache: Path,
+        device: torch.device,
+        say: Callable[[str], None],
+    ) -> Policy:
+        """The policy that training starts from. ``say`` reports what takes long."""
+        ...

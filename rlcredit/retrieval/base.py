@@ -1,0 +1,81 @@
+"""What a retriever, an index over documents, and an encoder are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """The catalogue: ids and the text that is indexed, in one order.
+
+    Raises:
+        ValueError: If ids repeat or the two lengths differ.
+    """
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check that ids and texts belong together."""
+        if len(self.ids) != len(self.texts):
+            raise ValueError(f"{len(self.ids)} document ids for {len(self.texts)} texts")
+        if len(set(self.ids)) != len(self.ids):
+            seen: set[str] = set()
+            twice = next(i for i in self.ids if i in seen or seen.add(i))
+            raise ValueError(f"document id {twice!r} occurs twice; ids must be unique")
+
+
+class Encoded(Protocol):
+    """Encoded texts, one row each (a dense tensor, or a sparse matrix); only its index reads it."""
+
+    known: Bool[Tensor, " N"]
+    """False where a text holds nothing that the index knows: it retrieves nothing."""
+    rows: Any
+
+
+@runtime_checkable
+class Index(Protocol):
+    """Documents that can be searched with texts."""
+
+    @property
+    def document_ids(self) -> tuple[str, ...]:
+        """Row order of the documents."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Content hash of everything a score depends on: encoder, its settings, documents."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """One batch of texts to rows; deterministic, and independent of the other texts to 1e-5."""
+        ...
+
+    def score(
+        self, encoded: Encoded, rows: Int[Tensor, " N"], documents: Int[Tensor, " K"] | None = None
+    ) -> Float[Tensor, "N K"]:
+        """Scores of rows against documents (None: all); -inf where nothing is retrieved."""
+        ...
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """How documents are indexed and texts are matched; the config of an ``Index``."""
+
+    def index(self, documents: Documents, *, cache: Path) -> Index:
+        """Index the documents, or load the index from ``cache`` by its content hash."""
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Texts to vectors, for measuring how alike responses are."""
+
+    def __call__(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
+        """Unit-norm rows; a text without content gives a zero row."""
+        ...

@@ -1,0 +1,47 @@
+"""What a rollout engine is."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from rlcredit.policy.base import Policy
+from rlcredit.types import Prompt, Randomness, Rollouts
+
+
+@runtime_checkable
+class Rollout(Protocol):
+    """Samples responses from a policy."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Length cap of a response, in tokens."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """Of the sampling distribution."""
+        ...
+
+    def __call__(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+        randomness: Randomness,
+        offset: int = 0,
+        greedy: bool = False,
+    ) -> Rollouts:
+        """G responses to each prompt.
+
+        Rollout g of prompt p draws from ``randomness.generator("rollout", (offset + p) * G + g)``
+        alone, so the same samples come out of every split of the batch.
+
+        Args:
+            policy: Left in the mode (train or eval) in which it was found.
+            prompts: P of them.
+            group_size: G; greedy decoding needs 1.
+            randomness: Source of every draw.
+            offset: Global index of the first prompt.
+            greedy: Take the most probable token instead of drawing one.
+        """
+        ...

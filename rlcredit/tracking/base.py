@@ -1,0 +1,48 @@
+"""What a tracker is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What identifies a run to a tracker."""
+
+    folder: Path
+    run_id: str
+    """The same across resumes."""
+    group: str
+    """Jobs of one sweep share it."""
+    name: str
+    config: Mapping[str, object]
+    """Resolved, plain values."""
+    tags: tuple[str, ...] = ()
+    """``data: generated`` among them where the data are."""
+
+
+@runtime_checkable
+class RunTracker(Protocol):
+    """An open run. Metrics are plain floats by now."""
+
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """One step's metrics, called once a step in order."""
+        ...
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table of plain values, to be shown beside the curves."""
+        ...
+
+    def finish(self, summary: Mapping[str, float], *, failed: bool) -> None:
+        """Close the run."""
+        ...
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """A tracker's settings."""
+
+    def start(self, run: RunInfo, *, last_step: int | None) -> RunTracker:
+        """Open a run, or continue it after ``last_step`` and forget what lies beyond."""
+        ...

@@ -1,0 +1,255 @@
+"""Every value that flows between two stages, with its axes.
+
+Axes, everywhere above the policy:
+
+    P prompts    G rollouts per prompt    T response tokens    L prompt tokens
+    M segments   C coalitions             K candidates         D embedding size
+
+B = P * G exists only inside ``policy/``, ``rollout/`` and ``trainer/backward.py``. Masks are bool,
+and True means "counts". Log-probabilities are in nats.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import torch
+from beartype import beartype
+from jaxtyping import Bool, Float, Int, jaxtyped
+from torch import Tensor
+
+Metrics: TypeAlias = dict[str, Tensor]
+"""Scalars named ``stage/what_unit``; each value is a 0-dimensional tensor."""
+
+checked = jaxtyped(typechecker=beartype)
+"""Checks at construction that a record's tensors agree on their axes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Randomness:
+    """Where every random draw comes from: the run's seed, the step, a purpose, a global index.
+
+    No rank and no history enter, so a draw is the same whatever the number of processes, the split
+    into micro-batches, and however often the run was resumed.
+    """
+
+    seed: int
+    step: int
+
+    def generator(self, purpose: str, index: int = 0) -> torch.Generator:
+        """A fresh CPU generator for one purpose and one global index (a prompt, a rollout)."""
+        key = f"{self.seed}/{self.step}/{purpose}/{index}".encode()
+        bits = int.from_bytes(blake2b(key, digest_size=8).digest(), "big")
+        return torch.Generator().manual_seed(bits >> 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One task: what the policy reads, and what a search must find for it.
+
+    Made by ``data/``; read by the policy (``instruction``, ``text``), by rewards (``query``,
+    ``relevance``, ``pool``) and by reports (``truth``).
+
+    >>> Prompt(prompt_id="q7", text="tent for two", query="tent for two",
+    ...        relevance={"p1": 3, "p2": 1}, pool=("p1", "p2", "p9"))  # doctest: +ELLIPSIS
+    Prompt(prompt_id='q7', ...)
+    """
+
+    prompt_id: str
+    text: str
+    """What the policy reads: the user's message."""
+    query: str
+    """What a person would type into the search box; the raw-query baseline."""
+    relevance: Mapping[str, int]
+    """Document id -> grade (ESCI: E S C I = 3 2 1 0); unlisted documents have 0."""
+    pool: tuple[str, ...] = ()
+    """Documents to rank; empty means the whole catalogue."""
+    instruction: str = ""
+    """System message, for models with a chat template."""
+    truth: Mapping[str, str] = field(default_factory=dict)
+    """Generated data only: each phrase that is true for the query -> its attribute."""
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Rollouts:
+    """What the policy wrote. Made by ``rollout/``; read by scorer, trainer and reports."""
+
+    prompts: tuple[Prompt, ...]
+    """P of them."""
+    texts: tuple[tuple[str, ...], ...]
+    """P x G decoded responses, special tokens left out."""
+    prompt_ids: Int[Tensor, "P L"]
+    """Left-padded."""
+    prompt_mask: Bool[Tensor, "P L"]
+    response_ids: Int[Tensor, "P G T"]
+    """Right-padded; an end-of-sequence token, where the response has one, is its last token."""
+    response_mask: Bool[Tensor, "P G T"]
+    """True on every sampled token, the end-of-sequence token included."""
+    char_spans: Int[Tensor, "P G T 2"]
+    """Half-open characters of each token in its text; start = end for tokens without text."""
+    rollout_logprobs: Float[Tensor, "P G T"]
+    """log of the probability with which the sampler drew each token (temperature applied)."""
+    finished: Bool[Tensor, "P G"]
+    """True where the policy ended the response itself; False where the length cap did."""
+
+
+@runtime_checkable
+class CoalitionPlan(Protocol):
+    """Which coalitions of a response's players get a reward (see ``credit/coalitions.py``)."""
+
+    def __call__(self, num_players: int, generator: torch.Generator) -> Bool[Tensor, "C M"]:
+        """Membership masks; row 0 is the empty coalition, row 1 is everyone, no row repeats."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What must be computed before an estimator or a loss can be called."""
+
+    coalitions: CoalitionPlan | None = None
+    """Rewards of these coalitions of segments."""
+    first_copies: bool = False
+    """A segment that repeats an earlier one is no player (it gets credit 0)."""
+    skips_equal_groups: bool = False
+    """Groups of equal rewards get credit 0, so their coalitions need no reward."""
+    candidates: bool = False
+    embeddings: bool = False
+    ref_logprobs: bool = False
+
+    def __or__(self, other: "Needs") -> "Needs":
+        """What meets both. Two different coalition plans cannot both be met: ValueError."""
+        if self.coalitions and other.coalitions:
+            mine = (self.coalitions, self.first_copies)
+            theirs = (other.coalitions, other.first_copies)
+            if mine != theirs:
+                raise ValueError(
+                    f"two coalition plans are asked for, {mine} and {theirs}, and a batch is "
+                    "scored for one; use the same estimator.value in both places"
+                )
+        asking = [needs for needs in (self, other) if needs.coalitions]
+        return Needs(
+            coalitions=self.coalitions or other.coalitions,
+            first_copies=self.first_copies or other.first_copies,
+            skips_equal_groups=bool(asking) and all(needs.skips_equal_groups for needs in asking),
+            candidates=self.candidates or other.candidates,
+            embeddings=self.embeddings or other.embeddings,
+            ref_logprobs=self.ref_logprobs or other.ref_logprobs,
+        )
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """The segments of each response's scored text, in text order. Made by the scorer."""
+
+    spans: Int[Tensor, "P G M 2"]
+    """Half-open characters in the response's text; (0, 0) where ``mask`` is False."""
+    mask: Bool[Tensor, "P G M"]
+    valid: Bool[Tensor, "P G M"]
+    """True where the task counts the segment (not empty, not too long)."""
+    first: Bool[Tensor, "P G M"]
+    """True where the segment repeats no earlier one of its response (case and spaces aside)."""
+    ids: Int[Tensor, "P G T"]
+    """Segment of each token; -1 outside every segment (separators, end of sequence, padding)."""
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class CoalitionGame:
+    """Rewards of coalitions of segments: the cooperative game played by one response.
+
+    Example, one response of three segments whose third repeats its first (no player), all windows:
+
+        players   [1, 1, 0]
+        members   [0, 0, 0]  [1, 1, 0]  [1, 0, 0]  [0, 1, 0]
+        rewards    0.0        0.7        0.2        0.4
+        evaluated  1          1          1          1
+    """
+
+    players: Bool[Tensor, "P G M"]
+    """Segments that play; the others are null and get credit 0."""
+    members: Bool[Tensor, "P G C M"]
+    """Row 0 is empty, row 1 is every player."""
+    rewards: Float[Tensor, "P G C"]
+    """v(S) in reward units; v(empty) = 0, v(everyone) = the reward; 0 where not evaluated."""
+    evaluated: Bool[Tensor, "P G C"]
+    """False on padding rows, and beyond row 1 in skipped groups (``skips_equal_groups``)."""
+    sampled: Bool[Tensor, "P G"]
+    """True where the plan exceeded its budget and a sample of it was evaluated."""
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class CandidateRewards:
+    """Reward of each listed candidate alone, and of the set."""
+
+    rewards: Float[Tensor, "P G K"]
+    mask: Bool[Tensor, "P G K"]
+    candidate_ids: Int[Tensor, "P G T"]
+    """Candidate of each token; -1 outside every candidate."""
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Signals:
+    """All that is known about a batch of rollouts before any gradient is taken.
+
+    Made by ``rollout/score.py``; read by estimators. Reading a signal that was not declared in
+    ``Needs`` finds None, and the estimator says so.
+    """
+
+    rewards: Float[Tensor, "P G"]
+    response_mask: Bool[Tensor, "P G T"]
+    segments: Segments | None = None
+    game: CoalitionGame | None = None
+    candidates: CandidateRewards | None = None
+    embeddings: Float[Tensor, "P G D"] | None = None
+    randomness: Randomness | None = None
+    """For control arms that draw their credit."""
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Advantages:
+    """Credit per token, and what to log about it. Made by an estimator; read by the loss."""
+
+    values: Float[Tensor, "P G T"]
+    """Zero wherever the response mask is False."""
+    credit: Float[Tensor, "P G T"] | None = None
+    """Credit in reward units before it was made an advantage, where the method has one."""
+    metrics: Metrics = field(default_factory=dict)
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class UpdateBatch:
+    """What a policy loss may look at besides the current log-probs."""
+
+    advantages: Float[Tensor, "P G T"]
+    response_mask: Bool[Tensor, "P G T"]
+    old_logprobs: Float[Tensor, "P G T"]
+    """Under the policy before the batch's first update, as the trainer computes them."""
+    rollout_logprobs: Float[Tensor, "P G T"]
+    """Under the sampler, as it reported them."""
+    ref_logprobs: Float[Tensor, "P G T"] | None = None
+    num_tokens: int
+    """Response tokens over all ranks and micro-batches of this update."""
+    num_rollouts: int
+    """Rollouts over all ranks and micro-batches of this update."""
+    num_prompts: int
+    """Prompts over all ranks and micro-batches of this update."""
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A scalar to minimise, and what to log about it.
+
+    ``metrics`` are sums already divided by the update's global counts, so that adding them over
+    micro-batches and ranks gives the update's figure.
+    """
+
+    value: Float[Tensor, ""]
+    metrics: Metrics = field(default_factory=dict)
