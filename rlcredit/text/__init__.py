@@ -1,0 +1,7 @@
+"""Responses as text: the part that is scored, its segments, their tokens and their coalitions."""
+
+from rlcredit.text.base import Segmenter
+from rlcredit.text.response import Compose, TextRules
+from rlcredit.text.spans import Span
+
+__all__ = ["Compose", "Segmenter", "Span", "TextRules"]

@@ -1,0 +1,110 @@
+"""Which part of a response is searched with, and what becomes of it on the way to the retriever.
+
+Knows strings only. A response is first cut down to its *scored text*, a span of it; the pieces of
+that span (the whole, or a coalition of segments) then pass ``search_text``, the only way to a
+retriever.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+from rlcredit.text.spans import Span
+
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.IGNORECASE | re.DOTALL)
+_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
+
+
+class Compose(StrEnum):
+    """What the retriever gets: the policy's own text, or the query with that text behind it."""
+
+    own = auto()
+    expand = auto()
+
+
+def segment_key(segment: str) -> str:
+    """The segment without case and spacing; two segments with one key are copies of each other.
+
+    >>> segment_key("  Hiking   Boots")
+    'hiking boots'
+    """
+    return " ".join(segment.casefold().split())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRules:
+    """The task's rules for the scored text; with the defaults the text is taken as it stands.
+
+    Raises:
+        ValueError: If a limit is below 1.
+    """
+
+    max_phrases: int | None = None
+    """The scored text ends after so many comma-separated phrases, whether they count or not."""
+    max_words: int | None = None
+    """A phrase of more words counts as nothing."""
+    unique: bool = False
+    """A phrase that repeats an earlier one (case and spaces aside) counts as nothing."""
+    compose: Compose = Compose.own
+    """``expand`` puts the query in front, which makes writing nothing as good as the raw query."""
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        for name, limit in (("max_phrases", self.max_phrases), ("max_words", self.max_words)):
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name}={limit}, but a limit is at least 1; null switches it off")
+
+    def scored_span(self, response: str) -> Span:
+        """The part of a response that is searched with, without outer white space.
+
+        Reasoning at the head (``<think>..</think>``; to the end where it is never closed) is left
+        out. Of what remains it is the content of the first ``<answer>..</answer>`` (to the end
+        where it is never closed), or all of it where there is none. ``max_phrases`` cuts it short.
+
+        >>> TextRules(max_phrases=2).scored_span("<answer> tent, red, big</answer>")
+        Span(start=9, end=18)
+        """
+        thought = _THOUGHT.match(response)
+        start, end = (thought.end() if thought else 0), len(response)
+        answer = _ANSWER.search(response, start)
+        if answer:
+            start, end = answer.span(1)
+        if self.max_phrases is not None:
+            commas = (match.start() for match in re.finditer(",", response[start:end]))
+            cut = next(
+                (at for count, at in enumerate(commas, 1) if count == self.max_phrases), None
+            )
+            end = end if cut is None else start + cut
+        scored = response[start:end]
+        inner = scored.strip()
+        start += len(scored) - len(scored.lstrip()) if inner else 0
+        return Span(start, start + len(inner))
+
+    def is_valid(self, segment: str) -> bool:
+        """Whether the task counts the segment: it has 1 to ``max_words`` words."""
+        num_words = len(segment.split())
+        return num_words >= 1 and (self.max_words is None or num_words <= self.max_words)
+
+    def search_text(self, text: str, *, query: str) -> str:
+        """What the retriever gets for a piece of scored text; "" if nothing of it counts.
+
+        White space is normalised. Under ``max_words`` or ``unique`` the text is a list of phrases,
+        and those that count are joined by ", ". With ``compose=expand`` the query comes first.
+
+        >>> TextRules(max_words=2, unique=True).search_text("red, a b c,, Red,tent", query="")
+        'red, tent'
+        """
+        own = " ".join(text.split())
+        if self.max_words is not None or self.unique:
+            own = ", ".join(self._counted(own))
+        return own if self.compose is Compose.own else f"{query} {own}".strip()
+
+    def _counted(self, text: str) -> list[str]:
+        phrases = [phrase.strip() for phrase in text.split(",")]
+        valid = [phrase for phrase in phrases if self.is_valid(phrase)]
+        if not self.unique:
+            return valid
+        first: dict[str, str] = {}
+        for phrase in valid:
+            first.setdefault(segment_key(phrase), phrase)
+        return list(first.values())
