@@ -8,7 +8,7 @@ wrong type fails while composing, and an empty config builds the class's own def
 import dataclasses
 from copy import copy
 from dataclasses import dataclass, field, make_dataclass
-from enum import StrEnum, auto
+from enum import StrEnum
 from functools import partial
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -48,8 +48,8 @@ COMPONENTS: dict[str, ModuleType] = {
 class Resume(StrEnum):
     """Whether a run folder that holds an unfinished run is continued."""
 
-    auto = auto()
-    never = auto()
+    auto = "auto"
+    never = "never"
 
 
 @dataclass

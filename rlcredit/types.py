@@ -93,6 +93,8 @@ class Rollouts:
     """log of the probability with which the sampler drew each token (temperature applied)."""
     finished: Bool[Tensor, "P G"]
     """True where the policy ended the response itself; False where the length cap did."""
+    temperature: float = 1.0
+    """Of the sampling distribution; every log-probability of these tokens is taken at it."""
 
 
 @runtime_checkable
@@ -100,7 +102,14 @@ class CoalitionPlan(Protocol):
     """Which coalitions of a response's players get a reward (see ``credit/coalitions.py``)."""
 
     def __call__(self, num_players: int, generator: torch.Generator) -> Bool[Tensor, "C M"]:
-        """Membership masks; row 0 is the empty coalition, row 1 is everyone, no row repeats."""
+        """Membership masks; row 0 is the empty coalition, row 1 is everyone, no row repeats.
+
+        Without players the two are the same, and row 0 is the only one.
+        """
+        ...
+
+    def is_sampled(self, num_players: int) -> bool:
+        """True where the coalitions are more than the plan's budget, so that a sample is returned."""
         ...
 
 
@@ -178,6 +187,8 @@ class CoalitionGame:
     """False on padding rows, and beyond row 1 in skipped groups (``skips_equal_groups``)."""
     sampled: Bool[Tensor, "P G"]
     """True where the plan exceeded its budget and a sample of it was evaluated."""
+    unions: Int[Tensor, "P G M"] | None = None
+    """A-priori union (the sentence) of each segment; None: the text is one union."""
 
 
 @checked
@@ -208,6 +219,8 @@ class Signals:
     embeddings: Float[Tensor, "P G D"] | None = None
     randomness: Randomness | None = None
     """For control arms that draw their credit."""
+    num_evaluations: int = 0
+    """(prompt, text) pairs that the reward was asked for."""
 
 
 @checked
