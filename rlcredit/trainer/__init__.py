@@ -1,3 +1,6 @@
-"""The training loop."""
+"""The training loop, its gradient, its checkpoints, and the evaluations around it."""
 
-__all__: list[str] = []
+from rlcredit.trainer.optim import AdamW
+from rlcredit.trainer.settings import TrainerSettings
+
+__all__ = ["AdamW", "TrainerSettings"]

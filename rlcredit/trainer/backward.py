@@ -1,0 +1,149 @@
+"""One update's gradient, in micro-batches that change memory and speed but no number.
+
+Every denominator of a loss is counted over the whole update before the first backward pass, so the
+values (and gradients) of micro-batches simply add up.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rlcredit.losses.base import PolicyLoss
+from rlcredit.policy.base import Policy
+from rlcredit.types import Metrics, Rollouts, UpdateBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient:
+    """What an accumulated backward pass leaves besides ``parameter.grad``."""
+
+    loss: float
+    metrics: Metrics
+    logprobs: Float[Tensor, "P G T"]
+    """Of the policy before the update; detached."""
+    entropy: Float[Tensor, "P G T"]
+
+
+def microbatches(rollouts: Rollouts, tokens: int) -> list[slice]:
+    """Rows of the flattened [P * G] batch: at most ``tokens`` padded tokens, at least a row."""
+    num_prompts, group_size, length = rollouts.response_ids.shape
+    rows = max(1, tokens // (rollouts.prompt_ids.shape[1] + length))
+    total = num_prompts * group_size
+    return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
+
+
+def rows_of(batch: UpdateBatch, rows: slice) -> UpdateBatch:
+    """Rows of an update as groups of one; counts stay those of the whole update."""
+
+    def cut(values: Tensor) -> Tensor:
+        return values.flatten(0, 1)[rows, None]
+
+    ref = batch.ref_logprobs
+    return replace(
+        batch,
+        advantages=cut(batch.advantages),
+        response_mask=cut(batch.response_mask),
+        old_logprobs=cut(batch.old_logprobs),
+        rollout_logprobs=cut(batch.rollout_logprobs),
+        ref_logprobs=None if ref is None else cut(ref),
+    )
+
+
+def accumulate(
+    policy: Policy,
+    loss: PolicyLoss,
+    rollouts: Rollouts,
+    batch: UpdateBatch,
+    *,
+    chunks: list[slice],
+    on_policy: bool,
+) -> Gradient:
+    """Add one update's gradient to ``parameter.grad``.
+
+    Args:
+        policy: Differentiated.
+        loss: A loss that couples a group's rollouts is taken over the whole batch.
+        rollouts: The tokens.
+        batch: Advantages, masks, old log-probs and counts.
+        chunks: Micro-batches of rows, see :func:`microbatches`.
+        on_policy: The policy has not moved since the rollouts: its own log-probs are the old ones,
+            so ``batch.old_logprobs`` is not read and no extra forward pass is needed.
+    """
+    if loss.couples_group and len(chunks) > 1:
+        return _two_passes(policy, loss, rollouts, batch, chunks=chunks, on_policy=on_policy)
+    total, parts = _Total(), []
+    for rows in chunks:
+        scored = policy.logprobs(rollouts, rows)
+        part = batch if loss.couples_group else rows_of(batch, rows)
+        logprobs = scored.logprobs.view(part.response_mask.shape)
+        if on_policy:
+            part = replace(part, old_logprobs=logprobs.detach())
+        out = loss(logprobs, part)
+        out.value.backward()
+        total.add(out.value.detach(), out.metrics)
+        parts.append((scored.logprobs.detach(), scored.entropy))
+    return total.gradient(parts, batch)
+
+
+def _two_passes(
+    policy: Policy,
+    loss: PolicyLoss,
+    rollouts: Rollouts,
+    batch: UpdateBatch,
+    *,
+    chunks: list[slice],
+    on_policy: bool,
+) -> Gradient:
+    """The exact gradient of a group-coupled loss, holding one micro-batch's graph at a time.
+
+    d loss / d theta = sum over tokens of (d loss / d logprob) * (d logprob / d theta): the first
+    factor is taken once over all rollouts, the second chunk by chunk. Costs one forward pass more,
+    and needs a forward pass that repeats itself (no dropout).
+    """
+    with torch.no_grad():
+        parts = [
+            (scored.logprobs, scored.entropy)
+            for scored in (policy.logprobs(rollouts, rows) for rows in chunks)
+        ]
+    logprobs = torch.cat([part[0] for part in parts]).view(batch.response_mask.shape)
+    if on_policy:
+        batch = replace(batch, old_logprobs=logprobs.clone())
+    leaf = logprobs.clone().requires_grad_()
+    out = loss(leaf, batch)
+    (by_logprob,) = torch.autograd.grad(out.value, leaf)
+    for rows, weights in zip(chunks, _split(by_logprob, chunks), strict=True):
+        (policy.logprobs(rollouts, rows).logprobs * weights).sum().backward()
+    total = _Total()
+    total.add(out.value.detach(), out.metrics)
+    return total.gradient(parts, batch)
+
+
+def _split(values: Tensor, chunks: list[slice]) -> Iterator[Tensor]:
+    flat = values.flatten(0, 1)
+    return (flat[rows] for rows in chunks)
+
+
+class _Total:
+    """Sums of losses and metrics over micro-batches, in float64 and in order."""
+
+    def __init__(self) -> None:
+        self.loss = torch.zeros((), dtype=torch.float64)
+        self.metrics: Metrics = {}
+
+    def add(self, value: Tensor, metrics: Metrics) -> None:
+        self.loss += value.double().cpu()
+        for name, scalar in metrics.items():
+            before = self.metrics.get(name, torch.zeros((), dtype=torch.float64))
+            self.metrics[name] = before + scalar.detach().double().cpu()
+
+    def gradient(self, parts: list[tuple[Tensor, Tensor]], batch: UpdateBatch) -> Gradient:
+        shape = batch.response_mask.shape
+        return Gradient(
+            loss=float(self.loss),
+            metrics=self.metrics,
+            logprobs=torch.cat([part[0] for part in parts]).view(shape),
+            entropy=torch.cat([part[1] for part in parts]).view(shape),
+        )

@@ -1,0 +1,70 @@
+"""AdamW with warm-up and decay, its step size a function of the step alone."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+import torch
+from torch import nn
+
+
+class Decay(StrEnum):
+    """What the learning rate does after the warm-up."""
+
+    constant = auto()
+    linear = auto()
+    cosine = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """Settings of the optimizer (arXiv:1711.05101).
+
+    The learning rate of step s (from 1) is ``lr * min(1, s / warmup_steps)`` times the decay, which
+    ends at ``final_fraction * lr`` on the last step.
+    """
+
+    lr: float = 6e-4
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    warmup_steps: int = 5
+    decay: Decay = Decay.constant
+    final_fraction: float = 0.1
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot train."""
+        if self.lr <= 0:
+            raise ValueError(f"trainer.optimizer.lr={self.lr}: a learning rate is positive")
+        if self.max_grad_norm <= 0:
+            raise ValueError(
+                f"trainer.optimizer.max_grad_norm={self.max_grad_norm}: clipping needs a positive "
+                "norm; a very large one turns it off"
+            )
+
+    def build(self, model: nn.Module) -> torch.optim.AdamW:
+        """The optimizer over the parameters that require a gradient."""
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        return torch.optim.AdamW(
+            parameters,
+            lr=self.lr,
+            betas=(self.beta1, self.beta2),
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+
+    def rate(self, step: int, num_steps: int) -> float:
+        """Learning rate of one step, from 1 to ``num_steps``."""
+        if step <= self.warmup_steps:
+            return self.lr * step / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, num_steps - self.warmup_steps)
+        remaining = {
+            Decay.constant: 1.0,
+            Decay.linear: 1.0 - done * (1.0 - self.final_fraction),
+            Decay.cosine: self.final_fraction
+            + (1.0 - self.final_fraction) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))),
+        }
+        return self.lr * remaining[self.decay]

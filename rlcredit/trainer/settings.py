@@ -1,0 +1,41 @@
+"""The knobs of the training loop."""
+
+from dataclasses import dataclass, field
+
+from rlcredit.trainer.optim import AdamW
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """How many of what, and how large; the words are those of the header that a run prints."""
+
+    steps: int = 100
+    """Batches of rollouts."""
+    prompts_per_step: int = 10
+    """P: over all processes."""
+    group_size: int = 8
+    """G: rollouts of each prompt."""
+    updates_per_batch: int = 1
+    """Optimizer steps on each batch of rollouts; beyond the first they are off-policy."""
+    tokens_per_microbatch: int = 16384
+    """Padded tokens in one backward pass; changes memory and speed, no number."""
+    max_advantage: float | None = 4.0
+    """Advantages are clamped to +- this; None leaves them. The clamped share is logged."""
+    optimizer: AdamW = field(default_factory=AdamW)
+    device: str = "cpu"
+    threads: int | None = None
+    """CPU threads of torch; None leaves torch's choice."""
+    checkpoint_every: int = 25
+    """Steps between checkpoints; the last step always has one."""
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be run."""
+        sizes = ("steps", "prompts_per_step", "group_size", "updates_per_batch", "keep_checkpoints")
+        for name in (*sizes, "tokens_per_microbatch", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"trainer.{name}={getattr(self, name)}: it must be at least 1")
+        if self.max_advantage is not None and self.max_advantage <= 0:
+            raise ValueError(
+                f"trainer.max_advantage={self.max_advantage}: it must be positive; null: no limit"
+            )
