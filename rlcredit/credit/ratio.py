@@ -1,0 +1,164 @@
+"""Importance ratios, ways of clipping them, and estimates of a KL divergence.
+
+Everything is per token: masks are applied where tokens are summed up (``masked.py``), except in the
+ratios, where a masked token must not make the exponential overflow.
+"""
+
+from enum import StrEnum, auto
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlcredit.credit.masked import full_precision, masked_mean
+
+
+class KL(StrEnum):
+    """Estimators of KL(policy || reference) from samples of the policy."""
+
+    k1 = auto()
+    k2 = auto()
+    k3 = auto()
+
+
+def token_log_ratio(
+    logprobs: Float[Tensor, "*batch T"],
+    old_logprobs: Float[Tensor, "*batch T"],
+    mask: Bool[Tensor, "*batch T"],
+) -> Float[Tensor, "*batch T"]:
+    """The difference log pi(y_t) - log pi_old(y_t) in nats, 0 on masked tokens (standard)."""
+    return torch.where(mask, full_precision(logprobs) - full_precision(old_logprobs), 0)
+
+
+def token_ratio(
+    logprobs: Float[Tensor, "*batch T"],
+    old_logprobs: Float[Tensor, "*batch T"],
+    mask: Bool[Tensor, "*batch T"],
+) -> Float[Tensor, "*batch T"]:
+    """Importance ratio of each token; 1 on masked tokens.
+
+    rho_t = pi(y_t) / pi_old(y_t)      PPO, arXiv:1707.06347, section 3
+
+    Args:
+        logprobs: Under the current policy, in nats; differentiable.
+        old_logprobs: Under the policy before the batch's first update, in nats.
+        mask: True on response tokens.
+
+    Returns:
+        One ratio per token, in at least float32.
+    """
+    return token_log_ratio(logprobs, old_logprobs, mask).exp()
+
+
+def sequence_ratio(
+    logprobs: Float[Tensor, "*batch T"],
+    old_logprobs: Float[Tensor, "*batch T"],
+    mask: Bool[Tensor, "*batch T"],
+) -> Float[Tensor, "*batch T"]:
+    """Length-normalised importance ratio of the response, on each of its tokens; 1 elsewhere.
+
+    s = (pi(y) / pi_old(y))^(1/|y|)      GSPO, arXiv:2507.18071, Eq. 7
+
+    Args:
+        logprobs: Under the current policy, in nats; differentiable.
+        old_logprobs: Under the policy before the batch's first update, in nats.
+        mask: True on response tokens.
+
+    Returns:
+        The response's ratio on every token of it, in at least float32.
+    """
+    log_ratio = masked_mean(token_log_ratio(logprobs, old_logprobs, mask), mask, keepdim=True)
+    return torch.where(mask, log_ratio, 0).exp()
+
+
+def clipped_surrogate(
+    ratio: Float[Tensor, "*batch"],
+    advantages: Float[Tensor, "*batch"],
+    *,
+    clip_low: float,
+    clip_high: float,
+) -> Float[Tensor, "*batch"]:
+    """PPO's pessimistic objective, as a loss per token.
+
+    l = -min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A)      arXiv:1707.06347, Eq. 7
+
+    Unequal clips are DAPO's clip-higher (arXiv:2503.14476, section 3.1).
+
+    Args:
+        ratio: Importance ratios; differentiable.
+        advantages: Of the same tokens.
+        clip_low: How far below 1 a ratio still has a gradient.
+        clip_high: How far above 1.
+
+    Returns:
+        Losses per token.
+    """
+    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def dual_clip(
+    losses: Float[Tensor, "*batch"], advantages: Float[Tensor, "*batch"], *, bound: float
+) -> Float[Tensor, "*batch"]:
+    """Losses of bad tokens, held below a bound.
+
+    l' = min(l, -bound * A)  where A < 0, else l      dual-clip PPO, arXiv:1912.09729
+
+    Args:
+        losses: From :func:`clipped_surrogate`.
+        advantages: Of the same tokens.
+        bound: The largest ratio that a token with a negative advantage is charged with; above 1.
+
+    Returns:
+        Losses per token.
+    """
+    return torch.where(advantages < 0, torch.minimum(losses, -bound * advantages), losses)
+
+
+def cispo_weight(
+    ratio: Float[Tensor, "*batch"], *, clip_high: float, clip_low: float | None = None
+) -> Float[Tensor, "*batch"]:
+    """Clipped importance weights without a gradient.
+
+    w = stop_gradient(clip(rho, 1 - clip_low, 1 + clip_high))      CISPO, arXiv:2506.13585, Eq. 4-5
+
+    The loss is -w A log pi: every token keeps a gradient. As in the paper, there is no lower clip
+    unless one is given.
+
+    Args:
+        ratio: Importance ratios.
+        clip_high: How far above 1 a weight may be.
+        clip_low: How far below 1; None: any weight above 0.
+
+    Returns:
+        Weights per token, detached.
+    """
+    low = None if clip_low is None else 1 - clip_low
+    return ratio.detach().clamp(min=low, max=1 + clip_high)
+
+
+def kl_estimate(
+    logprobs: Float[Tensor, "*batch"], ref_logprobs: Float[Tensor, "*batch"], *, kind: KL = KL.k3
+) -> Float[Tensor, "*batch"]:
+    """Estimate of KL(policy || reference) at each sampled token, in nats.
+
+    With d = log pi_ref - log pi:  k1 = -d,  k2 = d^2 / 2,  k3 = e^d - d - 1
+    (Schulman, http://joschu.net/blog/kl-approx.html; GRPO uses k3, arXiv:2402.03300, Eq. 4).
+    k1 and k3 are unbiased under samples of the policy; k2 and k3 are never negative.
+
+    Args:
+        logprobs: Under the current policy; differentiable.
+        ref_logprobs: Under the reference policy.
+        kind: Which estimator.
+
+    Returns:
+        One estimate per token, in at least float32.
+    """
+    difference = full_precision(ref_logprobs) - full_precision(logprobs)
+    match kind:
+        case KL.k1:
+            return -difference
+        case KL.k2:
+            return difference.square() / 2
+        case KL.k3:
+            return difference.exp() - difference - 1

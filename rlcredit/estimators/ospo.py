@@ -1,0 +1,203 @@
+"""OSPO: a rollout's advantage, redistributed by its segments' credit (arXiv:2601.08403).
+
+A value (how much of the reward is whose) and a construction (how credit becomes advantage) are two
+independent choices. The paper's text could not be had in full; what is ours stands in METHODS.md.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum, auto
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlcredit.credit.games import player_order
+from rlcredit.credit.group import Scale, equal_rewards, group_relative
+from rlcredit.credit.masked import full_precision
+from rlcredit.credit.spread import spread_segment
+from rlcredit.estimators.base import Centring, Grain
+from rlcredit.types import (
+    Advantages,
+    CoalitionGame,
+    CoalitionPlan,
+    Metrics,
+    Needs,
+    Randomness,
+    Segments,
+    Signals,
+)
+
+
+@runtime_checkable
+class SegmentValue(Protocol):
+    """Credit of the players of a coalition game."""
+
+    @property
+    def plan(self) -> CoalitionPlan:
+        """The coalitions whose rewards the value is made of."""
+        ...
+
+    def __call__(
+        self, game: CoalitionGame, *, randomness: Randomness | None
+    ) -> Float[Tensor, "P G M"]:
+        """Credit in reward units, 0 for null players.
+
+        Args:
+            game: Compact: the players of each response are its first columns, in text order.
+            randomness: For control arms that draw their credit.
+        """
+        ...
+
+
+@runtime_checkable
+class Construction(Protocol):
+    """Advantages of tokens, from their credit and their rollout's advantage."""
+
+    @property
+    def centring(self) -> Centring:
+        """What the credit is centred over."""
+        ...
+
+    def __call__(
+        self,
+        credit: Float[Tensor, "P G T"],
+        *,
+        advantages: Float[Tensor, "P G"],
+        rewards: Float[Tensor, "P G"],
+        scored: Bool[Tensor, "P G T"],
+        response_mask: Bool[Tensor, "P G T"],
+    ) -> Float[Tensor, "P G T"]:
+        """One advantage per token; tokens outside the response are not read.
+
+        Args:
+            credit: In reward units, 0 outside segments.
+            advantages: Of the rollouts.
+            rewards: Of the rollouts.
+            scored: True on the tokens of segments.
+            response_mask: True on the tokens of responses.
+        """
+        ...
+
+
+class Duplicates(StrEnum):
+    """Who plays when a segment repeats an earlier one: its first copy alone, or every copy."""
+
+    first = auto()
+    all = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OSPO:
+    """Segment credit by one value, made advantages by one construction.
+
+    In groups of equal rewards the credit is 0: their advantages are GRPO's, which are 0 too.
+    """
+
+    value: SegmentValue
+    construction: Construction
+    duplicates: Duplicates = Duplicates.first
+    scale: Scale = Scale.std
+    """What the rollout's advantage is divided by."""
+    eps: float = 1e-4
+    """Added to the divisor, in reward units."""
+    clip: float | None = None
+    """Largest advantage of a token, in standard deviations of the batch's rollout advantages."""
+
+    def __post_init__(self) -> None:
+        """Refuse a clip that leaves nothing."""
+        if self.clip is not None and self.clip <= 0:
+            raise ValueError(f"clip is {self.clip}; it must be positive, or null for no clip")
+
+    @property
+    def needs(self) -> Needs:
+        """The value's coalitions, in groups whose rewards differ."""
+        return Needs(
+            coalitions=self.value.plan,
+            first_copies=self.duplicates == Duplicates.first,
+            skips_equal_groups=True,
+        )
+
+    @property
+    def grain(self) -> Grain:
+        """One number per segment."""
+        return Grain.segment
+
+    @property
+    def centring(self) -> Centring:
+        """The construction's."""
+        return self.construction.centring
+
+    def __call__(self, signals: Signals) -> Advantages:
+        """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
+        segments, game = _required(signals)
+        advantages = group_relative(signals.rewards, scale=self.scale, eps=self.eps)
+        shares = self._segment_credit(game, signals)
+        scored = (segments.ids >= 0) & signals.response_mask
+        credit = torch.where(scored, spread_segment(shares, segments.ids), 0)
+        values = self.construction(
+            credit,
+            advantages=advantages,
+            rewards=full_precision(signals.rewards),
+            scored=scored,
+            response_mask=signals.response_mask,
+        )
+        values = torch.where(signals.response_mask, values, 0)
+        values, clipped = self._clipped(values, advantages)
+        metrics = _metrics(shares, game, signals)
+        metrics["credit/clipped_share"] = clipped.sum() / signals.response_mask.sum().clamp(min=1)
+        return Advantages(values=values, credit=credit, metrics=metrics)
+
+    def _segment_credit(self, game: CoalitionGame, signals: Signals) -> Float[Tensor, "P G M"]:
+        """The value's credit, back in the segments' own columns; 0 in groups of equal rewards."""
+        order = player_order(game.players)
+        compact = replace(
+            game,
+            players=game.players.gather(-1, order),
+            members=game.members.gather(-1, order.unsqueeze(-2).expand_as(game.members)),
+            rewards=full_precision(game.rewards),
+            unions=None if game.unions is None else game.unions.gather(-1, order),
+        )
+        credit = self.value(compact, randomness=signals.randomness)
+        unequal = ~equal_rewards(signals.rewards)[:, None, None]
+        credit = torch.where(compact.players & unequal, credit, 0)
+        return torch.zeros_like(credit).scatter(-1, order, credit)
+
+    def _clipped(
+        self, values: Float[Tensor, "P G T"], advantages: Float[Tensor, "P G"]
+    ) -> tuple[Float[Tensor, "P G T"], Bool[Tensor, "P G T"]]:
+        """The advantages within the clip, and where it cut."""
+        if self.clip is None:
+            return values, torch.zeros_like(values, dtype=torch.bool)
+        limit = self.clip * advantages.std()
+        return torch.minimum(values, limit).maximum(-limit), values.abs() > limit
+
+
+def _required(signals: Signals) -> tuple[Segments, CoalitionGame]:
+    """What OSPO reads, or the reason why it cannot."""
+    if signals.segments is None:
+        raise ValueError(
+            "OSPO credits segments, and signals.segments is None; give the scorer a segmenter"
+        )
+    if signals.game is None:
+        raise ValueError(
+            "OSPO needs the rewards of coalitions, and signals.game is None; score with its needs"
+        )
+    rewards = signals.game.rewards[signals.game.evaluated]
+    if not bool(torch.isfinite(rewards).all()):
+        bad = rewards[~torch.isfinite(rewards)][0].item()
+        raise ValueError(f"the reward of a coalition is {bad}; rewards must be finite")
+    return signals.segments, signals.game
+
+
+def _metrics(credit: Float[Tensor, "P G M"], game: CoalitionGame, signals: Signals) -> Metrics:
+    """Figures of the credit: equal groups, sampled responses, spread and sign."""
+    equal = equal_rewards(signals.rewards)
+    num_players = game.players.sum().clamp(min=1)
+    return {
+        "credit/equal_groups_share": equal.to(credit.dtype).mean(),
+        "credit/sampled_share": game.sampled.to(credit.dtype).mean(),
+        "credit/mean_abs": credit.abs().sum() / num_players,
+        "credit/negative_share": (credit < 0).sum() / num_players,
+        "credit/response_sum": credit.sum(dim=-1).mean(),
+    }

@@ -1,0 +1,6 @@
+"""Policy losses: current log-probs in, a scalar to minimise out."""
+
+from rlcredit.losses.base import PolicyLoss
+from rlcredit.losses.surrogate import ClippedSurrogate
+
+__all__ = ["ClippedSurrogate", "PolicyLoss"]
