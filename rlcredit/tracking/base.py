@@ -1,6 +1,6 @@
 """What a tracker is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -22,6 +22,19 @@ class RunInfo:
     """``data: generated`` among them where the data are."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CreditedText:
+    """A cell of a table: a text in pieces, each with the credit it got (None: no credit)."""
+
+    pieces: tuple[tuple[str, float | None], ...]
+    """In text order; joined they are the text."""
+
+    @property
+    def text(self) -> str:
+        """The text alone."""
+        return "".join(piece for piece, _ in self.pieces)
+
+
 @runtime_checkable
 class RunTracker(Protocol):
     """An open run. Metrics are plain floats by now."""
@@ -31,7 +44,14 @@ class RunTracker(Protocol):
         ...
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table of plain values, to be shown beside the curves."""
+        """A table to be shown beside the curves: plain values and ``CreditedText``.
+
+        A later table of the same name takes the place of an earlier one.
+        """
+        ...
+
+    def sync(self) -> None:
+        """Called before a checkpoint: what was logged must survive what the checkpoint survives."""
         ...
 
     def finish(self, summary: Mapping[str, float], *, failed: bool) -> None:
@@ -43,6 +63,11 @@ class RunTracker(Protocol):
 class Tracker(Protocol):
     """A tracker's settings."""
 
-    def start(self, run: RunInfo, *, last_step: int | None) -> RunTracker:
-        """Open a run, or continue it after ``last_step`` and forget what lies beyond."""
+    def start(
+        self, run: RunInfo, *, last_step: int | None, say: Callable[[str], None]
+    ) -> RunTracker:
+        """Open a run, or continue it after ``last_step`` and forget what lies beyond.
+
+        ``say`` tells the person what they must know, once.
+        """
         ...

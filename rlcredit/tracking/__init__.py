@@ -1,0 +1,6 @@
+"""Trackers: ``metrics.jsonl`` is the record and always kept; others mirror it."""
+
+from rlcredit.tracking.jsonl import JSONL
+from rlcredit.tracking.wandb import WandB
+
+__all__ = ["JSONL", "WandB"]

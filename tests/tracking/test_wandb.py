@@ -1,0 +1,197 @@
+"""The mirror: offline without a key, never in the way, and never HTML written by a policy."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+import wandb
+from wandb.proto import wandb_internal_pb2
+
+from rlcredit.tracking import WandB
+from rlcredit.tracking.base import CreditedText, RunInfo, RunTracker, Tracker
+from rlcredit.tracking.wandb import page_html
+
+
+@pytest.fixture(autouse=True)
+def _bare_machine(tmp_path, monkeypatch):
+    """No key, no netrc, no settings of the person who runs the tests; no service left behind."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(home))
+    monkeypatch.setenv("NETRC", str(home / "netrc"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    yield
+    wandb.teardown()
+
+
+def run_in(folder) -> RunInfo:
+    return RunInfo(
+        folder=folder,
+        run_id="abc123",
+        group="sweep",
+        name="esci/ospo",
+        config={"seed": 3, "estimator": {"name": "ospo"}},
+        tags=("data: generated",),
+    )
+
+
+def records(folder):
+    """What the run wrote: W&B's file is a LevelDB log (32 KiB blocks) of protocol buffers."""
+    wandb.teardown()  # waits for the service, which writes behind
+    (path,) = folder.glob("wandb/offline-run-*/run-abc123.wandb")
+    data, at, found, parts = path.read_bytes(), 7, [], b""
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        size, kind = struct.unpack_from("<HB", data, at + 4)
+        parts += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # a full record, or the last part of one
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            found.append(record)
+            parts = b""
+    return found
+
+
+def history(folder):
+    rows = []
+    for record in records(folder):
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            rows.append({i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items})
+    return rows
+
+
+def test_without_a_key_the_run_is_offline_whole_and_says_the_sync_command_once(tmp_path, capfd):
+    said = []
+    run = WandB(project="p").start(run_in(tmp_path), last_step=None, say=said.append)
+    assert isinstance(WandB(), Tracker)
+    assert isinstance(run, RunTracker)
+    run.log({"train/loss": 0.25, "eval/validation/bm25/ndcg@10_greedy": 0.5}, step=1)
+    run.log({"train/loss": 0.125}, step=2)
+    run.finish({"after": 0.75}, failed=False)
+    assert len(said) == 1
+    assert f"wandb sync {tmp_path / 'wandb'}" in said[0]
+    assert "no key is configured" in said[0]
+    assert capfd.readouterr() == ("", "")
+    rows = history(tmp_path)
+    assert [(row["step"], row["_step"], row["train/loss"]) for row in rows] == [
+        (1, 1, 0.25),
+        (2, 2, 0.125),
+    ]
+    assert rows[0]["eval/validation/bm25/ndcg@10_greedy"] == 0.5
+
+
+def test_config_group_tags_axes_and_exit_code_are_in_the_run(tmp_path):
+    run = WandB(project="p", entity="team").start(run_in(tmp_path), last_step=None, say=print)
+    run.log({"a": 1.0}, step=0)
+    run.finish({"after": 0.75}, failed=True)
+    by_kind = {record.WhichOneof("record_type"): record for record in records(tmp_path)}
+    first = by_kind["run"].run
+    assert (first.run_id, first.project, first.entity) == ("abc123", "p", "team")
+    assert (first.run_group, first.display_name, list(first.tags)) == (
+        "sweep",
+        "esci/ospo",
+        ["data: generated"],
+    )
+    config = {item.key: json.loads(item.value_json) for item in first.config.update}
+    assert config["seed"] == 3
+    assert config["estimator"] == {"name": "ospo"}
+    axes = [r.metric for r in records(tmp_path) if r.WhichOneof("record_type") == "metric"]
+    assert ("*", "step") in [(axis.glob_name, axis.step_metric) for axis in axes]
+    assert by_kind["exit"].exit.exit_code == 1
+    summaries = [r.summary for r in records(tmp_path) if r.WhichOneof("record_type") == "summary"]
+    assert ("after", "0.75") in [(i.key, i.value_json) for s in summaries for i in s.update]
+
+
+def test_the_id_is_the_same_across_resumes(tmp_path):
+    for last_step in (None, 4):
+        run = WandB().start(run_in(tmp_path), last_step=last_step, say=print)
+        assert run.run.id == "abc123"
+        run.finish({}, failed=False)
+        time.sleep(1.1)  # W&B names a folder by the second
+
+
+def test_a_server_that_does_not_answer_costs_the_timeout_and_leaves_a_run_offline(
+    tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    said = []
+    began = time.monotonic()
+    run = WandB(init_timeout_s=1.5).start(run_in(tmp_path), last_step=None, say=said.append)
+    assert time.monotonic() - began < 20.0
+    run.log({"train/loss": 0.25}, step=1)
+    run.finish({}, failed=False)
+    (sentence,) = said
+    assert "offline" in sentence
+    assert "did not take the run" in sentence
+    assert f"wandb sync {tmp_path / 'wandb'}" in sentence
+    assert [row["train/loss"] for row in history(tmp_path)] == [0.25]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_key_of_the_wrong_form_is_named_and_the_run_goes_on_offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    said = []
+    WandB().start(run_in(tmp_path), last_step=None, say=said.append).finish({}, failed=False)
+    assert "the key cannot be used" in said[0]
+    assert "WANDB_API_KEY" in said[0]
+
+
+def test_a_process_that_never_finishes_its_run_ends_by_itself(tmp_path):
+    script = (
+        "from pathlib import Path; from rlcredit.tracking import WandB;"
+        "from rlcredit.tracking.base import RunInfo;"
+        f"info = RunInfo(folder=Path({str(tmp_path)!r}), run_id='abc123', group='g', name='n', "
+        "config={});"
+        "WandB().start(info, last_step=None, say=print).log({'a': 1.0}, step=1);"
+        "raise SystemExit(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, capture_output=True)
+    assert done.returncode == 7
+    assert [row["a"] for row in history(tmp_path)] == [1.0]
+
+
+def test_a_table_of_responses_is_text_and_its_page_by_credit_is_escaped(tmp_path):
+    run = WandB().start(run_in(tmp_path), last_step=None, say=print)
+    run.log({"a": 1.0}, step=5)
+    text = CreditedText(pieces=(("<script>", 0.5), (", ", None), ("tent", -0.25)))
+    run.table("responses", ["prompt", "response"], [["a <b>tent</b>", text]])
+    run.finish({}, failed=False)
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
+    assert json.loads(table.read_text()) == {
+        "columns": ["prompt", "response"],
+        "data": [["a <b>tent</b>", "<script> (+0.500), tent (-0.250)"]],
+    }
+    (page,) = tmp_path.glob("wandb/offline-run-*/files/media/html/*.html")
+    assert "<script" not in page.read_text()
+    assert "<b>" not in page.read_text()
+    assert "&lt;script&gt;</span>, <span" in page.read_text()
+    assert {"responses", "responses_by_credit"} <= set(history(tmp_path)[-1])
+    assert history(tmp_path)[-1]["_step"] == 5
+
+
+def test_colour_follows_sign_and_size_and_no_credit_means_no_colour():
+    text = CreditedText(pieces=(("a", 0.5), ("&", None), ("b", -0.25), ("c", 0.0)))
+    html = page_html(["n", "text"], [[3, text], [4, CreditedText(pieces=(("d", 0.0),))]])
+    assert "<td>3</td>" in html
+    assert "title='+0.5000' style='background:rgba(46,160,67,1.00)'>a<" in html
+    assert "title='-0.2500' style='background:rgba(218,54,51,0.50)'>b<" in html
+    assert "rgba(46,160,67,0.00)'>c<" in html
+    assert "rgba(46,160,67,0.00)'>d<" in html
+    assert "</span>&amp;<span" in html
+
+
+def test_waiting_times_must_be_positive():
+    with pytest.raises(ValueError, match=r"tracker.init_timeout_s=0.*tracker=jsonl"):
+        WandB(init_timeout_s=0.0)
