@@ -6,15 +6,17 @@ wrong type fails while composing, and an empty config builds the class's own def
 """
 
 import dataclasses
+import json
 from copy import copy
 from dataclasses import dataclass, field, make_dataclass
-from enum import StrEnum
 from functools import partial
+from hashlib import blake2b
 from types import ModuleType
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from rlcredit import (
     data,
@@ -28,6 +30,7 @@ from rlcredit import (
     tracking,
     trainer,
 )
+from rlcredit.trainer.settings import EvaluationSettings, Resume
 
 COMPONENTS: dict[str, ModuleType] = {
     "estimator": estimators,
@@ -43,27 +46,6 @@ COMPONENTS: dict[str, ModuleType] = {
     "tracker": tracking,
 }
 """Config group -> the package whose public dataclasses are its components."""
-
-
-class Resume(StrEnum):
-    """Whether a run folder that holds an unfinished run is continued."""
-
-    auto = "auto"
-    never = "never"
-
-
-@dataclass
-class EvaluationConfig:
-    """What is scored before, during and after training."""
-
-    retrievers: list[str] = field(default_factory=lambda: ["bm25", "tfidf", "lsa", "minilm"])
-    """Names in conf/retriever; the training retriever is always among those that score."""
-    samples: int = 4
-    """Sampled responses (T = rollout.temperature) per held-out prompt."""
-    every: int = 10
-    """Steps between two scores of the validation split; 0: never."""
-    max_prompts: int | None = None
-    """At most so many held-out prompts per split; None: all of them."""
 
 
 @dataclass
@@ -85,7 +67,7 @@ class TrainConfig:
     rollout: Any = MISSING
     trainer: Any = MISSING
     tracker: Any = MISSING
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluation: Any = MISSING
 
 
 def schema(cls: type) -> type:
@@ -118,9 +100,71 @@ def components(package: ModuleType) -> list[type]:
 
 
 def register() -> None:
-    """Store the root schema, and ``schema/<group>/<classname>`` for every component."""
+    """Store the root schema, ``schema/<group>/<classname>`` for every component, the resolvers."""
     store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
     for group, package in COMPONENTS.items():
         for cls in components(package):
             store.store(group=f"schema/{group}", name=cls.__name__.lower(), node=schema(cls))
+    for resolver in (run_folder, run_subfolder):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+
+
+IDENTITY = (
+    "seed",
+    "policy",
+    "estimator",
+    "loss",
+    "retriever",
+    "reward",
+    "segmenter",
+    "encoder",
+    "rollout",
+)
+"""Nodes that enter a run's digest whole."""
+IDENTITY_OF_TRAINER = (
+    "steps",
+    "prompts_per_step",
+    "group_size",
+    "updates_per_batch",
+    "max_advantage",
+    "optimizer",
+)
+"""Of the trainer, what changes the numbers; not devices, micro-batches, checkpoints."""
+
+
+def _hash(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def run_digest(cfg: DictConfig) -> str:
+    """Hash of everything that a run's numbers depend on; two runs of one digest are the same run.
+
+    The data enter by what they contain (``Dataset.fingerprint``), not by where they lie; trackers,
+    paths, process layout, micro-batches, caches and evaluations stay out.
+    """
+    chosen = {name: _plain(cfg[name]) for name in IDENTITY}
+    chosen["trainer"] = {name: _plain(cfg.trainer[name]) for name in IDENTITY_OF_TRAINER}
+    chosen["data"] = instantiate(cfg.dataset, _convert_="all").fingerprint()
+    return _hash(chosen)
+
+
+def evaluation_digest(cfg: DictConfig) -> str:
+    """Hash of how a run is evaluated, apart from the run itself."""
+    return _hash(_plain(cfg.evaluation))
+
+
+def run_subfolder(*, _root_: DictConfig) -> str:
+    """``<dataset>/<estimator>/seed<k>-<digest8>``: where a run lies under ``outputs/``."""
+    choices = _root_.hydra.runtime.choices
+    return f"{choices.dataset}/{choices.estimator}/seed{_root_.seed}-{run_digest(_root_)[:8]}"
+
+
+def run_folder(*, _root_: DictConfig) -> str:
+    """The default of ``hydra.run.dir``."""
+    return f"outputs/{run_subfolder(_root_=_root_)}"
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -1,6 +1,7 @@
 """The knobs of the training loop."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from rlcredit.trainer.optim import AdamW
 
@@ -39,3 +40,31 @@ class TrainerSettings:
             raise ValueError(
                 f"trainer.max_advantage={self.max_advantage}: it must be positive; null: no limit"
             )
+
+
+class Resume(StrEnum):
+    """Whether a run folder that holds an unfinished run is continued."""
+
+    auto = "auto"
+    never = "never"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What is scored before, during and after training."""
+
+    retrievers: list[str] = field(default_factory=lambda: ["bm25", "tfidf", "lsa", "minilm"])
+    """Names in conf/retriever; the training retriever is always among those that score."""
+    samples: int = 4
+    """Sampled responses (at the rollout's temperature) to each held-out prompt."""
+    every: int = 10
+    """Steps between two scores of the validation split; 0: never."""
+    max_prompts: int | None = None
+    """At most so many held-out prompts of a split; None: all of them."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be scored."""
+        if self.samples < 1:
+            raise ValueError(f"evaluation.samples={self.samples}: it must be at least 1")
+        if self.every < 0:
+            raise ValueError(f"evaluation.every={self.every}: 0 turns it off, else steps between")

@@ -1,0 +1,186 @@
+"""From a composed config to objects, and from errors to sentences. The composition root."""
+
+import math
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlcredit.config import evaluation_digest, run_digest
+from rlcredit.launch import Job, launch
+from rlcredit.report.sweep import print_sweep, save_failure
+
+PACKAGE = Path(__file__).parent
+
+
+def run(cfg: DictConfig) -> float | None:
+    """One Hydra job. In a sweep a job that fails is recorded and the others go on."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode is RunMode.RUN:
+        return launch(job(cfg), folder)
+    try:
+        return launch(job(cfg), folder)
+    except Exception as error:
+        sentence = explain(error)
+        save_failure(folder, sentence or traceback.format_exc())
+        print(f"this job failed and the sweep goes on: {sentence or error!r}", file=sys.stderr)
+        return math.nan
+
+
+def job(cfg: DictConfig) -> Job:
+    """Build every component of a config; the folder and the data are not touched.
+
+    Raises:
+        ValueError: If a value is out of range, or an estimator and a loss do not go together.
+    """
+    choices = HydraConfig.get().runtime.choices
+    names = [*dict.fromkeys([str(choices["retriever"]), *cfg.evaluation.retrievers])]
+    return Job(
+        seed=cfg.seed,
+        resume=cfg.resume,
+        cache=Path(cfg.cache),
+        digest=run_digest(cfg),
+        evaluation_digest=evaluation_digest(cfg),
+        config=_config(cfg),
+        dataset_name=str(choices["dataset"]),
+        estimator_name=str(choices["estimator"]),
+        retriever_name=str(choices["retriever"]),
+        retrievers={
+            name: build(cfg.retriever if index == 0 else retriever_config(name))
+            for index, name in enumerate(names)
+        },
+        group=_sweep_group(),
+        **{name: build(cfg[name]) for name in _COMPONENTS},
+    )
+
+
+_COMPONENTS = (
+    "policy",
+    "estimator",
+    "loss",
+    "dataset",
+    "reward",
+    "segmenter",
+    "encoder",
+    "rollout",
+    "trainer",
+    "tracker",
+    "evaluation",
+)
+
+
+def build(node: DictConfig) -> Any:
+    """Instantiate a component; its own complaint comes through unwrapped."""
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if _raised_here(error.__cause__):
+            raise error.__cause__ from None
+        raise
+
+
+def retriever_config(name: str) -> DictConfig:
+    """The config of a retriever by its name in conf/retriever."""
+    return compose("train", overrides=[f"retriever={name}"]).retriever
+
+
+def _config(cfg: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict), "the root of a config is a mapping"
+    return {str(key): value for key, value in plain.items()}
+
+
+def _sweep_group() -> str:
+    """One name for all jobs of a sweep, the same when the same command is given again."""
+    if HydraConfig.get().mode is RunMode.RUN:
+        return "single"
+    return "sweep-" + blake2b(" ".join(sys.argv[1:]).encode(), digest_size=4).hexdigest()
+
+
+class SweepTable(Callback):
+    """Prints what became of every job of a sweep, and fails the command if one of them failed."""
+
+    def __init__(self) -> None:
+        self.folders: list[Path] = []
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Remember where a job lies."""
+        if job_return.hydra_cfg is not None:
+            self.folders.append(Path(job_return.hydra_cfg.hydra.runtime.output_dir))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Print the table."""
+        if print_sweep(self.folders) > 0:
+            sys.exit(1)
+
+
+def explain(error: BaseException) -> str | None:
+    """The sentence a person can act on; None for an error that is a bug and needs its traceback.
+
+    Errors that this package raises on purpose name value, rule and remedy. To Hydra's about
+    unknown groups, keys and values the nearest valid name is added. RLCREDIT_DEBUG=1 keeps every
+    traceback.
+    """
+    if os.environ.get("RLCREDIT_DEBUG") == "1":
+        return None
+    links = list(_chain(error))
+    for link in links:
+        if _raised_here(link):
+            return str(link)
+    for link in links:
+        if isinstance(link, MissingConfigException):
+            return f"{link}{_nearest(link.missing_cfg_file or '', link.options or [])}"
+        if isinstance(link, OmegaConfBaseException):
+            return _about_key(error, link)
+    return str(error) if isinstance(error, HydraException) else None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and its causes, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _raised_here(error: BaseException | None) -> bool:
+    """Was it raised, on purpose, by a line of this package?"""
+    if not isinstance(error, ValueError | OSError | RuntimeError) or error.__traceback__ is None:
+        return False
+    trace = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents
+
+
+def _about_key(error: BaseException, link: OmegaConfBaseException) -> str:
+    message = str(error) if isinstance(error, HydraException) else str(link)
+    if str(link) not in message:
+        message = f"{message}\n{link}"
+    parent = link.parent_node
+    if link.key is None or not isinstance(parent, DictConfig):
+        return message
+    names = [str(name) for name in parent if name != "_target_"]
+    if str(link.key) in names:
+        return message
+    return f"{message}{_nearest(str(link.key), names)}\nvalid names here: {', '.join(names)}"
+
+
+def _nearest(name: str, options: Iterable[str]) -> str:
+    last = re.split(r"[/.]", name)[-1]
+    close = get_close_matches(last, list(options), n=1, cutoff=0.5)
+    return f"\ndid you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,172 @@
+"""Every YAML composes and builds, every documented command composes, every mistake is named."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlcredit.build import build, explain
+from rlcredit.config import COMPONENTS, components, register, run_digest, schema
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+GROUPS = [
+    "policy",
+    "estimator",
+    "loss",
+    "dataset",
+    "retriever",
+    "reward",
+    "segmenter",
+    "encoder",
+    "rollout",
+    "trainer",
+    "tracker",
+    "size",
+    "experiment",
+]
+register()
+
+
+@pytest.fixture(autouse=True)
+def conf_dir():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def choices(group):
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+def test_the_groups_are_those_that_are_promised():
+    assert sorted(p.name for p in CONF.iterdir() if p.is_dir()) == sorted(GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [(g, n) for g in GROUPS if g not in {"size", "experiment"} for n in choices(g)],
+    ids="=".join,
+)
+def test_every_component_composes_and_builds(group, name):
+    built = build(compose("train", overrides=[f"{group}={name}"])[group])
+    assert type(built).__module__.startswith("rlcredit.")
+
+
+@pytest.mark.parametrize("loss", choices("loss"))
+@pytest.mark.parametrize("estimator", choices("estimator"))
+def test_every_estimator_composes_with_every_loss(estimator, loss):
+    cfg = compose("train", overrides=[f"estimator={estimator}", f"loss={loss}"])
+    assert build(cfg.estimator).needs | build(cfg.loss).needs is not None
+
+
+@pytest.mark.parametrize("group", ["size", "experiment"])
+def test_every_size_and_experiment_composes(group):
+    assert choices(group)
+    for name in choices(group):
+        assert compose("train", overrides=[f"{group}={name}"]).trainer.steps >= 1
+
+
+ALL = [cls for package in dict.fromkeys(COMPONENTS.values()) for cls in components(package)]
+
+
+@pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
+def test_an_empty_config_builds_the_class_defaults(cls):
+    node = OmegaConf.structured(schema(cls))
+    if OmegaConf.missing_keys(node):
+        pytest.skip(f"{cls.__name__} has parts without defaults: {OmegaConf.missing_keys(node)}")
+    assert instantiate(node, _convert_="all") == cls()
+
+
+def documented_commands():
+    for name in ("README.md", "CONTRIBUTING.md", "METHODS.md", "EXPERIMENTS.md"):
+        path = ROOT / name
+        for block in re.findall(r"```(?:bash|sh)\n(.*?)```", path.read_text(), re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if "train.py" in words:
+                    yield f"{name}: {line.strip()}", words[words.index("train.py") + 1 :]
+
+
+@pytest.mark.parametrize("words", [pytest.param(w, id=i) for i, w in documented_commands()])
+def test_every_documented_command_composes(words):
+    overrides = [word for word in words if not word.startswith("-")]
+    if "--config-dir" in words:
+        pytest.skip("the example of components from outside has a test of its own")
+    overrides = [re.sub(r"^([^=]+=)([^\[{]*?),.*$", r"\1\2", word) for word in overrides]
+    cfg = compose("train", overrides=overrides)
+    assert OmegaConf.missing_keys(cfg) == set()
+
+
+def complaint(*overrides):
+    def compose_and_build():
+        cfg = compose("train", overrides=list(overrides))
+        for group in set(GROUPS) & set(cfg):
+            build(cfg[group])
+
+    with pytest.raises((HydraException, OmegaConfBaseException, ValueError)) as caught:
+        compose_and_build()
+    sentence = explain(caught.value)
+    assert sentence is not None
+    return sentence
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("estimator=osop", "did you mean 'ospo'?"),
+        ("trainer.group_sise=4", "did you mean 'group_size'?"),
+        ("dataset.sorce=path", "did you mean 'source'?"),
+        ("trainer.optimizer.learning=1", "valid names here: lr"),
+        ("sed=1", "did you mean 'seed'?"),
+    ],
+)
+def test_a_typo_is_answered_with_the_nearest_name(override, named):
+    assert named in complaint(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("trainer.group_size=many", "trainer.group_size"),
+        ("dataset.source=kaggle", "generated"),
+        ("trainer.group_size=0", "trainer.group_size=0"),
+        ("trainer.optimizer.lr=-1", "trainer.optimizer.lr=-1"),
+        ("seed=first", "seed"),
+    ],
+)
+def test_a_wrong_value_is_refused_while_composing_or_building(override, named):
+    assert named in complaint(override)
+
+
+def test_the_digest_is_that_of_what_changes_numbers():
+    def digest(*overrides):
+        return run_digest(compose("train", overrides=list(overrides)))
+
+    same = [
+        ["tracker=jsonl"],
+        ["cache=elsewhere"],
+        ["trainer.tokens_per_microbatch=64"],
+        ["trainer.checkpoint_every=1"],
+        ["evaluation.samples=1"],
+        ["resume=never"],
+    ]
+    other = [
+        ["seed=1"],
+        ["estimator=ospo"],
+        ["trainer.steps=99"],
+        ["trainer.optimizer.lr=1e-3"],
+        ["dataset=hm"],
+        ["dataset.seed=1"],
+        ["retriever=lsa"],
+        ["reward=recall"],
+        ["rollout.temperature=0.9"],
+        ["loss.clip_high=0.3"],
+    ]
+    assert {digest(*overrides) for overrides in same} == {digest()}
+    assert len({digest()} | {digest(*overrides) for overrides in other}) == len(other) + 1
