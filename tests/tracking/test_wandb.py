@@ -177,8 +177,10 @@ def test_a_table_of_responses_is_text_and_its_page_by_credit_is_escaped(tmp_path
     assert "<script" not in page.read_text()
     assert "<b>" not in page.read_text()
     assert "&lt;script&gt;</span>, <span" in page.read_text()
-    assert {"responses", "responses_by_credit"} <= set(history(tmp_path)[-1])
-    assert history(tmp_path)[-1]["_step"] == 5
+    (row,) = history(tmp_path)
+    assert (row["_step"], row["a"]) == (5, 1.0)
+    assert row["responses/_type"] == "table-file"
+    assert row["responses_by_credit/_type"] == "html-file"
 
 
 def test_colour_follows_sign_and_size_and_no_credit_means_no_colour():
