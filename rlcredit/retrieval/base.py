@@ -30,6 +30,7 @@ class Documents:
             raise ValueError(f"document id {twice!r} occurs twice; ids must be unique")
 
 
+@runtime_checkable
 class Encoded(Protocol):
     """Encoded texts, one row each (a dense tensor, or a sparse matrix); only its index reads it."""
 
