@@ -81,9 +81,7 @@ class ClippedSurrogate:
         if self.dual_clip is not None and self.dual_clip <= 1:
             raise ValueError(f"dual_clip is {self.dual_clip}; it bounds ratios above 1: use 3.0")
         if self.dual_clip is not None and self.objective == Objective.cispo:
-            raise ValueError(
-                "dual_clip bounds objective=clipped; leave it null for objective=cispo"
-            )
+            raise ValueError("dual_clip bounds objective=clipped; leave it null for cispo")
         if self.kl_coef < 0:
             raise ValueError(f"kl_coef is {self.kl_coef}; it must be 0 or more")
 
