@@ -48,8 +48,16 @@ class Policy(Protocol):
         """One line for the log: architecture, parameters, trainable ones, where it comes from."""
         ...
 
-    def encode(self, prompts: Sequence[Prompt]) -> tuple[Int[Tensor, "P L"], Bool[Tensor, "P L"]]:
-        """Prompt ids and mask, left-padded, through the chat template where there is one."""
+    def encode(
+        self, prompts: Sequence[Prompt], *, reserve: int = 0
+    ) -> tuple[Int[Tensor, "P L"], Bool[Tensor, "P L"]]:
+        """Prompt ids and mask, left-padded, through the chat template where there is one.
+
+        Args:
+            prompts: P of them.
+            reserve: Tokens of the model's context to leave for the response; a prompt that leaves
+                fewer is a ValueError.
+        """
         ...
 
     def logprobs(self, rollouts: Rollouts, rows: slice = slice(None)) -> TokenLogprobs:

@@ -1,0 +1,203 @@
+"""A causal language model of transformers as a policy.
+
+Knows token ids and padding. Does not know rewards, credit or how responses are sampled. The padded
+path here is the reference for every faster one.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from jinja2 import TemplateError
+from peft import PeftModel
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlcredit.policy.base import TokenLogprobs
+from rlcredit.types import Prompt, Rollouts
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CausalLM:
+    """See :class:`rlcredit.policy.base.Policy`.
+
+    Raises:
+        ValueError: If no token ends a response.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    origin: str
+    """Where the weights come from, for the log."""
+    adapters: PeftModel | None = None
+    """The low-rank adapters inside ``model``, where only they are trained."""
+    chat_options: dict[str, bool] = field(default_factory=dict)
+    """Variables of the chat template."""
+    eos_ids: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Collect the tokens that end a response."""
+        object.__setattr__(self, "eos_ids", end_ids(self.model, self.tokenizer))
+
+    @property
+    def description(self) -> str:
+        """One line for the log: architecture, parameters, trainable ones, where it comes from."""
+        parameters = list(self.model.parameters())
+        total = sum(p.numel() for p in parameters)
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        return (
+            f"{type(self.model).__name__}, {total:,} parameters ({trained:,} trained), "
+            f"vocabulary {self.model.config.get_text_config().vocab_size:,}, {self.origin}"
+        )
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model can read, prompt and response together; None: no limit is known."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def encode(
+        self, prompts: Sequence[Prompt], *, reserve: int = 0
+    ) -> tuple[Int[Tensor, "P L"], Bool[Tensor, "P L"]]:
+        """Prompt ids and mask, left-padded, through the chat template where there is one.
+
+        A tokenizer without a chat template gets the plain ``prompt.text``.
+
+        Raises:
+            ValueError: If a prompt has no token, or leaves less than ``reserve`` of the context.
+        """
+        rows = [self._ids(prompt) for prompt in prompts]
+        for prompt, row in zip(prompts, rows, strict=True):
+            self._check_length(prompt, len(row), reserve)
+        length = max((len(row) for row in rows), default=0)
+        filler = pad_id(self.tokenizer, self.eos_ids)
+        ids = [[filler] * (length - len(row)) + row for row in rows]
+        mask = [[False] * (length - len(row)) + [True] * len(row) for row in rows]
+        device = self.model.device
+        shape = (len(rows), length)
+        return (
+            torch.tensor(ids, dtype=torch.long, device=device).reshape(shape),
+            torch.tensor(mask, dtype=torch.bool, device=device).reshape(shape),
+        )
+
+    def logprobs(self, rollouts: Rollouts, rows: slice = slice(None)) -> TokenLogprobs:
+        """Log-probs of the response tokens of rows of the flattened [P * G] batch.
+
+        The log-softmax runs in float32 (float64 for a float64 model), at the temperature with
+        which the tokens were sampled. Columns that are padding in all rows are not computed.
+        """
+        group_size = rollouts.response_ids.shape[1]
+        responses = rollouts.response_ids.flatten(0, 1)[rows]
+        mask = rollouts.response_mask.flatten(0, 1)[rows]
+        prompts = torch.arange(len(rollouts.prompts), device=mask.device)
+        prompts = prompts.repeat_interleave(group_size)[rows]
+        prompt_mask = rollouts.prompt_mask[prompts]
+        first, used = prompt_mask.shape[1] - _longest(prompt_mask), _longest(mask)
+        ids = torch.cat([rollouts.prompt_ids[prompts][:, first:], responses[:, : used - 1]], dim=1)
+        attention = torch.cat([prompt_mask[:, first:], mask[:, : used - 1]], dim=1)
+        logits = self.model(
+            input_ids=ids,
+            attention_mask=attention.long(),
+            position_ids=positions(attention),
+            use_cache=False,
+            logits_to_keep=used,
+        ).logits
+        scored = token_logprobs(logits, responses[:, :used], temperature=rollouts.temperature)
+        outside = (0, responses.shape[1] - used)
+        return TokenLogprobs(
+            logprobs=pad(scored.logprobs.masked_fill(~mask[:, :used], 0), outside),
+            entropy=pad(scored.entropy.masked_fill(~mask[:, :used], 0), outside),
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write a Hugging Face folder (safetensors), adapters merged into the weights."""
+        model: Any = self.model
+        if self.adapters is not None:
+            model = deepcopy(self.adapters).merge_and_unload()
+        model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _ids(self, prompt: Prompt) -> list[int]:
+        if self.tokenizer.chat_template is None:
+            return list(self.tokenizer(prompt.text)["input_ids"])
+        messages = [{"role": "user", "content": prompt.text}]
+        if prompt.instruction:
+            messages.insert(0, {"role": "system", "content": prompt.instruction})
+        options: dict[str, Any] = dict(self.chat_options)
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False, **options
+            )
+        except TemplateError as error:
+            raise ValueError(
+                f"the chat template of {self.origin} refuses prompt {prompt.prompt_id!r}: {error}; "
+                "choose a model whose template takes a system and a user message"
+            ) from error
+        assert isinstance(text, str)  # tokenize=False
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _check_length(self, prompt: Prompt, length: int, reserve: int) -> None:
+        if length == 0:
+            raise ValueError(
+                f"prompt {prompt.prompt_id!r} has no token, and a model needs one to start from; "
+                "drop the prompt, or give it a text"
+            )
+        if self.context is not None and length + reserve > self.context:
+            raise ValueError(
+                f"prompt {prompt.prompt_id!r} has {length} tokens, but with {reserve} kept for the "
+                f"response only {self.context - reserve} of the model's {self.context} are left; "
+                "shorten the prompts (dataset), lower rollout.max_new_tokens, or choose a policy "
+                "with a longer context"
+            )
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end a response: those of the generation config, and the tokenizer's.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    config = model.generation_config
+    named = None if config is None else config.eos_token_id
+    ids = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
+    found = frozenset(i for i in ids if isinstance(i, int))
+    if not found:
+        raise ValueError(
+            f"nothing ends a response of {model.config.name_or_path or type(model).__name__}: set "
+            "eos_token_id in its generation_config.json, or an eos_token in its tokenizer"
+        )
+    return found
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase, eos_ids: frozenset[int]) -> int:
+    """The token that fills up rows, where it is always masked."""
+    found = tokenizer.pad_token_id
+    return found if isinstance(found, int) else min(eos_ids)
+
+
+def positions(mask: Bool[Tensor, "B L"]) -> Int[Tensor, "B L"]:
+    """Place of each token among the unmasked ones of its row; 0 on left padding."""
+    return (mask.long().cumsum(1) - 1).clamp(min=0)
+
+
+def token_logprobs(
+    logits: Float[Tensor, "B T V"], ids: Int[Tensor, "B T"], *, temperature: float
+) -> TokenLogprobs:
+    """Log-probability of each id under its logits at a temperature, and the entropy there."""
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    every = (wide / temperature).log_softmax(-1)
+    detached = every.detach()
+    # a forbidden token has log-probability -inf, and 0 * -inf is no number
+    finite = detached.clamp(min=torch.finfo(detached.dtype).min)
+    return TokenLogprobs(
+        logprobs=every.gather(-1, ids[..., None]).squeeze(-1),
+        entropy=-(detached.exp() * finite).sum(-1),
+    )
+
+
+def _longest(mask: Bool[Tensor, "B L"]) -> int:
+    return max(1, int(mask.sum(1).max()))

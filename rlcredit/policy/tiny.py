@@ -1,0 +1,180 @@
+"""A small policy made from scratch: no download, no GPU, a few seconds to make.
+
+Its tokenizer is trained on the task's texts, its weights are warm-started by supervised steps on a
+teacher's demonstrations. It knows training prompts and the documents judged for them, nothing else.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import mkdtemp
+from time import monotonic
+
+import torch
+from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+
+from rlcredit.data.base import SearchTask
+from rlcredit.policy.causal_lm import CausalLM
+from rlcredit.policy.draws import global_stream
+from rlcredit.policy.vocabulary import END_ID, PAD_ID, train_tokenizer
+from rlcredit.policy.warm_start import WarmStart, teach
+from rlcredit.types import Randomness
+
+RECIPE = 1
+"""Raised with every change that makes other weights from the same settings."""
+
+_DEMONSTRATIONS = 4
+"""Of each training prompt, for the tokenizer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiny:
+    """Qwen3's architecture, small, with a byte-level BPE of the task's words.
+
+    Raises:
+        ValueError: If the sizes do not fit together.
+    """
+
+    hidden_size: int = 96
+    num_layers: int = 3
+    num_heads: int = 3
+    num_kv_heads: int = 1
+    head_dim: int = 32
+    mlp_ratio: int = 3
+    vocab_size: int = 2048
+    """At most so many tokens."""
+    context: int = 512
+    """Longest prompt and response together, in tokens."""
+    initializer_range: float = 0.08
+    """Standard deviation of the initial weights; the usual 0.02 halves the speed of learning at
+    this width."""
+    warm_start: WarmStart = field(default_factory=WarmStart)
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        sizes = (self.hidden_size, self.num_layers, self.num_heads, self.num_kv_heads)
+        if min(*sizes, self.head_dim, self.mlp_ratio, self.context) < 1:
+            raise ValueError(f"a size of {self} is below 1")
+        if self.num_heads % self.num_kv_heads or self.head_dim % 2:
+            raise ValueError(
+                f"policy.num_heads={self.num_heads} must be a multiple of policy.num_kv_heads="
+                f"{self.num_kv_heads}, and policy.head_dim={self.head_dim} must be even"
+            )
+        if self.initializer_range <= 0:
+            raise ValueError(f"policy.initializer_range={self.initializer_range} must be above 0")
+
+    def load(
+        self,
+        task: SearchTask,
+        *,
+        seed: int,
+        cache: Path,
+        device: torch.device,
+        say: Callable[[str], None],
+    ) -> CausalLM:
+        """The warm-started policy: from ``cache`` by its content hash, else made and kept there.
+
+        Raises:
+            ValueError: If the kept policy is damaged.
+        """
+        folder = cache / "policies" / f"tiny-{self._key(task, seed)}"
+        if folder.exists():
+            say(f"warm start: kept from before in {folder}")
+        else:
+            self._make(task, seed=seed, folder=folder, say=say)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            model = Qwen3ForCausalLM.from_pretrained(folder, use_safetensors=True)
+            loss = json.loads((folder / "warm_start.json").read_text())["loss"]
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"the warm-started policy kept in {folder} is damaged ({error}); delete that "
+                "folder, and it is made again"
+            ) from error
+        model.to(device)  # pyright: ignore[reportArgumentType] a decorator hides `self`
+        taught = f"warm-started by {self.warm_start.steps} supervised steps"
+        ended = "" if loss is None else f" to {loss:.3f} nats a token"
+        policy = CausalLM(
+            model=model,
+            tokenizer=tokenizer,
+            origin=f"made from scratch (no pretraining), {taught}{ended}",
+        )
+        say(f"policy: {policy.description}")
+        return policy
+
+    def _key(self, task: SearchTask, seed: int) -> str:
+        """Hash of everything that the weights depend on."""
+        parts = [RECIPE, task.digest, seed, asdict(self)]
+        return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def _make(
+        self, task: SearchTask, *, seed: int, folder: Path, say: Callable[[str], None]
+    ) -> None:
+        """Train tokenizer and weights, and put them into ``folder``, whole or not at all."""
+        began = monotonic()
+        texts = _texts(task, seed)
+        tokenizer = train_tokenizer(texts, vocab_size=self.vocab_size, context=self.context)
+        model = self._initial(len(tokenizer), seed)
+        say(
+            f"warm start: {self.warm_start.steps} supervised steps of a policy made from scratch, "
+            f"{model.num_parameters():,} parameters, vocabulary {len(tokenizer):,}"
+        )
+        loss = teach(
+            model,
+            tokenizer,
+            settings=self.warm_start,
+            prompts=task.train,
+            teacher=task.teacher,
+            seed=seed,
+            say=say,
+        )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        half_done = Path(mkdtemp(prefix=".making-", dir=folder.parent))
+        try:
+            model.save_pretrained(half_done)
+            tokenizer.save_pretrained(half_done)
+            record = {"loss": loss, "recipe": RECIPE, "seed": seed, "task": task.digest}
+            record |= {"settings": asdict(self), "seconds": round(monotonic() - began, 1)}
+            (half_done / "warm_start.json").write_text(json.dumps(record, indent=2))
+            try:
+                half_done.rename(folder)
+            except OSError:
+                # another process made the same policy in the meantime, which is as good as ours
+                if not folder.exists():
+                    raise
+        finally:
+            shutil.rmtree(half_done, ignore_errors=True)
+
+    def _initial(self, vocab_size: int, seed: int) -> Qwen3ForCausalLM:
+        config = Qwen3Config(
+            vocab_size=vocab_size,
+            hidden_size=self.hidden_size,
+            intermediate_size=self.mlp_ratio * self.hidden_size,
+            num_hidden_layers=self.num_layers,
+            num_attention_heads=self.num_heads,
+            num_key_value_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            max_position_embeddings=self.context,
+            initializer_range=self.initializer_range,
+            tie_word_embeddings=True,
+            pad_token_id=PAD_ID,
+            eos_token_id=END_ID,
+        )
+        with global_stream(Randomness(seed=seed, step=0).generator("weights")):
+            return Qwen3ForCausalLM(config)
+
+
+def _texts(task: SearchTask, seed: int) -> Iterator[str]:
+    """Training prompts, demonstrations of them, and the documents judged for them."""
+    judged = {document for prompt in task.train for document in prompt.relevance}
+    for index, prompt in enumerate(task.train):
+        yield prompt.text
+        generator = Randomness(seed=seed, step=0).generator("vocabulary", index)
+        for _ in range(_DEMONSTRATIONS):
+            yield task.teacher(prompt, generator)
+    for document, text in zip(task.documents.ids, task.documents.texts, strict=True):
+        if document in judged:
+            yield text

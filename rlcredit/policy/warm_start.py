@@ -1,0 +1,142 @@
+"""Supervised steps on a teacher's demonstrations, so that a policy made from scratch can write."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+from rlcredit.data.base import Teacher
+from rlcredit.policy.vocabulary import END_ID, PAD_ID
+from rlcredit.types import Prompt, Randomness
+
+REPORT_EVERY = 100
+"""Steps between two reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """How long and how fast a policy is taught before reinforcement learning.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    steps: int = 400
+    """0 leaves the policy as it was initialised."""
+    batch_size: int = 32
+    """Fresh demonstrations a step."""
+    lr: float = 3e-3
+    """AdamW's peak learning rate."""
+    num_warmup_steps: int = 20
+    """The learning rate rises over so many steps, then falls linearly."""
+    final_lr: float = 0.1
+    """Of the last step, as a share of ``lr``."""
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.steps < 0 or self.num_warmup_steps < 0 or self.batch_size < 1:
+            raise ValueError(
+                f"policy.warm_start has steps={self.steps}, num_warmup_steps="
+                f"{self.num_warmup_steps}, batch_size={self.batch_size}; the first two must be 0 "
+                "or more, a batch 1 or more"
+            )
+        if not (self.lr > 0 and self.max_grad_norm > 0 and 0 <= self.final_lr <= 1):
+            raise ValueError(
+                f"policy.warm_start has lr={self.lr}, max_grad_norm={self.max_grad_norm}, final_lr="
+                f"{self.final_lr}; the first two must be above 0, the last in [0, 1]"
+            )
+
+    def learning_rate(self, step: int) -> float:
+        """Of step 0, 1, ..."""
+        rise = (step + 1) / max(1, self.num_warmup_steps)
+        left = (self.steps - step) / max(1, self.steps - self.num_warmup_steps)
+        return self.lr * min(1.0, rise, self.final_lr + (1 - self.final_lr) * left)
+
+
+def teach(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    settings: WarmStart,
+    prompts: Sequence[Prompt],
+    teacher: Teacher,
+    seed: int,
+    say: Callable[[str], None],
+) -> float | None:
+    """Train the model in place on demonstrations of the training prompts.
+
+    A step draws its prompts, and a fresh demonstration of each, from a stream of its own. Only the
+    response's tokens are learned, its end included.
+
+    Args:
+        model: Left in evaluation mode.
+        tokenizer: Of :func:`rlcredit.policy.vocabulary.train_tokenizer`.
+        settings: How long and how fast.
+        prompts: Training prompts.
+        teacher: Writes the demonstrations.
+        seed: Of the run.
+        say: Gets a line now and then.
+
+    Returns:
+        Mean loss in nats a token over the last steps; None without steps.
+
+    Raises:
+        FloatingPointError: If the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+    )
+    losses: list[float] = []
+    began = monotonic()
+    model.train()
+    for step in range(settings.steps):
+        generator = Randomness(seed=seed, step=step).generator("warm_start")
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate(step)
+        chosen = torch.randint(len(prompts), (settings.batch_size,), generator=generator).tolist()
+        pairs = [(prompts[index].text, teacher(prompts[index], generator)) for index in chosen]
+        loss = _loss(model, tokenizer, pairs)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise FloatingPointError(
+                f"the warm start's loss is {losses[-1]} at step {step}; lower policy.warm_start.lr "
+                f"(it is {settings.lr})"
+            )
+        if (step + 1) % REPORT_EVERY == 0:
+            recent = sum(losses[-REPORT_EVERY:]) / REPORT_EVERY
+            say(
+                f"warm start: step {step + 1}/{settings.steps}, loss {recent:.3f} nats a token, "
+                f"{monotonic() - began:.0f} s"
+            )
+    model.eval()
+    tail = losses[-REPORT_EVERY // 4 :]
+    return sum(tail) / len(tail) if tail else None
+
+
+def _loss(
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]]
+) -> torch.Tensor:
+    """Mean cross-entropy of the responses' tokens.
+
+    Rows are padded on the right, where no token of a causal model sees the padding.
+    """
+    questions = tokenizer([question for question, _ in pairs])["input_ids"]
+    answers = tokenizer([answer for _, answer in pairs], add_special_tokens=False)["input_ids"]
+    answers = [[*answer, END_ID] for answer in answers]
+    length = max(len(q) + len(a) for q, a in zip(questions, answers, strict=True))
+    ids = torch.full((len(pairs), length), PAD_ID)
+    learned = torch.zeros_like(ids, dtype=torch.bool)
+    for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+        ids[row, : len(question) + len(answer)] = torch.tensor(question + answer)
+        learned[row, len(question) : len(question) + len(answer)] = True
+    hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    return cross_entropy(model.lm_head(hidden[learned[:, 1:]]), ids[learned])

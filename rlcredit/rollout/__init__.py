@@ -1,0 +1,6 @@
+"""Rollouts: sampling responses, scoring them and their parts, and watching their health."""
+
+from rlcredit.rollout.health import rollout_metrics
+from rlcredit.rollout.hf import HFRollout
+
+__all__ = ["HFRollout", "rollout_metrics"]

@@ -1,0 +1,112 @@
+"""The coalitions of a batch of responses: which are asked for, as text, and the games they make."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlcredit.text.spans import Span
+from rlcredit.types import CoalitionGame, CoalitionPlan, Randomness
+
+NUM_KNOWN = 2
+"""The empty coalition and everyone come first, and their values are known without a reward."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A response's scored text, cut into segments."""
+
+    text: str
+    """The whole response, which the spans refer to."""
+    scored: Span
+    spans: tuple[Span, ...]
+    valid: tuple[bool, ...]
+    first: tuple[bool, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """Draws each response's coalitions; a plan that leaves nothing to chance is made only once."""
+
+    plan: CoalitionPlan
+    randomness: Randomness
+    _complete: dict[int, Bool[Tensor, "C N"]] = field(default_factory=dict)
+
+    def __call__(self, num_players: int, row: int) -> tuple[Bool[Tensor, "C N"], bool]:
+        """Coalitions of the response in a global row, and whether they are a sample of the plan."""
+        if num_players in self._complete:
+            return self._complete[num_players], False
+        sampled = self.plan.is_sampled(num_players)
+        members = self.plan(num_players, self.randomness.generator("coalitions", row))
+        if not sampled:
+            self._complete[num_players] = members
+        return members, sampled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One response's coalitions."""
+
+    players: Bool[Tensor, " M"]
+    members: Bool[Tensor, "C M"]
+    """Over all its segments; row 0 is empty, row 1 is every player."""
+    live: bool
+    """False: no coalition gets a reward, because the group's credit is 0 anyhow."""
+    sampled: bool
+
+
+def ask(part: Part, planner: Planner, *, row: int, first_copies: bool, live: bool) -> Asked:
+    """The coalitions of one response; the first two alone where ``live`` is False."""
+    players = torch.tensor(part.valid, dtype=torch.bool)
+    if first_copies:
+        players = players & torch.tensor(part.first, dtype=torch.bool)
+    places = players.nonzero().squeeze(1)
+    if live and len(places):
+        chosen, sampled = planner(len(places), row)
+    else:
+        chosen, sampled = torch.zeros(min(NUM_KNOWN, 1 + len(places)), len(places)).bool(), False
+        chosen[1:] = True
+    members = torch.zeros(len(chosen), len(players), dtype=torch.bool)
+    members[:, places] = chosen
+    return Asked(players=players, members=members, live=live, sampled=sampled)
+
+
+def game(
+    asked: Sequence[Sequence[Asked]],
+    rewards: Float[Tensor, "P G"],
+    values: Float[Tensor, " N"],
+    *,
+    num_segments: int,
+) -> CoalitionGame:
+    """The games of a batch.
+
+    Args:
+        asked: P x G of them.
+        rewards: Of the whole responses.
+        values: Rewards of all coalitions but the first two of each response, in their order.
+        num_segments: Columns of the masks.
+    """
+    rows = [one for group in asked for one in group]
+    num_coalitions = max(NUM_KNOWN, *(len(one.members) for one in rows))
+    players = torch.zeros(len(rows), num_segments, dtype=torch.bool)
+    members = torch.zeros(len(rows), num_coalitions, num_segments, dtype=torch.bool)
+    evaluated = torch.zeros(len(rows), num_coalitions, dtype=torch.bool)
+    for index, one in enumerate(rows):
+        players[index, : len(one.players)] = one.players
+        members[index, : len(one.members), : len(one.players)] = one.members
+        evaluated[index, : len(one.members)] = True
+    table = rewards.new_zeros(evaluated.shape)
+    table[:, 1] = rewards.flatten() * evaluated[:, 1].to(rewards.device)
+    beyond = evaluated.clone()
+    beyond[:, :NUM_KNOWN] = False
+    table[beyond.to(table.device)] = values.to(table)
+    shape = rewards.shape
+    return CoalitionGame(
+        players=players.unflatten(0, shape).to(table.device),
+        members=members.unflatten(0, shape).to(table.device),
+        rewards=table.unflatten(0, shape),
+        evaluated=evaluated.unflatten(0, shape).to(table.device),
+        sampled=torch.tensor([one.sampled for one in rows]).unflatten(0, shape).to(table.device),
+    )

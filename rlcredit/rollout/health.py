@@ -1,0 +1,81 @@
+"""Is the run healthy? Figures about what the policy writes, which credit alone does not show."""
+
+import re
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlcredit.types import Metrics, Rollouts, Signals
+
+_WORD = re.compile(r"\w+")
+
+
+def rollout_metrics(rollouts: Rollouts, signals: Signals) -> Metrics:
+    """Figures about a batch of responses, their segments and their rewards.
+
+    A share of segments is 0 where no response has a segment. ``reward/group_std`` is the mean over
+    groups of the population std within a group; ``reward/std`` is taken over all responses.
+
+    Args:
+        rollouts: P x G responses.
+        signals: Of the same responses.
+    """
+    rewards = signals.rewards
+    lengths = rollouts.response_mask.sum(-1).to(rewards.dtype)
+    empty = [[not text.strip() for text in group] for group in rollouts.texts]
+    metrics = {
+        "response/length_tokens": lengths.mean(),
+        "response/truncated_share": _share(~rollouts.finished),
+        "response/empty_share": _share(torch.tensor(empty)),
+        "response/distinct_share": _distinct(rollouts),
+        "text/copied_share": copied_share(rollouts),
+        "reward/mean": rewards.mean(),
+        "reward/std": rewards.std(correction=0),
+        "reward/group_std": rewards.std(1, correction=0).mean(),
+        "reward/zero_share": _share(rewards == 0),
+        "reward/equal_groups_share": _share(rewards.amax(1) == rewards.amin(1)),
+        "reward/evaluations": torch.tensor(float(signals.num_evaluations)),
+    }
+    return metrics | _segment_metrics(signals)
+
+
+def copied_share(rollouts: Rollouts) -> Float[Tensor, ""]:
+    """Share of all responses' words that stand in their prompt; 0 without words.
+
+    A word is a run of letters and digits, case aside.
+    """
+    copied = total = 0
+    for prompt, group in zip(rollouts.prompts, rollouts.texts, strict=True):
+        read = set(_WORD.findall(prompt.text.casefold()))
+        words = [word for text in group for word in _WORD.findall(text.casefold())]
+        copied += sum(word in read for word in words)
+        total += len(words)
+    return torch.tensor(copied / max(1, total))
+
+
+def _segment_metrics(signals: Signals) -> Metrics:
+    segments = signals.segments
+    if segments is None:
+        return {}
+    metrics = {
+        "segments/per_response": segments.mask.sum(-1).float().mean(),
+        "segments/valid_share": _share(segments.valid, among=segments.mask),
+        "segments/duplicate_share": _share(~segments.first, among=segments.mask),
+    }
+    if signals.game is not None:
+        metrics["segments/players_per_response"] = signals.game.players.sum(-1).float().mean()
+        metrics["coalitions/sampled_share"] = _share(signals.game.sampled)
+    return metrics
+
+
+def _distinct(rollouts: Rollouts) -> Float[Tensor, ""]:
+    """Different texts of a group, as a share of its responses."""
+    shares = [len(set(group)) / len(group) for group in rollouts.texts]
+    return torch.tensor(sum(shares) / len(shares))
+
+
+def _share(flags: Bool[Tensor, "*A"], among: Bool[Tensor, "*A"] | None = None) -> Float[Tensor, ""]:
+    """Mean of the flags, over the entries of ``among`` where it is given."""
+    chosen = flags if among is None else flags[among]
+    return chosen.float().mean() if chosen.numel() else torch.zeros(())

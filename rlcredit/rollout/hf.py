@@ -1,0 +1,270 @@
+"""Sampling with the Hugging Face model itself: a decode loop of our own.
+
+A prompt is read once, whatever the group's size; its key-value cache is then repeated. Rows that
+ended leave the batch. Neither changes a sample: each rollout draws from a stream of its own, one
+uniform number per position.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import Cache
+
+from rlcredit.policy.base import Policy
+from rlcredit.policy.causal_lm import pad_id, positions
+from rlcredit.text.spans import Span
+from rlcredit.text.tokens import batch_char_spans, decoded
+from rlcredit.types import Prompt, Randomness, Rollouts
+
+
+@dataclass(frozen=True, kw_only=True)
+class HFRollout:
+    """See :class:`rlcredit.rollout.base.Rollout`.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    max_new_tokens: int = 32
+    temperature: float = 1.0
+    max_rows: int = 256
+    """Responses that are decoded at once; bounds the memory of the key-value cache."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.max_new_tokens < 1:
+            raise ValueError(f"rollout.max_new_tokens={self.max_new_tokens}, but must be 1 or more")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(
+                f"rollout.temperature={self.temperature} must be above 0; the most probable "
+                "response comes from greedy decoding, not from temperature 0"
+            )
+        if self.max_rows < 1:
+            raise ValueError(f"rollout.max_rows={self.max_rows}, but must be 1 or more")
+
+    def __call__(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+        randomness: Randomness,
+        offset: int = 0,
+        greedy: bool = False,
+    ) -> Rollouts:
+        """G responses to each prompt; see the protocol.
+
+        Raises:
+            ValueError: If there is no prompt, a prompt is too long, or a greedy group has siblings.
+            FloatingPointError: If the policy's logits are not finite.
+        """
+        if not prompts or group_size < 1:
+            raise ValueError(
+                f"{len(prompts)} prompts x {group_size} responses: a rollout needs at least one "
+                "prompt and one response to it"
+            )
+        if greedy and group_size > 1:
+            raise ValueError(
+                f"{group_size} greedy responses to a prompt would all be the same; use group_size=1"
+            )
+        ids, mask = policy.encode(prompts, reserve=self.max_new_tokens)
+        uniforms = None
+        if not greedy:
+            first = offset * group_size
+            count = len(prompts) * group_size
+            uniforms = _uniforms(randomness, range(first, first + count), self.max_new_tokens)
+            uniforms = uniforms.to(ids.device)
+        sampled = _Sampled.empty(len(prompts) * group_size, self.max_new_tokens, policy, ids.device)
+        with torch.no_grad(), evaluating(policy.model):
+            for rows in self._chunks(len(prompts), group_size):
+                self._decode(policy, ids, mask, sampled, uniforms, rows, group_size)
+        return self._rollouts(policy, prompts, ids, mask, sampled, group_size)
+
+    def _chunks(self, num_prompts: int, group_size: int) -> Iterator[range]:
+        """Rows of the flat [P * G] batch that are decoded at once: whole groups, if they fit."""
+        whole = max(1, self.max_rows // group_size) * group_size
+        for start in range(0, num_prompts * group_size, whole):
+            stop = min(start + whole, num_prompts * group_size)
+            for inner in range(start, stop, self.max_rows):
+                yield range(inner, min(inner + self.max_rows, stop))
+
+    def _decode(
+        self,
+        policy: Policy,
+        ids: Int[Tensor, "P L"],
+        mask: Bool[Tensor, "P L"],
+        sampled: "_Sampled",
+        uniforms: Float[Tensor, "B T"] | None,
+        rows: range,
+        group_size: int,
+    ) -> None:
+        """Fill in the rows of ``sampled``."""
+        alive = torch.tensor(rows, device=ids.device)
+        prompts = torch.arange(rows[0] // group_size, rows[-1] // group_size + 1, device=ids.device)
+        skip = int((~mask[prompts]).sum(1).min())
+        state = _State.read(policy, ids[prompts, skip:], mask[prompts, skip:])
+        state.take(alive // group_size - prompts[0])
+        ends = torch.tensor(sorted(policy.eos_ids), device=ids.device)
+        for position in range(self.max_new_tokens):
+            draws = None if uniforms is None else uniforms[alive, position]
+            tokens, logprobs = draw(state.logits, draws, temperature=self.temperature)
+            sampled.ids[alive, position] = tokens
+            sampled.mask[alive, position] = True
+            sampled.logprobs[alive, position] = logprobs.to(sampled.logprobs.dtype)
+            ended = torch.isin(tokens, ends)
+            if ended.any():
+                sampled.finished[alive[ended]] = True
+                going = (~ended).nonzero().squeeze(1)
+                alive, tokens = alive[going], tokens[going]
+                state.take(going)
+            if not len(alive) or position + 1 == self.max_new_tokens:
+                return
+            state.advance(policy, tokens)
+
+    def _rollouts(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        ids: Int[Tensor, "P L"],
+        mask: Bool[Tensor, "P L"],
+        sampled: "_Sampled",
+        group_size: int,
+    ) -> Rollouts:
+        length = int(sampled.mask.sum(1).max())
+        lists = sampled.ids[:, :length].tolist()
+        rows = [row[:n] for row, n in zip(lists, sampled.mask.sum(1).tolist(), strict=True)]
+        texts = decoded(policy.tokenizer, rows)
+        found = batch_char_spans(policy.tokenizer, rows, texts)
+        spans = torch.tensor([row + [Span(0, 0)] * (length - len(row)) for row in found])
+        groups = (len(prompts), group_size)
+        return Rollouts(
+            prompts=tuple(prompts),
+            texts=tuple(
+                tuple(texts[start : start + group_size])
+                for start in range(0, len(texts), group_size)
+            ),
+            prompt_ids=ids,
+            prompt_mask=mask,
+            response_ids=sampled.ids[:, :length].unflatten(0, groups),
+            response_mask=sampled.mask[:, :length].unflatten(0, groups),
+            char_spans=spans.to(ids.device).unflatten(0, groups),
+            rollout_logprobs=sampled.logprobs[:, :length].unflatten(0, groups),
+            finished=sampled.finished.unflatten(0, groups),
+            temperature=self.temperature,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sampled:
+    """What has been drawn so far, by row of the flattened [P * G] batch."""
+
+    ids: Int[Tensor, "B T"]
+    mask: Bool[Tensor, "B T"]
+    logprobs: Float[Tensor, "B T"]
+    finished: Bool[Tensor, " B"]
+
+    @classmethod
+    def empty(cls, rows: int, length: int, policy: Policy, device: torch.device) -> "_Sampled":
+        """Nothing drawn yet."""
+        wide = policy.model.dtype == torch.float64
+        return cls(
+            ids=torch.full((rows, length), pad_id(policy.tokenizer, policy.eos_ids), device=device),
+            mask=torch.zeros(rows, length, dtype=torch.bool, device=device),
+            logprobs=torch.zeros(
+                rows, length, dtype=torch.float64 if wide else torch.float32, device=device
+            ),
+            finished=torch.zeros(rows, dtype=torch.bool, device=device),
+        )
+
+
+@dataclass(kw_only=True)
+class _State:
+    """The model's memory of the rows that still grow, and its logits for their next token."""
+
+    logits: Float[Tensor, "B V"]
+    cache: Cache
+    mask: Bool[Tensor, "B L"]
+
+    @classmethod
+    def read(cls, policy: Policy, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"]) -> "_State":
+        """One row per prompt."""
+        output = policy.model(
+            input_ids=ids,
+            attention_mask=mask.long(),
+            position_ids=positions(mask),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return cls(logits=output.logits[:, -1], cache=output.past_key_values, mask=mask)
+
+    def take(self, rows: Int[Tensor, " C"]) -> None:
+        """These rows, in this order; one may be taken several times."""
+        self.logits, self.mask = self.logits[rows], self.mask[rows]
+        self.cache.batch_select_indices(rows)
+
+    def advance(self, policy: Policy, tokens: Int[Tensor, " B"]) -> None:
+        """Append one token to every row."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        output = policy.model(
+            input_ids=tokens[:, None],
+            attention_mask=self.mask.long(),
+            position_ids=positions(self.mask)[:, -1:],
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.logits, self.cache = output.logits[:, -1], output.past_key_values
+
+
+def draw(
+    logits: Float[Tensor, "B V"], uniforms: Float[Tensor, " B"] | None, *, temperature: float
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """A token per row and its log-probability, in float64, under softmax(logits / temperature).
+
+    The token is the inverse cumulative distribution at the row's uniform number; the most probable
+    one where ``uniforms`` is None.
+
+    Raises:
+        FloatingPointError: If logits are not finite.
+    """
+    probabilities = (logits.double() / temperature).softmax(-1)
+    if uniforms is None:
+        tokens = logits.argmax(-1)
+        checked = probabilities.sum(-1)
+    else:
+        cumulative = probabilities.cumsum(-1)
+        checked = cumulative[:, -1]
+        # right=True never lands on a token of probability 0; u < 1 keeps it inside the vocabulary
+        target = (uniforms * checked)[:, None]
+        tokens = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+    if not bool(torch.isfinite(checked).all()):
+        raise FloatingPointError(
+            "the policy's logits are not finite, so no token can be drawn; the training diverged "
+            "(lower the learning rate), or the weights are damaged"
+        )
+    return tokens, probabilities.gather(-1, tokens[:, None]).squeeze(-1).log()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in evaluation mode (no dropout); afterwards every part is as before."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _uniforms(randomness: Randomness, rows: range, length: int) -> Float[Tensor, "B T"]:
+    return torch.stack(
+        [
+            torch.rand(length, generator=randomness.generator("rollout", row), dtype=torch.float64)
+            for row in rows
+        ]
+    )

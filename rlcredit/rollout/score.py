@@ -1,0 +1,186 @@
+"""From what the policy wrote to all that an estimator may look at.
+
+A response's scored text is cut into segments; whole responses, and the coalitions of segments that
+are asked for, get a reward. Knows neither which estimator asks nor how a reward comes about.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rlcredit.retrieval.base import Encoder
+from rlcredit.rewards.base import Reward
+from rlcredit.rollout.coalitions import NUM_KNOWN, Asked, Part, Planner, ask, game
+from rlcredit.text.base import Segmenter
+from rlcredit.text.render import coalition_text
+from rlcredit.text.response import TextRules, segment_key
+from rlcredit.text.spans import Span
+from rlcredit.text.tokens import segment_ids
+from rlcredit.types import CoalitionGame, Needs, Prompt, Randomness, Rollouts, Segments, Signals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Computes what is needed, and nothing else, in at most two calls of the reward."""
+
+    reward: Reward
+    rules: TextRules
+    segmenter: Segmenter
+    encoder: Encoder | None = None
+    """Only read where embeddings are needed."""
+
+    def __call__(
+        self, rollouts: Rollouts, needs: Needs, *, randomness: Randomness, offset: int = 0
+    ) -> Signals:
+        """Rewards and segments of all responses, and what else ``needs`` asks for.
+
+        Segments are always computed: a run's health shows in them. Coalitions are asked for in a
+        second call, when it is known which groups have equal rewards and need none.
+
+        Args:
+            rollouts: P x G responses.
+            needs: Of the estimator and the loss together.
+            randomness: Source of sampled coalitions.
+            offset: Global index of the first prompt.
+
+        Raises:
+            ValueError: If candidates are needed, or embeddings without an encoder.
+        """
+        self._check(needs)
+        parts = [[self.cut(text) for text in group] for group in rollouts.texts]
+        whole = _Batch(rules=self.rules)
+        for prompt, group in zip(rollouts.prompts, parts, strict=True):
+            for part in group:
+                whole.add(prompt, part.scored.of(part.text))
+        rewards = whole.rewards(self.reward).reshape(rollouts.finished.shape)
+        rewards = rewards.to(rollouts.response_mask.device)
+        segments = _segments(rollouts, parts)
+        asked = _Batch(rules=self.rules)
+        played = None
+        if needs.coalitions is not None:
+            planner = Planner(plan=needs.coalitions, randomness=randomness)
+            played = self._played(rollouts.prompts, parts, rewards, needs, planner, offset, asked)
+        return Signals(
+            rewards=rewards,
+            response_mask=rollouts.response_mask,
+            segments=segments,
+            game=played,
+            embeddings=self._embeddings(rollouts, parts) if needs.embeddings else None,
+            randomness=randomness,
+            num_evaluations=len(whole.texts) + len(asked.texts),
+        )
+
+    def cut(self, text: str) -> Part:
+        """The scored text of a response, and its segments with their flags."""
+        scored = self.rules.scored_span(text)
+        spans = [
+            Span(scored.start + start, scored.start + end)
+            for start, end in self.segmenter(scored.of(text))
+        ]
+        written = [span.of(text) for span in spans]
+        keys = [segment_key(segment) for segment in written]
+        return Part(
+            text=text,
+            scored=scored,
+            spans=tuple(spans),
+            valid=tuple(self.rules.is_valid(segment) for segment in written),
+            first=tuple(keys.index(key) == index for index, key in enumerate(keys)),
+        )
+
+    def _check(self, needs: Needs) -> None:
+        if needs.candidates:
+            raise ValueError("this scorer scores whole responses and segments, not candidates")
+        if needs.embeddings and self.encoder is None:
+            raise ValueError("embeddings are needed, and no encoder is there; choose encoder=...")
+
+    def _played(
+        self,
+        prompts: Sequence[Prompt],
+        parts: Sequence[Sequence[Part]],
+        rewards: Float[Tensor, "P G"],
+        needs: Needs,
+        planner: Planner,
+        offset: int,
+        batch: "_Batch",
+    ) -> CoalitionGame:
+        """Every response's game; what the reward is asked for is added to ``batch``."""
+        unequal = (rewards.amax(1) > rewards.amin(1)).tolist()
+        group_size = rewards.shape[1]
+        games: list[list[Asked]] = []
+        for p, (prompt, group) in enumerate(zip(prompts, parts, strict=True)):
+            games.append([])
+            for g, part in enumerate(group):
+                one = ask(
+                    part,
+                    planner,
+                    row=(offset + p) * group_size + g,
+                    first_copies=needs.first_copies,
+                    live=unequal[p] or not needs.skips_equal_groups,
+                )
+                for members in one.members[NUM_KNOWN:].tolist():
+                    batch.add(prompt, coalition_text(part.text, part.spans, members))
+                games[-1].append(one)
+        most = max(1, *(len(part.spans) for group in parts for part in group))
+        return game(games, rewards, batch.rewards(self.reward), num_segments=most)
+
+    def _embeddings(
+        self, rollouts: Rollouts, parts: Sequence[Sequence[Part]]
+    ) -> Float[Tensor, "P G D"]:
+        assert self.encoder is not None  # checked before anything was computed
+        rows = self.encoder([part.scored.of(part.text) for group in parts for part in group])
+        return rows.unflatten(0, tuple(rollouts.finished.shape)).to(rollouts.response_mask.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """(prompt, text) pairs for one call of the reward."""
+
+    rules: TextRules
+    prompts: list[Prompt] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    _known: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add(self, prompt: Prompt, text: str) -> None:
+        """A piece of scored text, on its way through the task's rules."""
+        key = (prompt.query, text)
+        if key not in self._known:
+            self._known[key] = self.rules.search_text(text, query=prompt.query)
+        self.prompts.append(prompt)
+        self.texts.append(self._known[key])
+
+    def rewards(self, reward: Reward) -> Float[Tensor, " N"]:
+        """Of all pairs, in one call; none where there is nothing to ask."""
+        return reward(self.prompts, self.texts) if self.texts else torch.zeros(0)
+
+
+def _segments(rollouts: Rollouts, parts: Sequence[Sequence[Part]]) -> Segments:
+    """The segments as tensors; at least one column, so that reductions over them are defined."""
+    rows = [part for group in parts for part in group]
+    most = max(1, *(len(part.spans) for part in rows))
+    spans = [[*part.spans, *[Span(0, 0)] * (most - len(part.spans))] for part in rows]
+    flags = [
+        [[*row, *[False] * (most - len(row))] for row in column]
+        for column in (
+            [[True] * len(part.spans) for part in rows],
+            [part.valid for part in rows],
+            [part.first for part in rows],
+        )
+    ]
+    device = rollouts.response_mask.device
+    mask, valid, first = torch.tensor(flags, dtype=torch.bool, device=device)
+    chars = rollouts.char_spans.flatten(0, 1).cpu()
+    ids = torch.stack(
+        [segment_ids(row, part.spans) for row, part in zip(chars, rows, strict=True)]
+    ).to(device)
+    groups = tuple(rollouts.finished.shape)
+    outside = ~rollouts.response_mask
+    return Segments(
+        spans=torch.tensor(spans, device=device).unflatten(0, groups),
+        mask=mask.unflatten(0, groups),
+        valid=valid.unflatten(0, groups),
+        first=first.unflatten(0, groups),
+        ids=ids.unflatten(0, groups).masked_fill(outside, -1),
+    )
