@@ -170,7 +170,7 @@ class ClippedSurrogate:
         cut = too_high | too_low
         if self.objective == Objective.clipped:
             cut = (too_high & (batch.advantages > 0)) | (too_low & (batch.advantages < 0))
-        return masked_sum(cut, batch.response_mask).sum() / max(batch.num_tokens, 1)
+        return masked_sum(cut.to(ratio.dtype), batch.response_mask).sum() / max(batch.num_tokens, 1)
 
 
 def _check_constant(batch: UpdateBatch) -> None:

@@ -1,0 +1,113 @@
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+
+from rlcredit.losses.surrogate import Aggregation, ClippedSurrogate
+from rlcredit.policy.tiny import Tiny
+from rlcredit.policy.warm_start import WarmStart
+from rlcredit.rollout.hf import HFRollout
+from rlcredit.trainer.backward import accumulate, microbatches
+from rlcredit.types import Loss, Needs, Randomness, UpdateBatch
+from tests.policy.toy import toy_prompts, toy_task
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    tiny = Tiny(hidden_size=16, num_layers=2, warm_start=WarmStart(steps=0))
+    made = tiny.load(
+        toy_task(),
+        seed=0,
+        cache=tmp_path_factory.mktemp("cache"),
+        device=torch.device("cpu"),
+        say=print,
+    )
+    made.model.double()
+    return made
+
+
+@pytest.fixture(scope="module")
+def rollouts(policy):
+    roll = HFRollout(max_new_tokens=9)
+    return roll(policy, toy_prompts()[::7][:3], group_size=4, randomness=Randomness(seed=0, step=1))
+
+
+@pytest.fixture
+def batch(rollouts):
+    g = torch.Generator().manual_seed(0)
+    mask = rollouts.response_mask
+    noise = torch.randn(mask.shape, generator=g, dtype=torch.float64)
+    return UpdateBatch(
+        advantages=torch.randn(*mask.shape[:2], 1, generator=g).double().expand(mask.shape) * mask,
+        response_mask=mask,
+        old_logprobs=(rollouts.rollout_logprobs.double() + 0.1 * noise) * mask,
+        rollout_logprobs=rollouts.rollout_logprobs,
+        ref_logprobs=(rollouts.rollout_logprobs.double() - 0.1 * noise) * mask,
+        num_tokens=int(mask.sum()),
+        num_rollouts=mask.shape[0] * mask.shape[1],
+        num_prompts=mask.shape[0],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coupled:
+    """Cross-entropy from a softmax over the group's mean log-ratios: siblings matter."""
+
+    needs: Needs = field(default_factory=Needs)
+    couples_group: bool = True
+
+    def __call__(self, logprobs, batch):
+        ratio = torch.where(batch.response_mask, logprobs - batch.old_logprobs, 0.0).sum(-1)
+        log_policy = torch.log_softmax(ratio, dim=1)
+        target = torch.softmax(batch.advantages[..., 0], dim=1)
+        value = -(target * log_policy).sum() / batch.num_prompts
+        return Loss(value=value, metrics={"loss/policy": value.detach()})
+
+
+LOSSES = [
+    ClippedSurrogate(kl_coef=0.1),
+    ClippedSurrogate(aggregation=Aggregation.sequence_mean, clip_low=0.05, clip_high=0.05),
+    Coupled(),
+]
+
+
+def gradient(policy, loss, rollouts, batch, chunks, *, on_policy=False):
+    policy.model.zero_grad()
+    out = accumulate(policy, loss, rollouts, batch, chunks=chunks, on_policy=on_policy)
+    return out, torch.cat([p.grad.flatten() for p in policy.model.parameters()])
+
+
+@pytest.mark.parametrize("tokens", [1, 40, 70, 150])
+@pytest.mark.parametrize("loss", LOSSES, ids=["token mean + KL", "sequence mean", "coupled"])
+def test_every_split_into_microbatches_gives_the_same_gradient(
+    policy, rollouts, batch, loss, tokens
+):
+    whole, want = gradient(policy, loss, rollouts, batch, [slice(0, 12)])
+    chunks = microbatches(rollouts, tokens)
+    split, got = gradient(policy, loss, rollouts, batch, chunks)
+    assert len(chunks) > 1
+    assert want.norm() > 1e-3
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+    assert split.loss == pytest.approx(whole.loss, rel=1e-9)
+    for name, value in whole.metrics.items():
+        assert float(split.metrics[name]) == pytest.approx(float(value), rel=1e-9, abs=1e-12)
+    torch.testing.assert_close(split.logprobs, whole.logprobs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("loss", LOSSES[::2], ids=["surrogate", "coupled"])
+def test_on_policy_is_what_recomputed_old_logprobs_give(policy, rollouts, batch, loss):
+    with torch.no_grad():
+        own = policy.logprobs(rollouts).logprobs.view(batch.response_mask.shape)
+    recomputed = replace(batch, old_logprobs=own)
+    chunks = microbatches(rollouts, 70)
+    _, want = gradient(policy, loss, rollouts, recomputed, chunks)
+    _, got = gradient(policy, loss, rollouts, batch, chunks, on_policy=True)
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+
+
+def test_microbatches_cover_every_row_once_within_the_budget(rollouts):
+    width = rollouts.prompt_ids.shape[1] + rollouts.response_ids.shape[2]
+    chunks = microbatches(rollouts, 3 * width + 1)
+    assert [row for chunk in chunks for row in range(12)[chunk]] == list(range(12))
+    assert max(chunk.stop - chunk.start for chunk in chunks) == 3
+    assert microbatches(rollouts, 1) == [slice(i, i + 1) for i in range(12)]
