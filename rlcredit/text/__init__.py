@@ -2,6 +2,7 @@
 
 from rlcredit.text.base import Segmenter
 from rlcredit.text.response import Compose, TextRules
+from rlcredit.text.segmenters import Phrases, Sentences, Windows
 from rlcredit.text.spans import Span
 
-__all__ = ["Compose", "Segmenter", "Span", "TextRules"]
+__all__ = ["Compose", "Phrases", "Segmenter", "Sentences", "Span", "TextRules", "Windows"]
