@@ -26,9 +26,9 @@ def reals(low=-3.0, high=3.0):
 
 
 @st.composite
-def tables(draw, num_players=st.integers(0, 5)):
+def tables(draw, smallest=0, largest=5):
     """A game's table, values[S] with v(empty) = 0; and its number of players."""
-    n = draw(num_players)
+    n = draw(st.integers(smallest, largest))
     values = draw(st.lists(reals(), min_size=2**n, max_size=2**n))
     return torch.tensor([0.0, *values[1:]], dtype=DOUBLE), n
 

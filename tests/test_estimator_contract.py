@@ -140,7 +140,7 @@ def test_the_smallest_group_works_and_a_single_rollout_is_refused(estimator):
     smallest = 3 if estimator.needs.embeddings else 2
     signals = make_signals(estimator.needs, group_size=smallest)
     assert torch.isfinite(estimator(signals).values).all()
-    with pytest.raises(ValueError, match="trainer.group_size"):
+    with pytest.raises(ValueError, match=r"trainer\.group_size"):
         estimator(make_signals(estimator.needs, group_size=1))
 
 

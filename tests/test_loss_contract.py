@@ -99,7 +99,7 @@ def test_couples_group_says_whether_siblings_matter(loss):
 
 
 def test_better_tokens_become_likelier(loss):
-    logprobs, batch = example(loss)
+    _, batch = example(loss)
     found = gradient(loss, batch.old_logprobs, batch)
     ascent = -(found * batch.advantages).sum()
     assert ascent > 0

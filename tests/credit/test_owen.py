@@ -1,0 +1,146 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlcredit.credit.owen import path_myerson_value, window_value
+from tests.credit.oracles import path_restricted, released_window, shapley
+from tests.strategies import DOUBLE, reals, tables, windows_of
+
+
+def close(found, expected, atol=1e-9):
+    torch.testing.assert_close(
+        found, torch.as_tensor(expected, dtype=DOUBLE), rtol=0, atol=atol, check_dtype=False
+    )
+
+
+@given(tables())
+def test_myerson_is_the_shapley_value_of_the_game_of_connected_runs(game):
+    values, n = game
+    windows = windows_of(values, n)
+    close(path_myerson_value(windows), shapley(path_restricted(windows, n), n))
+
+
+@given(tables(smallest=1))
+def test_myerson_is_efficient(game):
+    values, n = game
+    assert path_myerson_value(windows_of(values, n)).sum().item() == pytest.approx(
+        values[-1].item(), abs=1e-9
+    )
+
+
+@given(tables(smallest=2))
+def test_myerson_is_fair_a_cut_link_costs_both_its_ends_the_same(game):
+    values, n = game
+    windows = windows_of(values, n)
+    whole = path_myerson_value(windows)
+    for left in range(n - 1):
+        # Without the link between left and left + 1 the path is two paths.
+        parts = torch.cat(
+            [
+                path_myerson_value(windows[: left + 1, : left + 1].contiguous()),
+                path_myerson_value(windows[left + 1 :, left + 1 :].contiguous()),
+            ]
+        )
+        change = whole - parts
+        assert change[left].item() == pytest.approx(change[left + 1].item(), abs=1e-9)
+
+
+@given(tables(smallest=1), st.integers(0, 3))
+def test_padding_and_what_stands_below_the_diagonal_change_no_value(game, extra):
+    values, n = game
+    windows = windows_of(values, n)
+    wide = torch.full((n + extra, n + extra), torch.nan, dtype=DOUBLE)
+    upper = torch.ones(n, n).triu().bool()
+    wide[:n, :n] = torch.where(upper, windows, torch.nan)
+    count = torch.tensor(n)
+    close(path_myerson_value(wide, num_players=count)[:n], path_myerson_value(windows))
+    assert (path_myerson_value(wide, num_players=count)[n:] == 0).all()
+    for normalise in (False, True):
+        for width in (1, 2, n):
+            padded = window_value(wide, max_width=width, normalise=normalise, num_players=count)
+            close(padded[:n], window_value(windows, max_width=width, normalise=normalise))
+            assert (padded[n:] == 0).all()
+
+
+@given(
+    tables(smallest=1), st.integers(1, 6), st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)))
+)
+def test_the_released_estimator_is_the_sum_over_pairs_of_evaluated_coalitions(game, width, missing):
+    values, n = game
+    windows = windows_of(values, n)
+    known = torch.tensor([[(a, b) not in missing for b in range(n)] for a in range(n)])
+    known[0, n - 1] = True
+
+    def evaluated(a, b):
+        return bool(known[a, b]) and (b - a < width or b - a == n - 1)
+
+    credit, weights = released_window(windows, n, evaluated)
+    wrong = torch.where(known, windows, torch.nan)
+    found = window_value(wrong, max_width=width, normalise=False, evaluated=known)
+    close(found, credit)
+    normalised = window_value(wrong, max_width=width, normalise=True, evaluated=known)
+    close(normalised, [c / w if w else 0.0 for c, w in zip(credit, weights, strict=True)])
+
+
+additive = st.lists(reals(), min_size=1, max_size=9)
+
+
+@given(additive, st.integers(1, 9), st.integers(0, 2**20))
+def test_additive_games_pay_everyone_their_own_for_every_width_and_sample(own, width, seed):
+    n = len(own)
+    total = torch.tensor([0.0, *own], dtype=DOUBLE).cumsum(0)
+    windows = (total[1:].unsqueeze(0) - total[:-1].unsqueeze(1)).triu()
+    close(path_myerson_value(windows), own)
+    close(window_value(windows, max_width=width, normalise=True), own)
+    drawn = torch.rand(n, n, generator=torch.Generator().manual_seed(seed)) < 0.6
+    sampled = drawn | torch.eye(n).bool()
+    close(window_value(windows, max_width=n, normalise=True, evaluated=sampled), own)
+
+
+def test_reflecting_the_text_reflects_the_credit():
+    windows = torch.rand(6, 6, generator=torch.Generator().manual_seed(1), dtype=DOUBLE).triu()
+    mirrored = windows.flip(0, 1).T.contiguous()
+    close(path_myerson_value(mirrored), path_myerson_value(windows).flip(0))
+    for width in (1, 3, 6):
+        there = window_value(windows, max_width=width, normalise=False)
+        back = window_value(mirrored, max_width=width, normalise=False)
+        close(back, there.flip(0))
+
+
+def test_a_phrase_whose_insertion_never_changes_anything_gets_nothing():
+    own = torch.tensor([0.3, 0.0, 0.4, 0.2], dtype=DOUBLE)
+    # v = 1 - prod(1 - own): segment 1 adds nothing to any window.
+    windows = torch.zeros(4, 4, dtype=DOUBLE)
+    for a in range(4):
+        for b in range(a, 4):
+            windows[a, b] = 1 - (1 - own[a : b + 1]).prod()
+    for normalise in (False, True):
+        assert abs(window_value(windows, max_width=4, normalise=normalise)[1].item()) < 1e-12
+
+
+def test_myerson_pays_a_phrase_for_the_bridge_it_is():
+    # The outer segments earn 1 together, the middle one nothing by itself: without it they
+    # are no neighbours, so it shares.
+    windows = torch.zeros(3, 3, dtype=DOUBLE)
+    windows[0, 2] = 1.0
+    close(path_myerson_value(windows), [1 / 3, 1 / 3, 1 / 3])
+
+
+def test_no_player_and_one_player():
+    assert path_myerson_value(torch.zeros(2, 0, 0)).shape == (2, 0)
+    assert window_value(torch.zeros(2, 0, 0), max_width=1, normalise=True).shape == (2, 0)
+    assert path_myerson_value(torch.tensor([[0.7]])).tolist() == [pytest.approx(0.7)]
+    one = torch.tensor([[0.7]])
+    assert window_value(one, max_width=3, normalise=False).tolist() == [pytest.approx(0.7)]
+
+
+def test_a_width_below_one_is_refused():
+    with pytest.raises(ValueError, match="max_width is 0"):
+        window_value(torch.zeros(2, 2), max_width=0, normalise=True)
+
+
+def test_float32_games_are_valued_to_float32_precision():
+    windows = torch.rand(12, 12, generator=torch.Generator().manual_seed(2), dtype=DOUBLE)
+    assert path_myerson_value(windows.float()).dtype == torch.float32
+    close(path_myerson_value(windows.float()).double(), path_myerson_value(windows), atol=1e-5)
