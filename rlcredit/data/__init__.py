@@ -1,0 +1,6 @@
+"""Data sets: a catalogue, prompts with judgements, and a teacher; generated or as published."""
+
+from rlcredit.data.base import Dataset, SearchTask, Teacher
+from rlcredit.data.esci import ESCI
+
+__all__ = ["ESCI", "Dataset", "SearchTask", "Teacher"]

@@ -1,0 +1,69 @@
+"""Prompts, catalogue and teacher of the generated product search task."""
+
+from collections.abc import Mapping
+
+from rlcredit.data import esci_catalogue
+from rlcredit.data import esci_vocabulary as words
+from rlcredit.data.esci_files import INSTRUCTION, Query, product_texts
+from rlcredit.data.settings import SPLITS, Limits, Parts
+from rlcredit.data.splits import Pair, sample_by_hash
+from rlcredit.data.teachers import PhraseSource, PhraseTeacher, confused_sources
+from rlcredit.retrieval.base import Documents
+from rlcredit.types import Prompt
+
+
+def generated_parts(made: esci_catalogue.Generated, *, limits: Limits) -> Parts:
+    """All that is loaded of a generated set; the judged products of a query are its pool."""
+    by_id = {query.query_id: query for query in made.queries}
+    prompts: dict[str, tuple[Prompt, ...]] = {}
+    for split in SPLITS:
+        members = [query.query_id for query in made.queries if query.split == split]
+        chosen = sample_by_hash(members, limits.of(split), purpose="limit")
+        prompts[split] = tuple(_prompt(by_id[i], made.pairs[i]) for i in chosen)
+    texts = product_texts(made.products, max_words=None)
+    ids = tuple(sorted(texts))
+    return Parts(
+        documents=Documents(ids=ids, texts=tuple(texts[product] for product in ids)),
+        train=prompts["train"],
+        validation=prompts["validation"],
+        test=prompts["test"],
+        teacher=teacher({p.prompt_id: made.pairs[p.prompt_id] for p in prompts["train"]}),
+        counts={
+            "products": len(ids),
+            "category-persona pairs": len(set(made.pairs.values())),
+            "queries": len(made.queries),
+        },
+    )
+
+
+def teacher(pairs: Mapping[str, Pair]) -> PhraseTeacher:
+    """A teacher that takes a persona for its sibling as often as for itself.
+
+    Args:
+        pairs: prompt_id -> (category, persona).
+    """
+    everything = esci_catalogue.every_wording()
+    sources: dict[Pair, tuple[PhraseSource, ...]] = {}
+    for pair in pairs.values():
+        if pair not in sources:
+            sources[pair] = confused_sources(
+                topic=words.CATEGORIES[pair[0]],
+                truth=tuple(esci_catalogue.hidden(*pair).values()),
+                mistaken=tuple(esci_catalogue.mistaken(*pair).values()),
+                generic=words.GENERIC,
+                anything=everything,
+            )
+    return PhraseTeacher(sources={name: sources[pair] for name, pair in pairs.items()})
+
+
+def _prompt(query: Query, pair: Pair) -> Prompt:
+    truth = esci_catalogue.truth(*pair)
+    return Prompt(
+        prompt_id=query.query_id,
+        text=query.text,
+        query=query.text,
+        relevance=query.relevance,
+        pool=tuple(sorted(query.grades)),
+        instruction=INSTRUCTION,
+        truth={wording: attribute for attribute, lists in truth.items() for wording in lists},
+    )

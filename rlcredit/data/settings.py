@@ -1,0 +1,158 @@
+"""What the data sets' settings have in common, and how a loaded set is put together."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from hashlib import blake2b
+from typing import Any
+
+from rlcredit.data.base import SearchTask
+from rlcredit.data.teachers import PhraseTeacher
+from rlcredit.retrieval.base import Documents
+from rlcredit.text.response import Compose, TextRules
+from rlcredit.types import Prompt
+
+SPLITS = ("train", "validation", "test")
+
+
+class Source(StrEnum):
+    """Where a data set comes from: made from a seed, read from published files, or the hub."""
+
+    generated = auto()
+    path = auto()
+    hub = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much of a data set is used; None means all of it.
+
+    Raises:
+        ValueError: If a limit is below 1.
+    """
+
+    train: int | None
+    validation: int | None
+    test: int | None
+    documents: int | None
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        for name, limit in vars(self).items():
+            if limit is not None and limit < 1:
+                raise ValueError(f"dataset.max_{name}={limit} is below 1; null means no limit")
+
+    def of(self, split: str) -> int | None:
+        """The limit of one of the three splits."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
+
+
+GENERATED_RULES = TextRules(max_phrases=8, max_words=3, unique=True)
+REAL_RULES = TextRules()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A loaded set before its rules are fixed. Made by the readers and generators."""
+
+    documents: Documents
+    train: tuple[Prompt, ...]
+    validation: tuple[Prompt, ...]
+    test: tuple[Prompt, ...]
+    teacher: PhraseTeacher
+    counts: Mapping[str, int]
+
+
+def text_rules(
+    source: Source,
+    *,
+    max_phrases: int | None,
+    max_words: int | None,
+    unique: bool | None,
+    compose: Compose,
+) -> TextRules:
+    """The rules of the scored text: None takes the source's default, and 0 means no limit."""
+    default = GENERATED_RULES if source is Source.generated else REAL_RULES
+    return TextRules(
+        max_phrases=default.max_phrases if max_phrases is None else max_phrases or None,
+        max_words=default.max_words if max_words is None else max_words or None,
+        unique=default.unique if unique is None else unique,
+        compose=compose,
+    )
+
+
+def settings_digest(settings: Any, content: Iterable[str]) -> str:
+    """Hash of a settings dataclass and of the content behind it, wherever that content lies.
+
+    Args:
+        settings: A dataclass whose ``path`` says where, not what.
+        content: Versions, or hashes of files.
+    """
+    values = dataclasses.asdict(settings)
+    del values["path"]
+    return _digest([type(settings).__name__, json.dumps(values, sort_keys=True), *content])
+
+
+def finish(name: str, source: Source, parts: Parts, rules: TextRules) -> SearchTask:
+    """The search task, with its content hash.
+
+    Raises:
+        ValueError: If a split is empty.
+    """
+    for split in SPLITS:
+        if not getattr(parts, split):
+            raise ValueError(
+                f"no {split} prompts are left of {name} after its filters, "
+                f"{dict(parts.counts)}; a run needs all three splits, so loosen the filters or "
+                "give it more data"
+            )
+    return SearchTask(
+        name=name,
+        source=str(source),
+        documents=parts.documents,
+        train=parts.train,
+        validation=parts.validation,
+        test=parts.test,
+        rules=rules,
+        teacher=parts.teacher,
+        counts=parts.counts,
+        digest=_digest(_content(parts, rules)),
+    )
+
+
+def oracle_text(prompt: Prompt, *, without: tuple[str, ...] = ()) -> str:
+    """The canonical wording of each true attribute, or "" where the truth is not known.
+
+    Args:
+        prompt: Its ``truth`` lists each attribute's canonical wording before its paraphrases.
+        without: Attributes left out.
+    """
+    canonical: dict[str, str] = {}
+    for wording, attribute in prompt.truth.items():
+        canonical.setdefault(attribute, wording)
+    return ", ".join(text for attribute, text in canonical.items() if attribute not in without)
+
+
+def _content(parts: Parts, rules: TextRules) -> Iterable[str]:
+    yield repr(rules)
+    for document_id, text in zip(parts.documents.ids, parts.documents.texts, strict=True):
+        yield from (document_id, text)
+    for split in SPLITS:
+        yield split
+        for prompt in getattr(parts, split):
+            yield from (prompt.prompt_id, prompt.text, prompt.query, prompt.instruction)
+            grades, truth = sorted(prompt.relevance.items()), list(prompt.truth.items())
+            yield json.dumps([grades, prompt.pool, truth])
+    yield from parts.teacher.content()
+
+
+def _digest(texts: Iterable[str]) -> str:
+    """Each text enters with its length, so that no two lists of texts look the same."""
+    digest = blake2b(digest_size=16)
+    for text in texts:
+        data = text.encode()
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()

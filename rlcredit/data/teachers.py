@@ -1,0 +1,108 @@
+"""Noisy teachers: they write the demonstrations from which a small policy learns the format.
+
+A teacher is wrong often enough to leave reinforcement learning something to find. It knows training
+prompts only and refuses any other.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+
+from rlcredit.types import Prompt
+
+LENGTHS = (4, 5, 6, 7, 7, 7, 8, 8)
+"""Phrases in a demonstration, each entry as likely as the others; 6.5 on average."""
+CANONICAL = 0.6
+"""Probability with which the first of an entry's wordings is taken."""
+
+_DRAWS_PER_PHRASE = 3
+_NUM_DRAWS = 1 + 32 * _DRAWS_PER_PHRASE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseSource:
+    """Phrases that a teacher draws from, and how often it turns to them."""
+
+    weight: float
+    phrases: tuple[tuple[str, ...], ...]
+    """One entry is drawn, then one of its wordings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseTeacher:
+    """Writes 4 to 8 different phrases, "phrase, phrase, ...", each from a source drawn by weight.
+
+    Fewer phrases come out only where the sources hold fewer.
+    """
+
+    sources: Mapping[str, tuple[PhraseSource, ...]]
+    """prompt_id of each training prompt -> what its demonstrations are made of."""
+
+    def content(self) -> Iterator[str]:
+        """All that a demonstration depends on, for hashing."""
+        lists: dict[tuple[tuple[str, ...], ...], str] = {}
+        for prompt_id, sources in self.sources.items():
+            yield prompt_id
+            for source in sources:
+                yield repr(source.weight)
+                if source.phrases not in lists:
+                    lists[source.phrases] = repr(source.phrases)
+                yield lists[source.phrases]
+
+    def __call__(self, prompt: Prompt, generator: torch.Generator) -> str:
+        """One demonstration.
+
+        Raises:
+            ValueError: If the prompt is not a training prompt.
+        """
+        if prompt.prompt_id not in self.sources:
+            raise ValueError(
+                f"prompt {prompt.prompt_id!r} is not a training prompt, and demonstrations are "
+                "written for training prompts only"
+            )
+        sources = [source for source in self.sources[prompt.prompt_id] if source.phrases]
+        weights = list(accumulate(source.weight for source in sources))
+        draws = torch.rand(_NUM_DRAWS, generator=generator).tolist()
+        num_phrases = LENGTHS[int(draws.pop() * len(LENGTHS))]
+        phrases: dict[str, None] = {}
+        while sources and draws and len(phrases) < num_phrases:
+            at = draws.pop() * weights[-1]
+            source = next(
+                (one for one, weight in zip(sources, weights, strict=True) if at < weight),
+                sources[-1],
+            )
+            entry = source.phrases[int(draws.pop() * len(source.phrases))]
+            phrases[_worded(entry, draws.pop())] = None
+        return ", ".join(phrases)
+
+
+def _worded(entry: tuple[str, ...], draw: float) -> str:
+    """The first wording with probability CANONICAL, else one of the others."""
+    if draw < CANONICAL or len(entry) == 1:
+        return entry[0]
+    return entry[1 + int((draw - CANONICAL) / (1 - CANONICAL) * (len(entry) - 1))]
+
+
+def confused_sources(
+    *,
+    topic: tuple[str, ...],
+    truth: tuple[tuple[str, ...], ...],
+    mistaken: tuple[tuple[str, ...], ...],
+    generic: tuple[str, ...],
+    anything: tuple[str, ...],
+) -> tuple[PhraseSource, ...]:
+    """A teacher that mistakes who asks for someone else as often as not.
+
+    Three phrases in ten are true, three are true of the one it is mistaken for, one is praise, and
+    three are about anything. Its most frequent phrases are no better than its rare ones, so that
+    sharpening the policy's distribution alone does not solve the task.
+    """
+    return (
+        PhraseSource(weight=0.08, phrases=(topic,)),
+        PhraseSource(weight=0.3, phrases=truth),
+        PhraseSource(weight=0.3, phrases=mistaken),
+        PhraseSource(weight=0.1, phrases=tuple((phrase,) for phrase in generic)),
+        PhraseSource(weight=0.3, phrases=tuple((phrase,) for phrase in anything)),
+    )
