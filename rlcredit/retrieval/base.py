@@ -30,13 +30,14 @@ class Documents:
             raise ValueError(f"document id {twice!r} occurs twice; ids must be unique")
 
 
-@runtime_checkable
-class Encoded(Protocol):
-    """Encoded texts, one row each (a dense tensor, or a sparse matrix); only its index reads it."""
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """N encoded texts; only the index that made them reads their rows."""
 
     known: Bool[Tensor, " N"]
     """False where a text holds nothing that the index knows: it retrieves nothing."""
     rows: Any
+    """One row each: a dense tensor, or a sparse matrix."""
 
 
 @runtime_checkable

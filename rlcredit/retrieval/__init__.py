@@ -1,0 +1,5 @@
+"""..."""
+
+from rlcredit.retrieval.base import Retriever
+
+__all__ = ["Retriever"]

@@ -1,0 +1,61 @@
+"""BM25, from the score matrix that ``bm25s`` builds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import bm25s
+from bm25s.stopwords import STOPWORDS_EN
+from scipy.sparse import csc_matrix, csr_matrix
+
+from rlcredit.retrieval.base import Documents
+from rlcredit.retrieval.digest import digest
+from rlcredit.retrieval.sparse import Bag, SparseIndex, searchable, words
+
+_STOPWORDS = frozenset(STOPWORDS_EN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BM25:
+    """BM25 as in Lucene (every score positive), without English stop words.
+
+    score(q, d) = sum over the terms t of q of  idf(t) tf / (tf + k1 (1 - b + b |d| / mean |d|))
+
+    A term that the text repeats counts as often as it stands there.
+
+    Raises:
+        ValueError: If ``k1`` is negative or ``b`` not in [0, 1].
+    """
+
+    k1: float = 1.5
+    """How slowly a repeated term stops to pay."""
+    b: float = 0.75
+    """How much long documents are held back, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.k1 < 0:
+            raise ValueError(f"k1={self.k1}, but it is 0 or more; 1.5 is usual")
+        if not 0 <= self.b <= 1:
+            raise ValueError(f"b={self.b}, but it lies between 0 and 1; 0.75 is usual")
+
+    def index(self, documents: Documents, *, cache: Path) -> SparseIndex:
+        """See :class:`Retriever`. Nothing is cached: building takes less than reading would."""
+        documents = searchable(documents)
+        model = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
+        terms = [terms_of(text) for text in documents.texts]
+        model.index(terms, create_empty_token=False, show_progress=False)
+        by_term = csc_matrix(
+            (model.scores["data"], model.scores["indices"], model.scores["indptr"]),
+            shape=(len(documents.ids), len(model.vocab_dict)),
+        )
+        return SparseIndex(
+            document_ids=documents.ids,
+            digest=digest(repr(self), documents.ids, documents.texts),
+            bag=Bag(analyzer=terms_of, vocabulary=dict(model.vocab_dict)),
+            weights=csr_matrix(by_term),
+        )
+
+
+def terms_of(text: str) -> list[str]:
+    """The words of a text that are no stop words."""
+    return [word for word in words(text) if word not in _STOPWORDS]

@@ -1,0 +1,99 @@
+"""TF-IDF and latent semantic analysis, from scikit-learn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from torch import Tensor
+
+from rlcredit.retrieval.base import Documents, Encoded
+from rlcredit.retrieval.digest import digest
+from rlcredit.retrieval.sparse import Analyzer, Bag, SparseIndex, searchable, words
+from rlcredit.retrieval.vectors import VectorIndex, has_length, unit_rows
+
+
+class Terms(StrEnum):
+    """What is counted."""
+
+    words = auto()
+    char_ngrams = auto()
+    """Runs of 3 to 5 characters within words, which forgives spelling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TFIDF:
+    """Cosine of the texts' TF-IDF vectors (scikit-learn's smooth idf)."""
+
+    terms: Terms = Terms.words
+
+    def index(self, documents: Documents, *, cache: Path) -> SparseIndex:
+        """See :class:`Retriever`. Nothing is cached: building takes less than reading would."""
+        documents = searchable(documents)
+        analyzer: Any = words if self.terms is Terms.words else _char_ngrams()
+        vectorizer = TfidfVectorizer(analyzer=analyzer)
+        weights = csr_matrix(vectorizer.fit_transform(documents.texts), dtype=np.float32)
+        return SparseIndex(
+            document_ids=documents.ids,
+            digest=digest(repr(self), documents.ids, documents.texts),
+            bag=Bag(analyzer=analyzer, vocabulary=dict(vectorizer.vocabulary_)),
+            weights=weights,
+            term_weights=vectorizer.idf_.astype(np.float32),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSA:
+    """Cosine in the space of the leading singular vectors of the documents' TF-IDF matrix.
+
+    Raises:
+        ValueError: If there are fewer than 1 dimensions, or, when indexing, not more documents and
+            terms than dimensions.
+    """
+
+    dimensions: int = 96
+    seed: int = 0
+    """Of the randomised decomposition."""
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.dimensions < 1:
+            raise ValueError(f"dimensions={self.dimensions}, but it is 1 or more; 96 is usual")
+
+    def index(self, documents: Documents, *, cache: Path) -> VectorIndex:
+        """See :class:`Retriever`. Nothing is cached: building takes seconds."""
+        tfidf = TFIDF().index(documents, cache=cache)
+        num_documents, num_terms = len(tfidf.document_ids), len(tfidf.bag.vocabulary)
+        if self.dimensions >= min(num_documents, num_terms):
+            raise ValueError(
+                f"dimensions={self.dimensions} for {num_documents} documents with {num_terms} "
+                "terms; set retriever.dimensions below both"
+            )
+        svd = TruncatedSVD(n_components=self.dimensions, random_state=self.seed)
+        svd.fit(tfidf.weights)
+        axes = np.ascontiguousarray(np.asarray(svd.components_, dtype=np.float32).T)
+
+        def project(rows: csr_matrix) -> Float[Tensor, "N D"]:
+            return unit_rows(torch.from_numpy(rows @ axes))
+
+        def embed(texts: Sequence[str]) -> Encoded:
+            rows = project(tfidf.encode(texts).rows)
+            return Encoded(known=has_length(rows), rows=rows)
+
+        return VectorIndex(
+            document_ids=tfidf.document_ids,
+            digest=digest(repr(self), tfidf.digest),
+            vectors=project(tfidf.weights),
+            embed=embed,
+        )
+
+
+def _char_ngrams() -> Analyzer:
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5)).build_analyzer()

@@ -1,0 +1,103 @@
+"""Bag-of-words search: texts and documents are rows of term weights, scores are inner products."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix, diags_array
+from torch import Tensor
+
+from rlcredit.retrieval.base import Documents, Encoded
+
+Analyzer = Callable[[str], Sequence[str]]
+"""A text's terms, in order, repetitions included."""
+
+_WORDS = re.compile(r"(?u)\b\w\w+\b")
+
+
+def words(text: str) -> list[str]:
+    """Runs of two or more letters, digits or underscores, in lower case."""
+    return _WORDS.findall(text.lower())
+
+
+def searchable(documents: Documents) -> Documents:
+    """The documents in descending order of their ids, the order in which ties are broken.
+
+    Raises:
+        ValueError: If there are none, or none has any text.
+    """
+    if not any(text.strip() for text in documents.texts):
+        raise ValueError(
+            f"none of the {len(documents.ids)} documents has a text, so nothing can be found; "
+            "check the data set's title columns"
+        )
+    pairs = sorted(zip(documents.ids, documents.texts, strict=True), reverse=True)
+    return Documents(ids=tuple(i for i, _ in pairs), texts=tuple(text for _, text in pairs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bag:
+    """Counts the terms of texts that are in a vocabulary."""
+
+    analyzer: Analyzer
+    vocabulary: dict[str, int]
+
+    def counts(self, texts: Sequence[str]) -> csr_matrix:
+        """Term counts, [texts, terms], float32, terms in the vocabulary's order in every row.
+
+        The order makes a score the same to the bit for every order of a text's words.
+        """
+        number = self.vocabulary.get
+        found = [
+            [i for term in self.analyzer(text) if (i := number(term)) is not None] for text in texts
+        ]
+        starts = np.zeros(len(found) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in found], out=starts[1:])
+        terms = np.fromiter(chain.from_iterable(found), dtype=np.int32, count=starts[-1])
+        ones = np.ones(len(terms), dtype=np.float32)
+        counts = csr_matrix((ones, terms, starts), shape=(len(texts), len(self.vocabulary)))
+        counts.sum_duplicates()
+        return counts
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SparseIndex:
+    """Documents as rows of non-negative term weights; those that share a term are retrieved."""
+
+    document_ids: tuple[str, ...]
+    digest: str
+    bag: Bag
+    weights: csr_matrix
+    """[documents, terms]."""
+    term_weights: np.ndarray | None = None
+    """What a text's counts are multiplied with, per term; its row then gets length 1. None: the
+    counts are taken as they are."""
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """See :class:`Index`; independent of the other texts to the bit."""
+        rows = self.bag.counts(texts)
+        known = torch.from_numpy(np.diff(rows.indptr) > 0)
+        if self.term_weights is not None:
+            rows = weighted(rows, self.term_weights)
+        return Encoded(known=known, rows=rows)
+
+    def score(
+        self, encoded: Encoded, rows: Int[Tensor, " N"], documents: Int[Tensor, " K"] | None = None
+    ) -> Float[Tensor, "N K"]:
+        """See :class:`Index`."""
+        some = self.weights if documents is None else self.weights[documents.numpy()]
+        product = encoded.rows[rows.numpy()] @ some.T
+        scores = torch.from_numpy(product.toarray())
+        return scores.masked_fill_(scores <= 0, -torch.inf)
+
+
+def weighted(counts: csr_matrix, term_weights: np.ndarray) -> csr_matrix:
+    """Counts times term weights, each row then scaled to length 1 (an empty row stays empty)."""
+    rows = csr_matrix(counts @ diags_array(term_weights))
+    lengths = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
+    lengths[lengths == 0] = 1.0
+    return csr_matrix(diags_array(1 / lengths) @ rows)

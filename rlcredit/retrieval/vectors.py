@@ -1,0 +1,56 @@
+"""Exact search among unit vectors: a score is an inner product."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rlcredit.retrieval.base import Encoded
+
+_SHORTEST = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VectorIndex:
+    """Documents as unit vectors; a text that is known retrieves all of them."""
+
+    document_ids: tuple[str, ...]
+    digest: str
+    vectors: Float[Tensor, "K D"]
+    """One per document; zero for a document without content."""
+    embed: Callable[[Sequence[str]], Encoded]
+    """Texts to vectors of the same space."""
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """See :class:`Index`."""
+        return self.embed(texts)
+
+    def score(
+        self, encoded: Encoded, rows: Int[Tensor, " N"], documents: Int[Tensor, " K"] | None = None
+    ) -> Float[Tensor, "N K"]:
+        """See :class:`Index`.
+
+        Raises:
+            ValueError: If the texts were encoded by another index, in another dimension.
+        """
+        if encoded.rows.shape[1] != self.vectors.shape[1]:
+            raise ValueError(
+                f"texts of {encoded.rows.shape[1]} dimensions cannot be compared with documents of "
+                f"{self.vectors.shape[1]}; encode them with this index"
+            )
+        device = self.vectors.device
+        some = self.vectors if documents is None else self.vectors[documents.to(device)]
+        scores = (encoded.rows[rows.to(encoded.rows.device)].to(device) @ some.T).cpu()
+        return scores.masked_fill_(~encoded.known[rows, None], -torch.inf)
+
+
+def unit_rows(rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """Rows scaled to length 1; a zero row stays zero."""
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=_SHORTEST)
+
+
+def has_length(rows: Float[Tensor, "N D"]) -> Tensor:
+    """True for rows that are not zero."""
+    return rows.norm(dim=1) > _SHORTEST
