@@ -60,6 +60,10 @@ class Policy(Protocol):
         """
         ...
 
+    def export(self, folder: Path) -> None:
+        """Write a Hugging Face folder (safetensors) that ``from_pretrained`` loads."""
+        ...
+
     def logprobs(self, rollouts: Rollouts, rows: slice = slice(None)) -> TokenLogprobs:
         """Log-probs of the response tokens of rows of the flattened [P * G] batch."""
         ...

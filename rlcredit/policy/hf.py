@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -127,7 +128,7 @@ class HF:
                 use_safetensors=True,
                 trust_remote_code=False,
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ValueError(
                 f"policy.name={self.name} cannot be loaded: {error}; it must be a folder with "
                 "config.json, tokenizer.json and *.safetensors of a causal language model, or the "

@@ -14,6 +14,7 @@ from tempfile import mkdtemp
 from time import monotonic
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from rlcredit.data.base import SearchTask
@@ -89,7 +90,7 @@ class Tiny:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             model = Qwen3ForCausalLM.from_pretrained(folder, use_safetensors=True)
             loss = json.loads((folder / "warm_start.json").read_text())["loss"]
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ValueError(
                 f"the warm-started policy kept in {folder} is damaged ({error}); delete that "
                 "folder, and it is made again"

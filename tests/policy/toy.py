@@ -1,10 +1,18 @@
 """A small task of made-up words, for tests of policies and rollouts."""
 
+import atexit
+import shutil
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 
 import torch
 
 from rlcredit.data.base import SearchTask
+from rlcredit.policy.causal_lm import CausalLM
+from rlcredit.policy.tiny import Tiny
+from rlcredit.policy.warm_start import WarmStart
 from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
@@ -52,3 +60,31 @@ def toy_task(digest: str = "toy") -> SearchTask:
         teacher=ToyTeacher(),
         digest=digest,
     )
+
+
+@cache
+def _taught(steps: int) -> Path:
+    folder = Path(mkdtemp(prefix="toy-policy-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def toy_policy(
+    *, steps: int = 60, dtype: torch.dtype = torch.float32, extra_ends: int = 0
+) -> CausalLM:
+    """A fresh copy of a tiny policy; ``extra_ends`` more tokens that end a response."""
+    source = Tiny(
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        head_dim=16,
+        vocab_size=400,
+        warm_start=WarmStart(steps=steps),
+    )
+    made = source.load(
+        toy_task(), seed=0, cache=_taught(steps), device=torch.device("cpu"), say=lambda line: None
+    )
+    made.model.to(dtype)
+    if extra_ends:
+        made.model.generation_config.eos_token_id = list(range(1, 1 + extra_ends))
+    return CausalLM(model=made.model, tokenizer=made.tokenizer, origin=made.origin)

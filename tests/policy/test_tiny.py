@@ -1,0 +1,174 @@
+"""The policy made from scratch: its words, its warm start, its cache."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlcredit.policy.base import PolicySource
+from rlcredit.policy.causal_lm import CausalLM
+from rlcredit.policy.tiny import Tiny
+from rlcredit.policy.vocabulary import train_tokenizer
+from rlcredit.policy.warm_start import WarmStart
+from rlcredit.rollout.hf import HFRollout
+from rlcredit.types import Randomness
+from tests.policy.toy import WORDS, toy_policy, toy_task
+
+SMALL = Tiny(
+    hidden_size=32,
+    num_layers=1,
+    num_heads=2,
+    head_dim=16,
+    vocab_size=400,
+    warm_start=WarmStart(steps=2),
+)
+
+
+def load(
+    source: Tiny, cache: Path, *, seed: int = 0, digest: str = "toy", say: Callable = lambda x: None
+) -> CausalLM:
+    return source.load(
+        toy_task(digest), seed=seed, cache=cache, device=torch.device("cpu"), say=say
+    )
+
+
+def weights(policy: CausalLM) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in policy.model.parameters()])
+
+
+def test_the_default_has_the_architecture_that_it_says(tmp_path: Path):
+    said: list[str] = []
+    policy = load(Tiny(vocab_size=300, warm_start=WarmStart(steps=0)), tmp_path, say=said.append)
+    assert isinstance(Tiny(), PolicySource)
+    model = policy.model
+    embedding, layers = 96 * len(policy.tokenizer), 3
+    attention = 96 * 96 * 2 + 2 * 96 * 32 + 2 * 32
+    assert model.num_parameters() == (embedding + layers * (attention + 3 * 96 * 288 + 2 * 96) + 96)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    matrices = [p for p in model.parameters() if p.dim() == 2]
+    assert all(0.07 < float(p.detach().std()) < 0.09 for p in matrices)
+    assert "0 supervised steps" in said[0]
+    assert "made from scratch (no pretraining)" in said[-1]
+
+
+def test_demonstrations_teach_the_format_and_the_ends():
+    policy = toy_policy(steps=200)
+    task = toy_task()
+    rollouts = HFRollout()(policy, task.test, group_size=8, randomness=Randomness(seed=0, step=0))
+    phrases = [text.split(", ") for group in rollouts.texts for text in group]
+    known = [phrase in WORDS for row in phrases for phrase in row[1:]]
+    assert bool(rollouts.finished.all())
+    assert sum(known) / len(known) > 0.9
+    assert sum(len(row) == 4 for row in phrases) / len(phrases) > 0.7
+
+
+def test_the_same_seed_makes_the_same_weights_and_another_seed_others(tmp_path: Path):
+    first = load(SMALL, tmp_path / "a")
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    again = load(SMALL, tmp_path / "b")
+    assert torch.equal(weights(first), weights(again))
+    assert torch.equal(torch.get_rng_state(), state), "the global stream must be left alone"
+    assert not torch.equal(weights(first), weights(load(SMALL, tmp_path / "a", seed=1)))
+
+
+def test_a_kept_policy_is_found_by_what_it_depends_on(tmp_path: Path):
+    said: list[str] = []
+    first = load(SMALL, tmp_path, say=said.append)
+    assert not any("kept from before" in line for line in said)
+    again = load(SMALL, tmp_path, say=said.append)
+    assert "kept from before" in said[-2]
+    assert torch.equal(weights(first), weights(again))
+    assert first.description == again.description
+    (folder,) = (tmp_path / "policies").iterdir()
+    assert sorted(os.listdir(folder)) == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "warm_start.json",
+    ]
+    assert json.loads((folder / "warm_start.json").read_text())["settings"]["num_layers"] == 1
+    load(SMALL, tmp_path, seed=1)
+    load(SMALL, tmp_path, digest="another task")
+    load(replace(SMALL, initializer_range=0.02), tmp_path)
+    load(replace(SMALL, warm_start=WarmStart(steps=3)), tmp_path)
+    assert len(list((tmp_path / "policies").iterdir())) == 5
+
+
+def test_a_policy_that_could_not_be_finished_leaves_nothing_behind(tmp_path: Path):
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(SMALL, tmp_path, say=stop)
+    assert not list(tmp_path.rglob("tiny-*"))
+    assert load(SMALL, tmp_path).model.num_parameters() > 0
+
+
+def test_a_damaged_kept_policy_is_named_with_the_remedy(tmp_path: Path):
+    load(SMALL, tmp_path)
+    (folder,) = (tmp_path / "policies").iterdir()
+    model = folder / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=rf"{folder.name} is damaged.*delete that folder"):
+        load(SMALL, tmp_path)
+
+
+def test_a_learning_rate_too_high_stops_the_warm_start(tmp_path: Path):
+    wild = replace(SMALL, warm_start=WarmStart(steps=30, lr=1e30, max_grad_norm=1e30))
+    with pytest.raises(FloatingPointError, match=r"lower policy\.warm_start\.lr"):
+        load(wild, tmp_path)
+
+
+def test_the_learning_rate_rises_then_falls_to_a_tenth():
+    schedule = WarmStart(steps=400, lr=2.0, num_warmup_steps=20)
+    assert schedule.learning_rate(0) == pytest.approx(0.1)
+    assert schedule.learning_rate(9) == pytest.approx(1.0)
+    assert schedule.learning_rate(20) == pytest.approx(2.0)
+    assert schedule.learning_rate(210) == pytest.approx(1.1)
+    assert schedule.learning_rate(399) == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Tiny(num_heads=3, num_kv_heads=2), "multiple of policy.num_kv_heads=2"),
+        (lambda: Tiny(head_dim=31), "must be even"),
+        (lambda: Tiny(num_layers=0), "below 1"),
+        (lambda: Tiny(initializer_range=0.0), "initializer_range=0.0"),
+        (lambda: WarmStart(steps=-1), "steps=-1"),
+        (lambda: WarmStart(lr=0.0), "lr=0.0"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(make: Callable, said: str):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_a_tokenizer_is_the_same_for_the_same_texts_and_keeps_every_text():
+    texts = ["light tent, tent for two, red tent's poles", "winter, winter boots, light boots"] * 3
+    tokenizer = train_tokenizer(texts, vocab_size=280, context=64)
+    again = train_tokenizer(texts, vocab_size=280, context=64)
+    assert tokenizer.backend_tokenizer.to_str() == again.backend_tokenizer.to_str()
+    assert len(tokenizer) == 280
+    for text in ("tent", "a tënt, 🙂", "", "two  spaces, \n a line"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids) == text
+        assert tokenizer(text)["input_ids"] == [*ids, tokenizer.sep_token_id]
+
+
+def test_a_word_is_the_same_token_at_the_head_of_a_text_and_inside():
+    tokenizer = train_tokenizer(["tent, tent, tent for two"] * 3, vocab_size=300, context=64)
+    head, comma, inside = tokenizer("tent, tent", add_special_tokens=False)["input_ids"]
+    assert head == inside != comma
+
+
+def test_a_vocabulary_without_room_for_the_bytes_is_refused():
+    with pytest.raises(ValueError, match=r"policy\.vocab_size=200.*259"):
+        train_tokenizer(["tent"], vocab_size=200, context=64)

@@ -1,0 +1,222 @@
+"""Segments, rewards and games of responses written by hand."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rlcredit.credit.coalitions import LeaveOneOut, Windows
+from rlcredit.rollout.score import Scorer
+from rlcredit.text.response import Compose, TextRules
+from rlcredit.text.segmenters import Phrases
+from rlcredit.types import Needs, Randomness, Rollouts, Signals
+from tests.rollout.toy import DOUBLE, Letters, letters, written
+
+RULES = TextRules(max_phrases=4, max_words=2, unique=True)
+RANDOMNESS = Randomness(seed=1, step=2)
+ALL = Needs(coalitions=Windows())
+
+
+def scored(
+    rollouts: Rollouts,
+    needs: Needs = ALL,
+    *,
+    rules: TextRules = RULES,
+    offset: int = 0,
+    reward: Letters | None = None,
+) -> Signals:
+    scorer = Scorer(reward=reward or Letters(), rules=rules, segmenter=Phrases())
+    return scorer(rollouts, needs, randomness=RANDOMNESS, offset=offset)
+
+
+def test_segments_are_those_of_the_scored_text_in_the_response_s_characters():
+    text = "<answer>ab, c d e, ab</answer>"
+    signals = scored(written([text, "xy"]), Needs())
+    segments = signals.segments
+    assert segments is not None
+    assert segments.spans[0, 0].tolist() == [[8, 10], [12, 17], [19, 21]]
+    assert segments.spans[0, 1].tolist() == [[0, 2], [0, 0], [0, 0]]
+    assert segments.mask[0].tolist() == [[True] * 3, [True, False, False]]
+    assert segments.valid[0].tolist() == [[True, False, True], [True, False, False]]
+    assert segments.first[0].tolist() == [[True, True, False], [True, False, False]]
+    ids = [-1] * 8 + [0, 0, -1, -1] + [1] * 5 + [-1, -1] + [2, 2] + [-1] * 10
+    assert segments.ids[0, 0].tolist() == ids
+    assert segments.ids[0, 1].tolist() == [0, 0] + [-1] * (len(ids) - 2)
+
+
+def test_phrases_beyond_the_limit_are_no_segments():
+    segments = scored(written(["a, b, c, d, e, f", "a"]), Needs()).segments
+    assert segments is not None
+    assert segments.mask[0, 0].tolist() == [True] * 4
+
+
+def test_whole_responses_are_scored_in_one_call_by_the_rules():
+    reward = Letters()
+    signals = scored(written(["a, b c d, a, e", ""], ["xyz", "no  more"]), Needs(), reward=reward)
+    assert reward.calls == [[("p0", "a, e"), ("p0", ""), ("p1", "xyz"), ("p1", "no more")]]
+    assert signals.rewards.tolist() == [[0.02, 0.0], [0.03, 0.05]]
+    assert signals.rewards.dtype == DOUBLE
+    assert signals.game is None
+    assert signals.num_evaluations == 4
+    assert signals.randomness == RANDOMNESS
+
+
+def test_every_coalition_has_the_reward_of_its_own_text():
+    rollouts = written(["ab, c, dea", "f, gh"], ["k, l, m", "k, l"])
+    reward = Letters()
+    signals = scored(rollouts, reward=reward)
+    game, segments = signals.game, signals.segments
+    assert game is not None
+    assert segments is not None
+    assert len(reward.calls) == 2
+    assert signals.num_evaluations == 4 + len(reward.calls[1])
+    for p in range(2):
+        for g in range(2):
+            seen = set()
+            for c in range(game.members.shape[2]):
+                if not game.evaluated[p, g, c]:
+                    assert game.rewards[p, g, c] == 0
+                    continue
+                kept = game.members[p, g, c].nonzero().squeeze(1).tolist()
+                spans = [segments.spans[p, g, m].tolist() for m in kept]
+                text = "".join(rollouts.texts[p][g][start:end] for start, end in spans)
+                assert float(game.rewards[p, g, c]) == letters(text)
+                seen.add(tuple(kept))
+            n = len(rollouts.texts[p][g].split(","))
+            expected = {tuple(range(a, b)) for a in range(n) for b in range(a + 1, n + 1)}
+            assert seen == expected | {()}
+            assert not game.members[p, g, 0].any()
+            assert game.members[p, g, 1].tolist() == segments.mask[p, g].tolist()
+            assert game.rewards[p, g, 1] == signals.rewards[p, g]
+
+
+def test_invalid_segments_and_later_copies_are_no_players_and_leave_every_coalition():
+    reward = Letters()
+    rollouts = written(["a, b c d, e, a, f", "z"])
+    signals = scored(
+        rollouts,
+        Needs(coalitions=LeaveOneOut(), first_copies=True),
+        reward=reward,
+        rules=TextRules(max_words=2, unique=True),
+    )
+    game = signals.game
+    assert game is not None
+    assert game.players[0, 0].tolist() == [True, False, True, False, True]
+    assert game.members[0, 0, 1].tolist() == [True, False, True, False, True]
+    assert [text for _, text in reward.calls[1]] == ["e, f", "a, f", "a, e"]
+    assert game.rewards[0, 0].tolist() == [0.0, 0.03, 0.02, 0.02, 0.02]
+
+
+def test_copies_play_where_the_first_is_not_asked_for():
+    game = scored(written(["a, a, b", "z"])).game
+    assert game is not None
+    assert game.players[0, 0].tolist() == [True, True, True]
+
+
+def test_a_separator_stands_between_the_runs_of_a_coalition():
+    reward = Letters()
+    plain = TextRules()
+    scored(written(["a; b, c d", "z"]), Needs(coalitions=LeaveOneOut()), reward=reward, rules=plain)
+    assert reward.calls[1] == [("p0", "c d"), ("p0", "a; b")]
+
+
+def test_groups_of_equal_rewards_are_skipped_only_where_their_credit_is_zero():
+    rollouts = written(["a, b", "c, d"], ["a, b", "c"])
+    asked = []
+    for skips in (True, False):
+        reward = Letters()
+        needs = Needs(coalitions=Windows(), skips_equal_groups=skips)
+        game = scored(rollouts, needs, reward=reward).game
+        assert game is not None
+        asked.append([name for name, _ in reward.calls[1]])
+        assert game.evaluated[0].tolist() == [[True, True] + [not skips] * 2] * 2
+        assert game.evaluated[1].tolist() == [[True] * 4, [True, True, False, False]]
+        assert game.rewards[0, 0, :2].tolist() == [0.0, 0.02]
+    assert asked == [["p1"] * 2, ["p0"] * 4 + ["p1"] * 2]
+
+
+def test_a_response_without_players_has_the_empty_coalition_alone():
+    signals = scored(written(["one two three", "a, b"], ["", "c"]))
+    game, segments = signals.game, signals.segments
+    assert game is not None
+    assert segments is not None
+    assert segments.mask[:, 0].tolist() == [[True, False], [False, False]]
+    assert not game.players[:, 0].any()
+    assert game.evaluated[:, 0].tolist() == [[True, False, False, False]] * 2
+    assert game.rewards[:, 0].tolist() == [[0.0] * 4] * 2
+
+
+def test_a_batch_without_any_segment_still_has_records():
+    reward = Letters()
+    signals = scored(written(["", " "]), reward=reward)
+    assert signals.segments is not None
+    assert signals.game is not None
+    assert signals.segments.mask.tolist() == [[[False], [False]]]
+    assert signals.game.members.shape == (1, 2, 2, 1)
+    assert len(reward.calls) == 1
+
+
+def test_a_plan_beyond_its_budget_is_sampled_from_the_response_s_own_stream():
+    rollouts = written(["a, b, c, d", "e, f"], ["a, b, c, d", "g"])
+    plan = Windows(budget=5)
+    game = scored(rollouts, Needs(coalitions=plan), offset=3).game
+    assert game is not None
+    assert game.sampled.tolist() == [[True, False], [True, False]]
+    for p in range(2):
+        expected = plan(4, RANDOMNESS.generator("coalitions", (3 + p) * 2))
+        assert game.members[p, 0].tolist() == expected.tolist()
+    assert game.members[0, 0].tolist() != game.members[1, 0].tolist()
+
+
+def test_the_same_coalitions_are_drawn_for_every_split_of_the_batch():
+    groups = [["a, b, c, d", "e, f, g, h"], ["i, j, k, l", "m, n"], ["o, p, q", "r, s, t, u"]]
+    needs = Needs(coalitions=Windows(budget=5))
+    whole = scored(written(*groups), needs, offset=4).game
+    assert whole is not None
+    for p, group in enumerate(groups):
+        part = scored(written(group), needs, offset=4 + p).game
+        assert part is not None
+        assert torch.equal(part.members[0], whole.members[p])
+        assert torch.equal(part.rewards[0], whole.rewards[p])
+
+
+def test_expanding_puts_the_query_before_every_coalition():
+    reward = Letters()
+    rules = replace(RULES, compose=Compose.expand)
+    game = scored(written(["a, b", "c"]), rules=rules, reward=reward).game
+    assert game is not None
+    assert reward.calls[0] == [("p0", "p0 a, b"), ("p0", "p0 c")]
+    assert reward.calls[1] == [("p0", "p0 a"), ("p0", "p0 b")]
+    assert game.rewards[0, :, 0].tolist() == [0.0, 0.0]
+
+
+def count_vowels(texts: Sequence[str]) -> Float[Tensor, "N D"]:
+    return torch.tensor([[float(text.count(vowel)) for vowel in "aei"] for text in texts])
+
+
+def test_embeddings_are_of_the_scored_texts_and_only_where_they_are_needed():
+    scorer = Scorer(reward=Letters(), rules=RULES, segmenter=Phrases(), encoder=count_vowels)
+    rollouts = written(["<answer>aa, i</answer>", "e"], ["", "x, y"])
+    signals = scorer(rollouts, Needs(embeddings=True), randomness=RANDOMNESS)
+    assert signals.embeddings is not None
+    assert signals.embeddings.tolist() == [[[2, 0, 1], [0, 1, 0]], [[0, 0, 0], [0, 0, 0]]]
+    assert scorer(rollouts, Needs(), randomness=RANDOMNESS).embeddings is None
+
+
+def test_what_cannot_be_computed_is_refused():
+    with pytest.raises(ValueError, match="choose encoder"):
+        scored(written(["a", "b"]), Needs(embeddings=True))
+    with pytest.raises(ValueError, match="not candidates"):
+        scored(written(["a", "b"]), Needs(candidates=True))
+
+
+def test_a_reward_that_fails_is_not_hidden():
+    def broken(prompts: Sequence, texts: Sequence[str]) -> Float[Tensor, " N"]:
+        raise RuntimeError("the index is gone")
+
+    scorer = Scorer(reward=broken, rules=RULES, segmenter=Phrases())
+    with pytest.raises(RuntimeError, match="the index is gone"):
+        scorer(written(["a", "b"]), Needs(), randomness=RANDOMNESS)
