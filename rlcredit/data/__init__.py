@@ -2,5 +2,6 @@
 
 from rlcredit.data.base import Dataset, SearchTask, Teacher
 from rlcredit.data.esci import ESCI
+from rlcredit.data.hm import HM
 
-__all__ = ["ESCI", "Dataset", "SearchTask", "Teacher"]
+__all__ = ["ESCI", "HM", "Dataset", "SearchTask", "Teacher"]

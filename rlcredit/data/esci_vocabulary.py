@@ -11,6 +11,10 @@ from typing import TypeAlias
 Wordings: TypeAlias = tuple[str, ...]
 
 
+def _words(text: str) -> Wordings:
+    return tuple(text.split())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Persona:
     """Who asks: what such a person types, and the attributes wanted without saying so."""
@@ -257,38 +261,13 @@ PERSONAS: tuple[Persona, ...] = (
 )
 """Personas 2k and 2k + 1 are mistaken for each other; they have no attribute in common."""
 
-COLOURS: Wordings = (
-    "black",
-    "white",
-    "navy",
-    "crimson",
-    "olive",
-    "mustard",
-    "teal",
-    "lavender",
-    "beige",
-    "coral",
-    "silver",
-    "emerald",
+COLOURS: Wordings = _words(
+    "black white navy crimson olive mustard teal lavender beige coral silver emerald"
 )
 
-BRANDS: Wordings = (
-    "Velmora",
-    "Trakund",
-    "Ostrelle",
-    "Pinewick",
-    "Quorina",
-    "Halvex",
-    "Brontide",
-    "Luminar",
-    "Kestrix",
-    "Yarrowby",
-    "Zephrane",
-    "Marlowen",
-    "Corvanta",
-    "Nordhal",
-    "Eldrigo",
-    "Fenbrook",
+BRANDS: Wordings = _words(
+    "Velmora Trakund Ostrelle Pinewick Quorina Halvex Brontide Luminar Kestrix Yarrowby "
+    "Zephrane Marlowen Corvanta Nordhal Eldrigo Fenbrook"
 )
 
 GENERIC: Wordings = (

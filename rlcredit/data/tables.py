@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-_SUFFIXES = (".parquet", ".csv")
+SUFFIXES = (".parquet", ".csv")
 
 
 def table_file(folder: Path, name: str) -> Path:
@@ -28,7 +28,7 @@ def table_file(folder: Path, name: str) -> Path:
             f"dataset.path={folder} is not a folder; it must hold {name}.parquet or {name}.csv "
             "under its published name"
         )
-    for suffix in _SUFFIXES:
+    for suffix in SUFFIXES:
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
@@ -86,7 +86,12 @@ def texts_of(table: pa.Table, column: str) -> list[str]:
 
 def rows_where(table: pa.Table, column: str, value: str) -> pa.Table:
     """The rows with one value in a text column."""
-    return table.filter(pa.array([text == value for text in texts_of(table, column)], pa.bool_()))
+    return table.filter(pc.call_function("equal", [table[column], pa.scalar(value)]))
+
+
+def rows_from(table: pa.Table, column: str, least: str) -> pa.Table:
+    """The rows with a value in alphabetical order at or behind ``least``."""
+    return table.filter(pc.call_function("greater_equal", [table[column], pa.scalar(least)]))
 
 
 def file_digest(file: Path) -> str:

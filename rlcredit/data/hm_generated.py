@@ -1,0 +1,71 @@
+"""Prompts, catalogue and teacher of the generated next-purchase task."""
+
+from collections.abc import Mapping
+
+from rlcredit.data import hm_catalogue
+from rlcredit.data import hm_vocabulary as words
+from rlcredit.data.hm_files import INSTRUCTION, Article, articles_of, cut_history, names_of
+from rlcredit.data.settings import SPLITS, Limits, Parts
+from rlcredit.data.splits import Pair, sample_by_hash
+from rlcredit.data.teachers import PhraseSource, PhraseTeacher, confused_sources
+from rlcredit.retrieval.base import Documents
+from rlcredit.types import Prompt
+
+
+def generated_parts(made: hm_catalogue.Generated, *, limits: Limits, history_tokens: int) -> Parts:
+    """All that is loaded of a generated set."""
+    articles = articles_of(made.articles)
+    by_id = {customer.customer_id: customer for customer in made.customers}
+    prompts: dict[str, tuple[Prompt, ...]] = {}
+    for split in SPLITS:
+        members = [c.customer_id for c in made.customers if c.split == split]
+        chosen = sample_by_hash(members, limits.of(split), purpose="limit")
+        prompts[split] = tuple(_prompt(by_id[i], articles, history_tokens) for i in chosen)
+    ids = tuple(sorted(articles))
+    return Parts(
+        documents=Documents(ids=ids, texts=tuple(articles[article].text for article in ids)),
+        train=prompts["train"],
+        validation=prompts["validation"],
+        test=prompts["test"],
+        teacher=teacher({p.prompt_id: by_id[p.prompt_id].pair for p in prompts["train"]}),
+        counts={
+            "articles": len(ids),
+            "taste-type pairs": len({customer.pair for customer in made.customers}),
+            "customers": len(made.customers),
+        },
+    )
+
+
+def teacher(pairs: Mapping[str, Pair]) -> PhraseTeacher:
+    """A teacher that takes a taste for its sibling as often as for itself.
+
+    Args:
+        pairs: prompt_id -> (taste, product type).
+    """
+    everything = hm_catalogue.every_wording()
+    sources: dict[Pair, tuple[PhraseSource, ...]] = {}
+    for taste, garment in pairs.values():
+        sources[taste, garment] = confused_sources(
+            topic=words.GARMENTS[garment].wordings,
+            truth=tuple(hm_catalogue.hidden(taste).values()),
+            mistaken=tuple(hm_catalogue.hidden(taste ^ 1).values()),
+            generic=words.GENERIC,
+            anything=everything,
+        )
+    return PhraseTeacher(sources={name: sources[pair] for name, pair in pairs.items()})
+
+
+def _prompt(
+    customer: hm_catalogue.Customer, articles: Mapping[str, Article], history_tokens: int
+) -> Prompt:
+    truth = hm_catalogue.truth(*customer.pair)
+    items = [articles[article].item for article in customer.history]
+    return Prompt(
+        prompt_id=customer.customer_id,
+        text=cut_history(items, history_tokens),
+        query=names_of(articles, customer.history),
+        relevance={customer.target: 3},
+        pool=customer.pool,
+        instruction=INSTRUCTION,
+        truth={wording: attribute for attribute, lists in truth.items() for wording in lists},
+    )

@@ -1,0 +1,223 @@
+"""From H&M's published tables to prompts, pools and a teacher."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from rlcredit.data.cleaning import contains_words
+from rlcredit.data.hm_files import (
+    INSTRUCTION,
+    TRANSACTION_COLUMNS,
+    TRANSACTIONS,
+    Article,
+    check_ids,
+    cut_history,
+    names_of,
+    read_ages,
+    read_articles,
+)
+from rlcredit.data.hm_teacher import attribute_teacher
+from rlcredit.data.pools import fill_pool
+from rlcredit.data.settings import SPLITS, Limits, Parts
+from rlcredit.data.splits import sample_by_hash, share_of
+from rlcredit.data.tables import read_table, rows_from, table_file, texts_of
+from rlcredit.retrieval.base import Documents
+from rlcredit.types import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which part of H&M is read, and how."""
+
+    days: int | None
+    min_history: int
+    history_tokens: int
+    validation_share: float
+    test_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Customer:
+    """One customer: earlier days' purchases, and one of a later day."""
+
+    customer_id: str
+    split: str
+    history: tuple[str, ...]
+    """Different articles, oldest first."""
+    text: str
+    """The history as the prompt words it."""
+    target: str
+    bought: frozenset[str]
+    """Everything the customer bought."""
+
+
+def published_parts(
+    folder: Path, *, filters: Filters, limits: Limits, pool_size: int, seed: int
+) -> Parts:
+    """All that is loaded of a folder with the published files.
+
+    Raises:
+        FileNotFoundError: If the articles or the transactions are missing.
+        ValueError: If a file is damaged, lacks a column, or holds ids without their leading zeros.
+    """
+    counts: Counter[str] = Counter()
+    articles = read_articles(folder)
+    purchases = _purchases(folder, articles, filters.days, counts)
+    found = (
+        _customer(customer_id, bought, articles, filters, counts)
+        for customer_id, bought in purchases.items()
+    )
+    customers = _limited([customer for customer in found if customer], limits)
+    sold = {article for bought in purchases.values() for _, article in bought}
+    ids = _catalogue(sold, customers, limits.documents)
+    ages = read_ages(folder)
+    prompts = {
+        split: tuple(
+            _prompt(customer, articles, ids, ages, pool_size=pool_size, seed=seed)
+            for customer in customers
+            if customer.split == split
+        )
+        for split in SPLITS
+    }
+    counts["articles"] = len(ids)
+    counts["pools below size"] = sum(
+        len(prompt.pool) < pool_size for side in prompts.values() for prompt in side
+    )
+    held_out = {customer.target for customer in customers if customer.split != "train"}
+    histories = {c.customer_id: (c.target, c.history) for c in customers if c.split == "train"}
+    return Parts(
+        documents=Documents(ids=ids, texts=tuple(articles[article].text for article in ids)),
+        train=prompts["train"],
+        validation=prompts["validation"],
+        test=prompts["test"],
+        teacher=attribute_teacher(histories, articles, hidden=held_out),
+        counts=dict(counts),
+    )
+
+
+def _purchases(
+    folder: Path, articles: Mapping[str, Article], days: int | None, counts: Counter[str]
+) -> dict[str, list[tuple[str, str]]]:
+    """customer_id -> (day, article_id) of each purchase, by day and then in file order."""
+    file = table_file(folder, TRANSACTIONS)
+    table = read_table(file, TRANSACTION_COLUMNS, text_ids=("article_id",))
+    counts["purchases read"] = len(table)
+    table = _recent(table, days, file)
+    counts["purchases before the last days (dropped)"] = counts["purchases read"] - len(table)
+    check_ids(dict.fromkeys(texts_of(table, "article_id")), file)
+    purchases: dict[str, list[tuple[str, str]]] = {}
+    for day, customer_id, article in zip(
+        *(texts_of(table, column) for column in TRANSACTION_COLUMNS), strict=True
+    ):
+        if article in articles:
+            purchases.setdefault(customer_id, []).append((day[:10], article))
+        else:
+            counts["purchases of unknown articles (dropped)"] += 1
+    counts["customers"] = len(purchases)
+    return {
+        customer_id: sorted(bought, key=lambda purchase: purchase[0])
+        for customer_id, bought in sorted(purchases.items())
+    }
+
+
+def _recent(table: pa.Table, days: int | None, file: Path) -> pa.Table:
+    if days is None:
+        return table
+    newest = max(texts_of(table, "t_dat"))[:10]
+    try:
+        first = date.fromisoformat(newest) - timedelta(days=days - 1)
+    except ValueError as error:
+        raise ValueError(
+            f"t_dat {newest!r} in {file} is no day of the form 2020-09-22; download it again"
+        ) from error
+    return rows_from(table, "t_dat", first.isoformat())
+
+
+def _customer(
+    customer_id: str,
+    bought: Sequence[tuple[str, str]],
+    articles: Mapping[str, Article],
+    filters: Filters,
+    counts: Counter[str],
+) -> Customer | None:
+    """A purchase of the customer's last day after all earlier ones; None if there is none."""
+    last_day = bought[-1][0]
+    earlier = [article for day, article in bought if day < last_day]
+    history = tuple(reversed(dict.fromkeys(reversed(earlier))))
+    counts["repeat purchases within histories (merged)"] += len(earlier) - len(history)
+    if len(history) < filters.min_history:
+        counts["customers with too short a history (dropped)"] += 1
+        return None
+    text = cut_history([articles[article].item for article in history], filters.history_tokens)
+    later = dict.fromkeys(article for day, article in bought if day == last_day)
+    new = [article for article in later if article not in history]
+    counts["repeat purchases of the last day (no targets)"] += len(later) - len(new)
+    unnamed = [article for article in new if not contains_words(text, articles[article].name)]
+    counts["last-day purchases whose name is in the history (no targets)"] += len(new) - len(
+        unnamed
+    )
+    if not unnamed:
+        counts["customers without a new purchase on the last day (dropped)"] += 1
+        return None
+    return Customer(
+        customer_id=customer_id,
+        split=_side(customer_id, filters),
+        history=history,
+        text=text,
+        target=sample_by_hash(unnamed, 1, purpose=f"target/{customer_id}")[0],
+        bought=frozenset(article for _, article in bought),
+    )
+
+
+def _side(customer_id: str, filters: Filters) -> str:
+    drawn = share_of(customer_id, purpose="split")
+    if drawn < filters.test_share:
+        return "test"
+    return "validation" if drawn < filters.test_share + filters.validation_share else "train"
+
+
+def _limited(customers: Sequence[Customer], limits: Limits) -> list[Customer]:
+    by_id = {customer.customer_id: customer for customer in customers}
+    chosen: list[str] = []
+    for split in SPLITS:
+        members = [customer.customer_id for customer in customers if customer.split == split]
+        chosen += sample_by_hash(members, limits.of(split), purpose="limit")
+    return [by_id[customer_id] for customer_id in chosen]
+
+
+def _catalogue(sold: set[str], customers: Sequence[Customer], limit: int | None) -> tuple[str, ...]:
+    """All targets, and other articles that were sold, in hash order up to the limit; sorted."""
+    targets = {customer.target for customer in customers}
+    room = None if limit is None else max(0, limit - len(targets))
+    return tuple(sorted(targets.union(sample_by_hash(sold - targets, room, purpose="catalogue"))))
+
+
+def _prompt(
+    customer: Customer,
+    articles: Mapping[str, Article],
+    catalogue: Sequence[str],
+    ages: Mapping[str, int],
+    *,
+    pool_size: int,
+    seed: int,
+) -> Prompt:
+    age = ages.get(customer.customer_id)
+    return Prompt(
+        prompt_id=customer.customer_id,
+        text=customer.text if age is None else f"age {age}; {customer.text}",
+        query=names_of(articles, customer.history),
+        relevance={customer.target: 3},
+        pool=fill_pool(
+            [customer.target],
+            catalogue,
+            size=pool_size,
+            barred=sorted(customer.bought),
+            seed=seed,
+            key=customer.customer_id,
+        ),
+        instruction=INSTRUCTION,
+    )
