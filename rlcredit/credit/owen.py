@@ -1,7 +1,6 @@
 """Values of games whose players have a structure: unions of players, or neighbours in a text."""
 
 import math
-from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rlcredit.credit.masked import full_precision
+from rlcredit.credit.shapley import players_of_table, real_players_table
 
 
 def path_myerson_value(
@@ -33,19 +33,16 @@ def path_myerson_value(
     Returns:
         Value of each player, 0 for padding; in at least float32.
     """
-    start, end, counts = _grid(windows, num_players)
-    inside = (start <= end) & (end < counts)
-    values = torch.where(inside, full_precision(windows), 0)
-    m = (end - start + 1).clamp(min=1).to(values)
-    outside = (start > 0).long() + (end < counts - 1).long()
-    orders = m * torch.where(outside >= 1, m + 1, 1) * torch.where(outside == 2, (m + 2) / 2, 1)
-    weight = torch.where(inside, 1 / orders, 0)
-    joined = (weight * values).cumsum(dim=-2).flip(-1).cumsum(dim=-1).flip(-1)
-    from_start = weight.flip(-1).cumsum(dim=-1).flip(-1)
-    to_end = weight.cumsum(dim=-2)
-    lost_left = (from_start * _without_last(values)).sum(dim=-2)
-    lost_right = (to_end * _without_first(values)).sum(dim=-1)
-    return joined.diagonal(dim1=-2, dim2=-1) - lost_left - lost_right
+    n = windows.shape[-1]
+    upper = torch.ones(n, n, dtype=torch.bool, device=windows.device).triu()
+    values = full_precision(windows)
+    weights = _path_weights(n, values)
+    if num_players is None:
+        return torch.where(upper, values, 0).flatten(-2) @ weights[n].flatten(0, 1)
+    counts = num_players[..., None, None]
+    kept = upper & (torch.arange(n, device=windows.device) < counts)
+    values = torch.where(kept, values, 0).flatten(-2).unsqueeze(-2)
+    return (values @ weights.flatten(1, 2)[num_players.long()]).squeeze(-2)
 
 
 def window_value(
@@ -111,6 +108,25 @@ def _grid(
     return index.unsqueeze(1), index.unsqueeze(0), num_players[..., None, None]
 
 
+def _path_weights(n: int, like: Tensor) -> Float[Tensor, "counts n n n"]:
+    """Weight of v(a..b) in the Myerson value of player i, for paths of 0 to n players."""
+    index = torch.arange(n, device=like.device)
+    counts = torch.arange(n + 1, device=like.device)[:, None, None]
+    start, end = index[:, None], index
+    m = (end - start + 1).clamp(min=1).to(like.dtype)
+    outside = (start > 0).long() + (end < counts - 1).long()
+    orders = m * torch.where(outside >= 1, m + 1, 1) * torch.where(outside == 2, (m + 2) / 2, 1)
+    weight = torch.where((start <= end) & (end < counts), 1 / orders, 0)
+    start, end = start[..., None], end[:, None]
+    inside = (start <= index) & (index <= end)
+    # a..b is also what is left of a..i-1, for i = b + 1, in every window that begins at a ...
+    begun = weight.flip(-1).cumsum(dim=-1).flip(-1)[:, :, None, :]
+    # ... and of i+1..b, for i = a - 1, in every window that ends at b.
+    ended = weight.cumsum(dim=-2).transpose(-1, -2)[:, None, :, :]
+    gained = torch.where(inside, weight.unsqueeze(-1), 0)
+    return gained - (index == end + 1) * begun - (index == start - 1) * ended
+
+
 def _without_last(table: Shaped[Tensor, "*batch n n"]) -> Shaped[Tensor, "*batch n n"]:
     """Cell (a, b) of the result is cell (a, b - 1) of the table; zero for b = 0."""
     return pad(table, (1, 0))[..., :-1]
@@ -123,13 +139,84 @@ def _without_first(table: Shaped[Tensor, "*batch n n"]) -> Shaped[Tensor, "*batc
 
 def _pair_weights(n: int, like: Tensor) -> Float[Tensor, "counts sizes"]:
     """w[k, s] = 1 / (k C(k-1, s)) for games of k <= n players; 0 where s >= k."""
-    return torch.tensor(_pair_weight_rows(n), dtype=like.dtype, device=like.device)
-
-
-@lru_cache(maxsize=64)
-def _pair_weight_rows(n: int) -> list[list[float]]:
-    """The numbers of :func:`_pair_weights`."""
-    return [
+    rows = [
         [1 / (k * math.comb(k - 1, s)) if s < k else 0.0 for s in range(max(n, 1))]
         for k in range(n + 1)
     ]
+    return torch.tensor(rows, dtype=like.dtype, device=like.device)
+
+
+def owen_value(
+    values: Float[Tensor, "*batch S"],
+    *,
+    unions: Int[Tensor, "*batch n"],
+    num_players: Int[Tensor, "*batch"] | None = None,
+) -> Float[Tensor, "*batch n"]:
+    """Owen value: the mean marginal contribution over orders in which no union is interrupted.
+
+    phi_i = sum_{H of unions without i's} sum_{T of i's union without i}
+            h! (m-h-1)! / m!  t! (b-t-1)! / b!  [ v(H + T + i) - v(H + T) ]
+
+    for m unions and b players in i's own (standard, Owen 1977). Efficient; the unions' totals are
+    the Shapley value of the game between unions. Singleton unions, or one union: the Shapley
+    value.
+
+    Args:
+        values: ``values[S]`` = v(S) in reward units; bit i of the index S says whether player i
+            is in.
+        unions: Any label of each player's union; one row serves all games if it has no batch axes.
+        num_players: Players of each game, the bits after them being padding; None: all of them.
+
+    Returns:
+        Value of each player, 0 for padding.
+
+    Raises:
+        ValueError: If the table's length is no power of two, or is not that of the unions.
+    """
+    n = players_of_table(values)
+    if unions.shape[-1] != n:
+        raise ValueError(
+            f"{unions.shape[-1]} union labels for a game of {n} players; give one to each player"
+        )
+    table = real_players_table(values, num_players)
+    real = torch.ones_like(unions, dtype=torch.bool)
+    if num_players is not None:
+        real = torch.arange(n, device=unions.device) < num_players.unsqueeze(-1)
+        unions = unions.expand(real.shape)
+    weights = _owen_weights(unions, real).to(table)
+    credit = (table.unsqueeze(-1) * weights).sum(dim=-2)
+    return torch.where(real, credit, 0)
+
+
+def _owen_weights(
+    unions: Int[Tensor, "*batch n"], real: Bool[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch S n"]:
+    """Weight of v(S) in player i's value; 0 unless S is whole unions and players of i's own.
+
+    Padding players are null players, each a union of its own: they change nobody's value.
+    """
+    n = unions.shape[-1]
+    index = torch.arange(n, device=unions.device)
+    together = (unions.unsqueeze(-1) == unions.unsqueeze(-2)) & real.unsqueeze(-1)
+    together = (together & real.unsqueeze(-2)) | torch.eye(n, device=unions.device).bool()
+    # A union goes by the index of its first player.
+    union = torch.where(together, index, n).amin(dim=-1)
+    belongs = (union.unsqueeze(-1) == index).to(torch.float64)
+    coalitions = torch.arange(2**n, device=unions.device).unsqueeze(-1)
+    inside = (coalitions >> index & 1).to(torch.float64)
+    count = inside @ belongs
+    size = belongs.sum(dim=-2, keepdim=True)
+    full, partial = (count == size) & (size > 0), (count > 0) & (count < size)
+    place = union.unsqueeze(-2).expand(*count.shape[:-2], 2**n, n)
+    own_count, own_size = count.gather(-1, place), size.expand_as(count).gather(-1, place)
+    own_full, own_partial = full.gather(-1, place), partial.gather(-1, place)
+    whole = full.sum(dim=-1, keepdim=True) - own_full.long()
+    broken = partial.sum(dim=-1, keepdim=True) - own_partial.long()
+    num_unions = (size > 0).sum(dim=-1, keepdim=True).expand_as(whole)
+    joined = inside.bool().expand_as(place)
+    # The share of k players' orders in which s given ones come before a given one, and no other.
+    orders = _pair_weights(n, count)
+    between = orders[num_unions, whole]
+    within = orders[own_size.long(), (own_count - joined.double()).long().clamp(min=0)]
+    weight = torch.where(joined, 1.0, -1.0) * between * within
+    return torch.where(broken == 0, weight, 0)

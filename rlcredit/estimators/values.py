@@ -39,6 +39,8 @@ class Myerson:
         table, known = window_table(game.members, game.rewards, game.evaluated)
         num_players = game.players.sum(dim=-1)
         exact = path_myerson_value(table, num_players=num_players)
+        if not bool(game.sampled.any()):
+            return exact
         estimate = window_value(
             table,
             max_width=max(table.shape[-1], 1),

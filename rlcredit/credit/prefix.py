@@ -1,0 +1,94 @@
+"""Return-to-go of prefixes: what a response earns beyond the text before each of its segments."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rlcredit.credit.masked import full_precision
+
+
+def prefix_table(
+    members: Bool[Tensor, "*batch C M"],
+    rewards: Float[Tensor, "*batch C"],
+    evaluated: Bool[Tensor, "*batch C"],
+) -> Float[Tensor, "*batch N"]:
+    """Values of the first 0, 1, ..., M players of a compact game (standard); 0 where unknown.
+
+    Args:
+        members: Membership masks of a compact game; coalitions that are no prefix are passed over.
+        rewards: Value of each coalition, in reward units.
+        evaluated: False on rows whose value is unknown.
+
+    Returns:
+        M + 1 values; the first is v(empty).
+    """
+    num_players = members.shape[-1]
+    size = members.sum(dim=-1)
+    index = torch.arange(num_players, device=members.device)
+    is_prefix = evaluated & (members == (index < size.unsqueeze(-1))).all(dim=-1)
+    cell = torch.where(is_prefix, size, num_players + 1)
+    values = full_precision(rewards)
+    table = values.new_zeros((*rewards.shape[:-1], num_players + 2))
+    return table.scatter(-1, cell, torch.where(is_prefix, values, 0))[..., :-1]
+
+
+def judged_segment(
+    ids: Int[Tensor, "*batch T"], response_mask: Bool[Tensor, "*batch T"]
+) -> Int[Tensor, "*batch T"]:
+    """The segment each token belongs to, or ends (derived here); 0 before the first.
+
+    A separator, or the end of the sequence, decides that the segment before it is over. Its
+    baseline must not know that decision, so it is judged like that segment's own tokens.
+
+    Args:
+        ids: Segment of each token; -1 outside every segment.
+        response_mask: True on response tokens.
+
+    Returns:
+        Segment index of each token; 0 for responses without segments, and outside the response.
+    """
+    reached = torch.where(response_mask, ids, -1).cummax(dim=-1).values.clamp(min=0)
+    return torch.where(response_mask, reached, 0)
+
+
+def return_to_go(
+    reward: Float[Tensor, "*batch"],
+    prefixes: Float[Tensor, "*batch N"],
+    players: Bool[Tensor, "*batch M"],
+) -> Float[Tensor, "*batch M"]:
+    """The reward less the value of the text before each segment.
+
+    Q_k = R - v(segments before k) = sum_{j >= k} [v(first j + 1) - v(first j)]
+
+    Derived here: the baseline v(segments before k) is a function of the state in which segment k is
+    begun. It does not depend on what follows, so the policy gradient keeps its expectation; this is
+    potential-based shaping with the potential v(prefix). Q_0 = R.
+
+    Args:
+        reward: Of the whole response, in reward units.
+        prefixes: From :func:`prefix_table`.
+        players: True for segments that play; the others add nothing to a prefix.
+
+    Returns:
+        One credit per segment, in reward units.
+    """
+    num_before = players.long().cumsum(dim=-1) - players.long()
+    return full_precision(reward).unsqueeze(-1) - prefixes.gather(-1, num_before)
+
+
+def siblings_mean(
+    values: Float[Tensor, "P G M"], present: Bool[Tensor, "P G M"]
+) -> Float[Tensor, "P G M"]:
+    """Mean over the other rollouts of the group that have a value in the same column (standard).
+
+    Args:
+        values: One row per rollout.
+        present: True where a rollout has a value.
+
+    Returns:
+        The mean for each rollout, present or not; 0 where no sibling has a value.
+    """
+    kept = torch.where(present, full_precision(values), 0)
+    total = kept.sum(dim=1, keepdim=True) - kept
+    count = present.sum(dim=1, keepdim=True) - present.long()
+    return total / count.clamp(min=1)
