@@ -9,6 +9,8 @@ from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 9999
+ROUNDING = 1e-12
+"""Values closer than this are equal; what is left of rounding must not be divided by itself."""
 SEED = 20251117
 """Of the resampling, so that an interval is a function of the values alone."""
 
@@ -49,8 +51,8 @@ def mean_interval(values: NDArray[np.float64]) -> Interval:
     mean = float(values.mean())
     if len(values) == 1:
         return Interval(mean=mean, low=None, high=None)
-    if values.min() == values.max():
-        return Interval(mean=float(values[0]), low=float(values[0]), high=float(values[0]))
+    if np.ptp(values) <= ROUNDING * max(1.0, float(np.abs(values).max())):
+        return Interval(mean=mean, low=mean, high=mean)
     low, high = _bootstrap(values, "BCa")
     if not (np.isfinite(low) and np.isfinite(high)):
         low, high = _bootstrap(values, "percentile")

@@ -33,7 +33,9 @@ def test_the_same_values_give_the_same_interval():
 
 
 def test_equal_values_have_an_interval_of_width_zero():
-    assert mean_interval(np.full(7, 0.1)) == Interval(mean=0.1, low=0.1, high=0.1)
+    found = mean_interval(np.full(7, 0.1))
+    assert found.mean == pytest.approx(0.1, abs=1e-15)
+    assert found.low == found.mean == found.high
     assert not mean_interval(np.zeros(7)).excludes_zero
 
 
@@ -62,6 +64,13 @@ def test_a_paired_difference_is_narrower_than_the_two_means_suggest():
 def test_a_constant_difference_is_exact():
     before = np.arange(5.0)
     assert paired_interval(before + 0.25, before) == Interval(mean=0.25, low=0.25, high=0.25)
+
+
+def test_differences_that_are_equal_but_for_rounding_have_no_width():
+    before = np.random.default_rng(4).random(40) / 2
+    found = paired_interval(before + 0.125, before)
+    assert np.ptp(before + 0.125 - before) > 0
+    assert found.low == found.mean == found.high == pytest.approx(0.125, abs=1e-12)
 
 
 def test_unpaired_missing_and_undefined_values_are_refused():

@@ -1,0 +1,212 @@
+"""What the person sees: a header, a line a step, the table at the end, examples, paths.
+
+Every text is printed as it stands: no markup, no emoji codes, no terminal codes of a policy or a
+catalogue are interpreted.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from rlcredit.data.base import SearchTask
+from rlcredit.report.figures import compare, truth_rho
+from rlcredit.report.lines import (
+    PLAIN_WIDTH,
+    columns,
+    counts_line,
+    credited,
+    foreign,
+    seconds,
+    step_line,
+    with_interval,
+)
+from rlcredit.report.tables import results_table
+from rlcredit.trainer.evaluate import Evaluation
+from rlcredit.types import Needs
+
+FULL_WIDTH = 100
+"""Columns that the table at the end needs to write figures in full."""
+TYPICAL_SEGMENTS = 8
+"""For the header: responses are not written yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What is said before a run starts."""
+
+    task: SearchTask
+    policy: str
+    """The policy's own description."""
+    method: str
+    """Estimator and loss, by name."""
+    retrievers: Sequence[str]
+    """The training retriever first."""
+    steps: int
+    prompts_per_step: int
+    group_size: int
+    max_new_tokens: int
+    needs: Needs
+    folder: Path
+
+
+def evaluations_per_response(needs: Needs, num_segments: int) -> int:
+    """Reward evaluations for a response of so many segments: its own, and its coalitions'."""
+    if needs.coalitions is None:
+        return 1
+    members = needs.coalitions(num_segments, torch.Generator())
+    return members.shape[0] - 1  # the empty coalition is worth 0 and is not evaluated
+
+
+class RunConsole:
+    """Prints one run. On a terminal with a moving bar, elsewhere in plain lines."""
+
+    def __init__(self, console: Console | None = None, *, plain_every: int = 10) -> None:
+        self.console = console or Console(
+            markup=False, emoji=False, highlight=False, soft_wrap=False
+        )
+        if not self.console.is_terminal:
+            self.console.width = PLAIN_WIDTH
+        self.plain_every = plain_every
+        self._started = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """A sentence."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A sentence that should not be missed."""
+        self.console.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+
+    def header(self, header: Header) -> None:
+        """Data, policy, method, and the numbers that follow from the settings."""
+        task = header.task
+        responses = header.prompts_per_step * header.group_size
+        calls = evaluations_per_response(header.needs, TYPICAL_SEGMENTS)
+        of_segments = "" if calls == 1 else f" (for {TYPICAL_SEGMENTS} segments)"
+        trained, *unseen = header.retrievers
+        splits = (("train", task.train), ("validation", task.validation), ("test", task.test))
+        rows = [
+            ("data", f"{task.source} ({task.name}, {task.digest[:12]})"),
+            ("", counts_line(task.counts)),
+            ("prompts", ", ".join(f"{len(prompts):,} {name}" for name, prompts in splits)),
+            ("policy", header.policy),
+            ("method", header.method),
+            ("retriever", f"{trained}; unseen in training: {', '.join(unseen) or 'none'}"),
+            (
+                "a step",
+                f"{header.prompts_per_step} prompts x {header.group_size} = {responses} responses, "
+                f"at most {responses * header.max_new_tokens:,} tokens",
+            ),
+            ("a response", f"up to {calls} reward evaluations{of_segments}"),
+            ("steps", f"{header.steps:,}, {header.steps * responses:,} responses in all"),
+            ("folder", str(header.folder)),
+        ]
+        lines = columns([(name, foreign(value)) for name, value in rows if value])
+        title = f"rlcredit: {task.name}, data: {task.source}"
+        self.console.print(
+            Panel(Text("\n".join(lines)), title=Text(title), title_align="left", box=box.ROUNDED)
+        )
+
+    @contextmanager
+    def progress(self, *, steps: int, done: int = 0) -> Iterator["StepLines"]:
+        """A bar with the time left, as long as the steps last; ``done`` were made before."""
+        if not self.console.is_terminal:
+            yield StepLines(self, steps=steps, done=done, bar=None)
+            return
+        bar = Progress(
+            TextColumn("training", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left", markup=False),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        with bar:
+            yield StepLines(self, steps=steps, done=done, bar=bar)
+
+    def results(
+        self,
+        before: Evaluation,
+        after: Evaluation,
+        *,
+        task: SearchTask,
+        trained_on: str,
+        temperature: float,
+    ) -> None:
+        """The table: before -> after, paired, with intervals; and the check of credit."""
+        title = (
+            f"{task.name} (data: {task.source}), {after.split}: {len(after.prompt_ids)} prompts, "
+            f"{trained_on}* trained on, sampled at T = {temperature:g}\n"
+            "means with 95 % bootstrap intervals over prompts; differences are paired"
+        )
+        short = self.console.width < FULL_WIDTH
+        table = results_table(
+            compare(before, after), title=title, trained_on=trained_on, short=short
+        )
+        self.console.print(table)
+        for evaluation in (before, after):
+            rho = truth_rho(evaluation.credit)
+            if rho is not None and evaluation.credit is not None:
+                self.say(
+                    f"credit and truth, {evaluation.phase} training: rank correlation "
+                    f"{with_interval(rho, sign=True)} over {len(evaluation.credit.rho)} prompts "
+                    f"({evaluation.credit.counted} responses, {evaluation.credit.skipped} without "
+                    "contrast)"
+                )
+
+    def examples(self, before: Evaluation, after: Evaluation) -> None:
+        """Responses to the same prompts before and after, with the credit of their segments."""
+        for old, new in zip(before.examples, after.examples, strict=True):
+            self.console.print(Text(f"prompt  {foreign(new.prompt)}", style="bold"))
+            for phase, completion in (("before", old), ("after", new)):
+                line = Text(f"{phase:<6}  {completion.reward:.3f}  ")
+                self.console.print(line.append_text(credited(completion)), soft_wrap=True)
+
+    def paths(self, paths: Mapping[str, Path]) -> None:
+        """Where everything lies, and how long it took."""
+        rows = [(name, str(path)) for name, path in paths.items()]
+        rows.append(("took", seconds(time.monotonic() - self._started)))
+        for line in columns(rows):
+            self.console.print(Text(line), soft_wrap=True)
+
+
+class StepLines:
+    """One line a step; on a terminal above the bar, elsewhere every few steps."""
+
+    def __init__(self, console: RunConsole, *, steps: int, done: int, bar: Progress | None) -> None:
+        self._console = console
+        self._steps = steps
+        self._first = done
+        self._bar = bar
+        self._task = bar.add_task("", total=steps, completed=done) if bar else None
+        self._started = time.monotonic()
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Show a finished step."""
+        line = step_line(step, self._steps, metrics)
+        if self._bar is not None and self._task is not None:
+            self._console.say(line)
+            self._bar.update(self._task, completed=step)
+            return
+        if step in (self._first + 1, self._steps) or step % self._console.plain_every == 0:
+            per_step = (time.monotonic() - self._started) / (step - self._first)
+            left = seconds(per_step * (self._steps - step))
+            self._console.say(f"{line}  {per_step:.2f} s a step, {left} left")

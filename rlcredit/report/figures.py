@@ -1,0 +1,77 @@
+"""From evaluations to figures: means, intervals, paired differences."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlcredit.report.stats import Interval, mean_interval, paired_interval
+from rlcredit.trainer.credit_check import CreditCheck
+from rlcredit.trainer.evaluate import Cell, Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One measure before and after training, on the same prompts."""
+
+    cell: Cell
+    before: Interval
+    after: Interval
+    difference: Interval
+    """Paired by prompt."""
+
+
+def compare(before: Evaluation, after: Evaluation) -> list[Comparison]:
+    """Every score that both evaluations have.
+
+    Raises:
+        ValueError: If they are not of the same prompts.
+    """
+    if before.prompt_ids != after.prompt_ids:
+        raise ValueError(
+            f"the {before.split} evaluations before and after are of different prompts "
+            f"({len(before.prompt_ids)} and {len(after.prompt_ids)}), so no difference is paired; "
+            "evaluate again, or start anew with resume=never"
+        )
+    return [
+        Comparison(
+            cell=cell,
+            before=mean_interval(before.values(cell)),
+            after=mean_interval(after.values(cell)),
+            difference=paired_interval(after.values(cell), before.values(cell)),
+        )
+        for cell in after.scores
+        if cell in before.scores
+    ]
+
+
+def intervals(evaluation: Evaluation) -> dict[str, Interval]:
+    """Mean and interval of every score by the cell's name, ``bm25/ndcg@10_sampled``."""
+    return {cell.name: mean_interval(evaluation.values(cell)) for cell in evaluation.scores}
+
+
+def truth_rho(check: CreditCheck | None) -> Interval | None:
+    """Rank correlation of credit with truth over prompts; None where nothing was correlated."""
+    if check is None or not check.rho:
+        return None
+    return mean_interval(np.array(list(check.rho.values()), dtype=np.float64))
+
+
+def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """What is logged about an evaluation: the policy's mean scores, and the check of its credit."""
+    return evaluation.metrics() | dict(_credit_metrics(evaluation))
+
+
+def _credit_metrics(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+    check, rho = evaluation.credit, truth_rho(evaluation.credit)
+    if check is None:
+        return
+    name = f"eval/{evaluation.split}/credit/truth_rho"
+    yield f"{name}_responses", float(check.counted)
+    yield f"{name}_skipped", float(check.skipped)
+    if rho is None:
+        return
+    yield name, rho.mean
+    if rho.low is not None and rho.high is not None:
+        yield f"{name}_low", rho.low
+        yield f"{name}_high", rho.high

@@ -1,0 +1,156 @@
+"""What a run leaves: ``summary.json``, the count of test-set touches, and its provenance."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum, auto
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rlcredit.report.figures import Comparison
+from rlcredit.report.stats import Interval
+from rlcredit.tracking.lines import replace_file
+
+SUMMARY_FILE = "summary.json"
+FAILURE_FILE = "failure.txt"
+TOUCHES_FILE = "test_touches.jsonl"
+VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy", "bm25s", "scikit-learn")
+"""Packages whose versions can change a number."""
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    finished = auto()
+    failed = auto()
+    interrupted = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A measure before and after training, and the paired difference."""
+
+    before: Interval
+    after: Interval
+    difference: Interval
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> "Change":
+        """A comparison without its cell."""
+        return cls(
+            before=comparison.before, after=comparison.after, difference=comparison.difference
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """``summary.json``: what a run was, and what came out."""
+
+    name: str
+    status: Status
+    digest: str
+    """Of all settings that can change a number; what is finished is not run again."""
+    data: str
+    """``generated``, ``path`` or ``hub``."""
+    data_digest: str
+    steps: int
+    wall_time_s: float
+    headline: str
+    """Name of the measure that tables show: the training retriever's, sampled."""
+    measures: Mapping[str, Change]
+    """On the test split, by name: ``bm25/ndcg@10_sampled``."""
+    credit: Mapping[str, Interval] = field(default_factory=dict)
+    """Phase -> rank correlation of segment credit with truth; empty where there is none."""
+    test_touches: int
+    """How often anything was computed on the test split."""
+    code_revision: str | None
+    """Git commit of the package, ``+changes`` where files differ; None outside a repository."""
+    versions: Mapping[str, str]
+
+    def write(self, run: Path) -> Path:
+        """Write ``summary.json``, whole or not at all; an earlier failure is forgotten."""
+        path = run / SUMMARY_FILE
+        run.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+        replace_file(path, text + "\n")
+        (run / FAILURE_FILE).unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def read(cls, run: Path) -> "RunSummary | None":
+        """The summary of a run folder; None if there is none.
+
+        Raises:
+            ValueError: If the file is not a summary.
+        """
+        path = run / SUMMARY_FILE
+        if not path.exists():
+            return None
+        try:
+            return _summary(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is no summary of this version ({error!r}); remove the file, or start the "
+                "run anew with resume=never"
+            ) from error
+
+
+def _summary(record: dict[str, Any]) -> RunSummary:
+    changes = {
+        name: Change(**{part: Interval(**bounds) for part, bounds in change.items()})
+        for name, change in record["measures"].items()
+    }
+    credit = {phase: Interval(**bounds) for phase, bounds in record["credit"].items()}
+    parts = {"status": Status(record["status"]), "measures": changes, "credit": credit}
+    return RunSummary(**(record | parts))
+
+
+def touch_test_split(run: Path, *, phase: str) -> int:
+    """Note that the test split is about to be looked at; how often that happened in this run.
+
+    The note is on disk before a score is, so that no look goes uncounted.
+    """
+    path = run / TOUCHES_FILE
+    run.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"phase": phase}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return count_touches(run)
+
+
+def count_touches(run: Path) -> int:
+    """How often the test split was looked at in this run."""
+    path = run / TOUCHES_FILE
+    return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
+
+
+def code_revision(folder: Path) -> str | None:
+    """The git commit of the repository around ``folder``; None where there is none."""
+    head = _git(folder, ("rev-parse", "HEAD"))
+    if head is None:
+        return None
+    return head + ("+changes" if _git(folder, ("status", "--porcelain")) else "")
+
+
+def _git(folder: Path, arguments: Sequence[str]) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None  # no git, or no repository: the summary says null
+    return done.stdout.strip()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages whose versions can change a number."""
+    return {"python": platform.python_version()} | {name: version(name) for name in VERSIONED}

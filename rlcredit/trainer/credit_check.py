@@ -1,0 +1,92 @@
+"""Does the credit of segments follow the truth? Asked where the data know what is true."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+
+from rlcredit.text.response import segment_key
+from rlcredit.types import Advantages, Rollouts, Segments
+
+DECIMALS = 6
+"""Credit is compared to so many decimals: fp32 sums in another order must not break ties."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreditCheck:
+    """Spearman's rank correlation of segment credit with truth, within responses, by prompt."""
+
+    rho: Mapping[str, float]
+    """Prompt id -> mean over its responses; prompts without a counted response are left out."""
+    counted: int
+    """Responses that enter."""
+    skipped: int
+    """Responses whose segments are all true, all false, of one credit, or fewer than two."""
+
+
+def check_credit(
+    rollouts: Rollouts, segments: Segments, advantages: Advantages
+) -> CreditCheck | None:
+    """Correlate, within each response, a segment's raw credit with whether its phrase is true.
+
+    Segments that do not count and segments that repeat an earlier one are left out.
+
+    Returns:
+        None where the method gives no credit to segments, or the data know no truth.
+    """
+    if advantages.credit is None or not all(prompt.truth for prompt in rollouts.prompts):
+        return None
+    credit = segment_credit(advantages.credit, segments.ids, segments.mask.shape[2])
+    usable = segments.mask & segments.valid & segments.first & ~credit.isnan()
+    rho: dict[str, float] = {}
+    counted = skipped = 0
+    for p, prompt in enumerate(rollouts.prompts):
+        truth = {segment_key(phrase) for phrase in prompt.truth}
+        found = []
+        for g, text in enumerate(rollouts.texts[p]):
+            spans = segments.spans[p, g][usable[p, g]].tolist()
+            true = np.array([segment_key(text[a:b]) in truth for a, b in spans], dtype=np.float64)
+            value = spearman(credit[p, g][usable[p, g]].cpu().double().numpy(), true)
+            if value is None:
+                skipped += 1
+            else:
+                found.append(value)
+        counted += len(found)
+        if found:
+            rho[prompt.prompt_id] = math.fsum(found) / len(found)
+    return CreditCheck(rho=rho, counted=counted, skipped=skipped)
+
+
+def merge(checks: list[CreditCheck]) -> CreditCheck | None:
+    """One check over the prompts of several; None for none."""
+    if not checks:
+        return None
+    return CreditCheck(
+        rho={prompt_id: value for check in checks for prompt_id, value in check.rho.items()},
+        counted=sum(check.counted for check in checks),
+        skipped=sum(check.skipped for check in checks),
+    )
+
+
+def segment_credit(
+    credit: Float[Tensor, "P G T"], ids: Int[Tensor, "P G T"], num_segments: int
+) -> Float[Tensor, "P G M"]:
+    """Mean credit over each segment's tokens; NaN for a segment without tokens."""
+    bucket = torch.where(ids < 0, num_segments, ids)
+    sums = credit.new_zeros(*ids.shape[:2], num_segments + 1).scatter_add(2, bucket, credit)
+    counts = torch.zeros_like(sums).scatter_add(2, bucket, torch.ones_like(credit))
+    return (sums / counts)[..., :num_segments]
+
+
+def spearman(credit: NDArray[np.float64], true: NDArray[np.float64]) -> float | None:
+    """Rank correlation with mean ranks for ties; None where one side has no variance."""
+    rounded = credit.round(DECIMALS)
+    if len(true) < 2 or np.ptp(rounded) == 0 or np.ptp(true) == 0:
+        return None
+    return float(np.corrcoef(rankdata(rounded), rankdata(true))[0, 1])

@@ -1,0 +1,245 @@
+"""Scores a policy on held-out prompts: sampled and greedy, with the training retriever and others.
+
+Two baselines go through the same scorer: the raw query, and an oracle that writes what is true.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum, auto
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlcredit.estimators.base import AdvantageEstimator
+from rlcredit.policy.base import Policy
+from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
+from rlcredit.rewards.ranking import RankingReward
+from rlcredit.rollout.base import Rollout
+from rlcredit.rollout.score import Scorer
+from rlcredit.text.response import TextRules
+from rlcredit.trainer.credit_check import CreditCheck, check_credit, merge
+from rlcredit.trainer.samples import Completion, completions
+from rlcredit.types import Prompt, Randomness, Rollouts
+
+EVALUATION_STEP = -1
+"""No training step has this number, so evaluations draw from streams of their own: every evaluation
+of a run with the same seed from the same ones (common random numbers)."""
+
+MEASURES = (NDCG(), ReciprocalRank(), Recall())
+"""From one ranking: nDCG@10, reciprocal rank, recall@10."""
+
+
+class Source(StrEnum):
+    """Who wrote the text that is searched with."""
+
+    sampled = auto()
+    """The policy, at the temperature of training; a prompt's score is the mean over its samples."""
+    greedy = auto()
+    """The policy, taking the most probable token."""
+    query = auto()
+    """The person: the raw query."""
+    oracle = auto()
+    """The truth: every true attribute in its canonical wording. Generated data only."""
+
+
+class Cell(NamedTuple):
+    """What a score is the score of."""
+
+    retriever: str
+    measure: str
+    source: Source
+
+    @property
+    def name(self) -> str:
+        """As it is written in metrics: ``bm25/ndcg@10_sampled``."""
+        return f"{self.retriever}/{self.measure.lower()}_{self.source}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one policy scored on one split."""
+
+    split: str
+    phase: str
+    """``before``, ``after``, or the step."""
+    prompt_ids: tuple[str, ...]
+    scores: Mapping[Cell, tuple[float, ...]]
+    """One score per prompt, in the order of ``prompt_ids``."""
+    responses: Mapping[Source, tuple[tuple[str, ...], ...]]
+    """The policy's texts: [P][samples], and [P][1] for greedy decoding."""
+    credit: CreditCheck | None
+    """None where the method gives no segment credit, or the data know no truth."""
+    examples: tuple[Completion, ...]
+    """The first sampled response to each of the first prompts."""
+
+    def values(self, cell: Cell) -> NDArray[np.float64]:
+        """[P] scores."""
+        return np.array(self.scores[cell], dtype=np.float64)
+
+    def metrics(self) -> dict[str, float]:
+        """Mean scores of the policy, as ``eval/<split>/<retriever>/<measure>_<source>``."""
+        policy = (Source.sampled, Source.greedy)
+        return {
+            f"eval/{self.split}/{cell.name}": float(self.values(cell).mean())
+            for cell in self.scores
+            if cell.source in policy
+        }
+
+
+Written = Mapping[Source, Sequence[Sequence[str]]]
+"""Texts by who wrote them: [P][texts per prompt]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Samples and scores; the same prompts and seed draw the same numbers at every call."""
+
+    rewards: Mapping[str, RankingReward]
+    """Retriever name -> its reward; the training retriever first."""
+    rollout: Rollout
+    scorer: Scorer
+    """The training reward's, for examples and the check of credit."""
+    estimator: AdvantageEstimator
+    samples: int
+    seed: int
+    max_credit_prompts: int = 32
+    """Credit is checked on the first prompts alone: its coalitions cost more than the scores."""
+    num_examples: int = 3
+    prompts_per_batch: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse an evaluation of nothing."""
+        if self.samples < 1:
+            raise ValueError(
+                f"evaluation.samples={self.samples}: at least one sampled response per prompt"
+            )
+
+    def __call__(
+        self, policy: Policy, prompts: Sequence[Prompt], *, split: str, phase: str
+    ) -> Evaluation:
+        """Score a policy.
+
+        Raises:
+            ValueError: If there are no prompts.
+        """
+        if not prompts:
+            raise ValueError(
+                f"the {split} split holds no prompt to evaluate on; set evaluation.max_prompts to "
+                "1 or more, or give the data set more held-out queries"
+            )
+        responses: dict[Source, list[tuple[str, ...]]] = {Source.sampled: [], Source.greedy: []}
+        checks: list[CreditCheck] = []
+        examples: list[Completion] = []
+        for start in range(0, len(prompts), self.prompts_per_batch):
+            batch = prompts[start : start + self.prompts_per_batch]
+            responses[Source.greedy] += self._roll(policy, batch, start, greedy=True).texts
+            sampled = self._roll(policy, batch, start, greedy=False)
+            responses[Source.sampled] += sampled.texts
+            if (left := self.max_credit_prompts - start) > 0:
+                check, shown = self._credit(first_prompts(sampled, left), start)
+                checks += [check] if check else []
+                examples += shown
+        return Evaluation(
+            split=split,
+            phase=phase,
+            prompt_ids=tuple(prompt.prompt_id for prompt in prompts),
+            scores=self._scores(prompts, self.search_texts(prompts, responses)),
+            responses={source: tuple(texts) for source, texts in responses.items()},
+            credit=merge(checks),
+            examples=tuple(examples[: self.num_examples]),
+        )
+
+    def search_texts(self, prompts: Sequence[Prompt], responses: Written) -> Written:
+        """What the retrievers get: the scored texts, and the two baselines'."""
+        rules = self.scorer.rules
+        texts: dict[Source, list[list[str]]] = {
+            source: [
+                [scored_text(rules, prompt, response) for response in own]
+                for prompt, own in zip(prompts, written, strict=True)
+            ]
+            for source, written in responses.items()
+        }
+        texts[Source.query] = [[prompt.query] for prompt in prompts]
+        if all(prompt.truth for prompt in prompts):
+            texts[Source.oracle] = [
+                [scored_text(rules, prompt, ", ".join(canonical(prompt)))] for prompt in prompts
+            ]
+        return texts
+
+    def _roll(
+        self, policy: Policy, prompts: Sequence[Prompt], offset: int, *, greedy: bool
+    ) -> Rollouts:
+        return self.rollout(
+            policy,
+            prompts,
+            group_size=1 if greedy else self.samples,
+            randomness=Randomness(seed=self.seed, step=EVALUATION_STEP),
+            offset=offset,
+            greedy=greedy,
+        )
+
+    def _credit(
+        self, rollouts: Rollouts, offset: int
+    ) -> tuple[CreditCheck | None, list[Completion]]:
+        """Credit as in training, on held-out responses, and the first response to each prompt."""
+        randomness = Randomness(seed=self.seed, step=EVALUATION_STEP)
+        signals = self.scorer(rollouts, self.estimator.needs, randomness=randomness, offset=offset)
+        advantages = self.estimator(signals) if self.samples > 1 else None
+        shown = completions(rollouts, signals, advantages)[:: self.samples]
+        if advantages is None or signals.segments is None:
+            return None, shown
+        return check_credit(rollouts, signals.segments, advantages), shown
+
+    def _scores(self, prompts: Sequence[Prompt], texts: Written) -> dict[Cell, tuple[float, ...]]:
+        scores: dict[Cell, list[float]] = {}
+        for start in range(0, len(prompts), self.prompts_per_batch):
+            rows = slice(start, start + self.prompts_per_batch)
+            batch = {source: written[rows] for source, written in texts.items()}
+            for cell, values in self._batch_scores(prompts[rows], batch):
+                scores.setdefault(cell, []).extend(values)
+        return {cell: tuple(values) for cell, values in scores.items()}
+
+    def _batch_scores(
+        self, prompts: Sequence[Prompt], texts: Written
+    ) -> Iterator[tuple[Cell, list[float]]]:
+        pairs = [
+            (prompt, text)
+            for written in texts.values()
+            for prompt, own in zip(prompts, written, strict=True)
+            for text in own
+        ]
+        sizes = [len(prompts) * len(written[0]) for written in texts.values()]
+        for name, reward in self.rewards.items():
+            ranked, judged = reward.ranked([p for p, _ in pairs], [text for _, text in pairs])
+            for measure in MEASURES:
+                parts = measure(ranked, judged).double().split(sizes)
+                for source, part in zip(texts, parts, strict=True):
+                    means = part.view(len(prompts), -1).mean(1)
+                    yield Cell(name, measure.name, source), means.tolist()
+
+
+def scored_text(rules: TextRules, prompt: Prompt, response: str) -> str:
+    """The part of a response that is searched with, as the retriever gets it."""
+    return rules.search_text(rules.scored_span(response).of(response), query=prompt.query)
+
+
+def canonical(prompt: Prompt) -> list[str]:
+    """The first wording of every true attribute."""
+    first: dict[str, str] = {}
+    for phrase, attribute in prompt.truth.items():
+        first.setdefault(attribute, phrase)
+    return list(first.values())
+
+
+def first_prompts(rollouts: Rollouts, count: int) -> Rollouts:
+    """The rollouts of the first ``count`` prompts."""
+    tensors = {
+        f.name: getattr(rollouts, f.name)[:count]
+        for f in fields(rollouts)
+        if isinstance(getattr(rollouts, f.name), Tensor)
+    }
+    return replace(
+        rollouts, prompts=rollouts.prompts[:count], texts=rollouts.texts[:count], **tensors
+    )

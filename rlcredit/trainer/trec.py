@@ -1,0 +1,77 @@
+"""TREC run files and judgements of an evaluation, from which anyone can compute any measure.
+
+trec/test.qrels                         judgements of the split
+trec/test-after/bm25.greedy.run         one ranking per prompt
+trec/test-after/bm25.sampled-0.run      one file per sample: a run holds a prompt once
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rlcredit.rewards.ranking import RankingReward
+from rlcredit.types import Prompt
+
+DEPTH = 1000
+"""Documents per ranking, as at TREC. Only measures without a cut-off see deeper."""
+
+
+def write_qrels(path: Path, prompts: Sequence[Prompt]) -> None:
+    """``query 0 document grade``, the grades as they are judged (ESCI: 3 2 1 0).
+
+    Raises:
+        ValueError: If an id holds white space, which the format cannot say.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for prompt in prompts:
+            for document, grade in sorted(prompt.relevance.items()):
+                file.write(f"{_word(prompt.prompt_id)} 0 {_word(document)} {grade}\n")
+
+
+def write_runs(
+    folder: Path,
+    prompts: Sequence[Prompt],
+    texts: Mapping[str, Sequence[Sequence[str]]],
+    rewards: Mapping[str, RankingReward],
+) -> None:
+    """A run file for each retriever and each column of texts.
+
+    Scores are written as the shortest decimals that read back as the same float32, so that ties
+    stay ties.
+
+    Args:
+        folder: Of this phase of this split.
+        prompts: P of them.
+        texts: Who wrote -> [P][n] search texts; column k of n > 1 goes to ``<who>-<k>``.
+        rewards: Retriever name -> its reward.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for retriever, reward in rewards.items():
+        for who, rows in texts.items():
+            for k in range(len(rows[0])):
+                name = f"{retriever}.{who}" + (f"-{k}" if len(rows[0]) > 1 else "")
+                ranked = reward.run(prompts, [row[k] for row in rows], depth=DEPTH)
+                (folder / f"{name}.run").write_text(
+                    "".join(_lines(prompts, ranked, name)), encoding="utf-8"
+                )
+
+
+def _lines(
+    prompts: Sequence[Prompt], ranked: Sequence[Sequence[tuple[str, float]]], name: str
+) -> list[str]:
+    return [
+        f"{_word(prompt.prompt_id)} Q0 {_word(document)} {rank} {np.float32(score)!s} {name}\n"
+        for prompt, ranking in zip(prompts, ranked, strict=True)
+        for rank, (document, score) in enumerate(ranking, 1)
+    ]
+
+
+def _word(identifier: str) -> str:
+    if len(identifier.split()) != 1:
+        raise ValueError(
+            f"id {identifier!r} holds white space (or nothing), which a TREC file cannot say; give "
+            "prompts and documents ids of one word"
+        )
+    return identifier

@@ -1,0 +1,62 @@
+"""Comparisons are paired, and what is logged has its names."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rlcredit.report.figures import compare, evaluation_metrics, intervals, truth_rho
+from rlcredit.report.stats import mean_interval
+from rlcredit.trainer.credit_check import CreditCheck
+from rlcredit.trainer.evaluate import Cell, Source
+
+
+def test_a_comparison_holds_both_means_and_the_paired_difference(make_evaluation):
+    before, after = make_evaluation("before"), make_evaluation("after")
+    rows = {row.cell: row for row in compare(before, after)}
+    assert len(rows) == 2 * 3 * 4
+    row = rows[Cell("bm25", "nDCG@10", Source.sampled)]
+    assert row.before == mean_interval(before.values(row.cell))
+    assert row.after.mean == pytest.approx(row.before.mean + 0.125)
+    assert (row.difference.low, row.difference.high) == pytest.approx((0.125, 0.125), abs=1e-9)
+    assert rows[Cell("bm25", "nDCG@10", Source.query)].difference.mean == 0.0
+
+
+def test_evaluations_of_other_prompts_are_not_compared(make_evaluation):
+    before, after = make_evaluation("before"), make_evaluation("after")
+    other = replace(after, prompt_ids=(*after.prompt_ids[1:], "new"))
+    with pytest.raises(ValueError, match="different prompts"):
+        compare(before, other)
+
+
+def test_logged_metrics_are_the_policy_s_means_and_the_check_of_credit(make_evaluation):
+    evaluation = make_evaluation("after", split="validation")
+    metrics = evaluation_metrics(evaluation)
+    cell = Cell("tfidf", "R@10", Source.greedy)
+    assert metrics["eval/validation/tfidf/r@10_greedy"] == np.mean(evaluation.scores[cell])
+    assert not any("query" in name or "oracle" in name for name in metrics)
+    assert metrics["eval/validation/credit/truth_rho"] == pytest.approx(0.195)
+    assert 0.1 < metrics["eval/validation/credit/truth_rho_low"] < 0.195
+    assert 0.195 < metrics["eval/validation/credit/truth_rho_high"] < 0.29
+    assert metrics["eval/validation/credit/truth_rho_responses"] == 70.0
+    assert metrics["eval/validation/credit/truth_rho_skipped"] == 10.0
+    assert len(metrics) == 2 * 3 * 2 + 5
+
+
+def test_without_credit_or_without_contrast_there_is_no_correlation(make_evaluation):
+    evaluation = make_evaluation("after")
+    assert not any("credit" in n for n in evaluation_metrics(replace(evaluation, credit=None)))
+    empty = CreditCheck(rho={}, counted=0, skipped=9)
+    metrics = evaluation_metrics(replace(evaluation, credit=empty))
+    assert {n for n in metrics if "credit" in n} == {
+        "eval/test/credit/truth_rho_responses",
+        "eval/test/credit/truth_rho_skipped",
+    }
+    assert truth_rho(empty) is None
+    assert truth_rho(None) is None
+
+
+def test_intervals_are_keyed_by_the_names_that_metrics_have(make_evaluation):
+    found = intervals(make_evaluation("before"))
+    assert found["bm25/rr_oracle"].low < found["bm25/rr_oracle"].mean < 0.5
+    assert len(found) == 24

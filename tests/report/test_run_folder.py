@@ -1,0 +1,114 @@
+"""The summary reads back; touches are counted; provenance is true."""
+
+import json
+import subprocess
+
+import pytest
+import torch
+
+from rlcredit.report.figures import compare
+from rlcredit.report.run_folder import (
+    Change,
+    RunSummary,
+    Status,
+    code_revision,
+    count_touches,
+    package_versions,
+    touch_test_split,
+)
+from rlcredit.report.stats import Interval
+from rlcredit.report.sweep import print_sweep, read_job, save_failure
+
+
+def summary_of(make_evaluation, **changes) -> RunSummary:
+    rows = compare(make_evaluation("before"), make_evaluation("after"))
+    fields = {
+        "name": "esci/ospo/seed0",
+        "status": Status.finished,
+        "digest": "ab" * 16,
+        "data": "generated",
+        "data_digest": "cd" * 16,
+        "steps": 100,
+        "wall_time_s": 62.5,
+        "headline": "bm25/ndcg@10_sampled",
+        "measures": {row.cell.name: Change.of(row) for row in rows},
+        "credit": {"before": Interval(mean=0.2, low=0.1, high=0.3)},
+        "test_touches": 2,
+        "code_revision": None,
+        "versions": package_versions(),
+    }
+    return RunSummary(**(fields | changes))
+
+
+def test_a_summary_reads_back_equal_and_is_json(make_evaluation, tmp_path):
+    summary = summary_of(make_evaluation)
+    path = summary.write(tmp_path / "run")
+    assert RunSummary.read(tmp_path / "run") == summary
+    record = json.loads(path.read_text())
+    assert record["status"] == "finished"
+    assert record["measures"]["bm25/ndcg@10_sampled"]["difference"]["mean"] == pytest.approx(0.125)
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_no_summary_is_none_and_a_damaged_one_is_named(tmp_path):
+    assert RunSummary.read(tmp_path) is None
+    (tmp_path / "summary.json").write_text('{"name": "x"}')
+    with pytest.raises(ValueError, match=r"summary.json is no summary.*resume=never"):
+        RunSummary.read(tmp_path)
+
+
+def test_every_look_at_the_test_split_is_counted_across_processes(tmp_path):
+    assert count_touches(tmp_path) == 0
+    assert touch_test_split(tmp_path, phase="before") == 1
+    assert touch_test_split(tmp_path, phase="after") == 2
+    assert count_touches(tmp_path) == 2
+
+
+def test_the_code_revision_is_the_commit_and_says_when_files_differ(tmp_path):
+    assert code_revision(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    clean = code_revision(tmp_path)
+    assert clean is not None
+    assert len(clean) == 40
+    (tmp_path / "new").write_text("x")
+    assert code_revision(tmp_path) == f"{clean}+changes"
+
+
+def test_versions_are_those_that_run():
+    assert package_versions()["torch"] == torch.__version__
+
+
+def test_a_sweep_counts_what_is_not_finished_and_says_why(make_evaluation, tmp_path, capsys):
+    done, failed, broken = (tmp_path / name for name in ("done", "failed", "broken"))
+    summary_of(make_evaluation).write(done)
+    save_failure(failed, "Traceback ...\nValueError: no [red]space[/red]\n")
+    broken.mkdir()
+    assert print_sweep([done, failed, broken]) == 2
+    out = capsys.readouterr().out
+    assert "ValueError: no [red]space[/red]" in out
+    assert "no summary was written" in out
+    assert "1 min 02 s" in out
+    assert "generated" in out
+    assert "+.125 [+.125 +.125]" in out
+
+
+def test_a_later_success_removes_the_note_of_a_failure_and_a_later_failure_wins(
+    make_evaluation, tmp_path
+):
+    save_failure(tmp_path, "disk full")
+    assert read_job(tmp_path).status is Status.failed
+    summary_of(make_evaluation).write(tmp_path)
+    assert read_job(tmp_path).status is Status.finished
+    save_failure(tmp_path, "evaluation failed")
+    assert (read_job(tmp_path).status, read_job(tmp_path).failure) == (
+        Status.failed,
+        "evaluation failed",
+    )
+
+
+def test_an_interrupted_run_is_not_counted_as_finished(make_evaluation, tmp_path, capsys):
+    summary_of(make_evaluation, status=Status.interrupted, measures={}).write(tmp_path)
+    assert print_sweep([tmp_path]) == 1
+    assert "interrupted" in capsys.readouterr().out
