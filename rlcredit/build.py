@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlcredit.config import evaluation_digest, run_digest
-from rlcredit.launch import Job, launch
+from rlcredit.job import Job
+from rlcredit.launch import launch
 from rlcredit.report.sweep import print_sweep, save_failure
 
 PACKAGE = Path(__file__).parent
@@ -89,8 +90,9 @@ def build(node: DictConfig) -> Any:
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
-        if _raised_here(error.__cause__):
-            raise error.__cause__ from None
+        cause = error.__cause__
+        if cause is not None and _raised_here(cause):
+            raise cause from None
         raise
 
 

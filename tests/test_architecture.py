@@ -19,6 +19,8 @@ FLOORS = [
     {"rollout"},
     {"trainer", "tracking"},
     {"report"},
+    {"job"},
+    {"run"},
     {"launch"},
     {"config"},
     {"build"},

@@ -1,0 +1,105 @@
+"""A job: everything that a run is made of, from settings to loaded parts."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rlcredit.data.base import Dataset, SearchTask
+from rlcredit.estimators.base import AdvantageEstimator
+from rlcredit.losses.base import PolicyLoss
+from rlcredit.policy.base import PolicySource
+from rlcredit.retrieval.base import Encoder, Retriever
+from rlcredit.rewards.ranking import Ranking
+from rlcredit.rollout.base import Rollout
+from rlcredit.rollout.score import Scorer
+from rlcredit.text.base import Segmenter
+from rlcredit.tracking.base import Tracker
+from rlcredit.trainer.evaluate import Evaluator
+from rlcredit.trainer.loop import Trainer
+from rlcredit.trainer.settings import EvaluationSettings, Resume, TrainerSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that a run is made of, built but not started."""
+
+    seed: int
+    resume: Resume
+    cache: Path
+    digest: str
+    """Of what changes the run's numbers."""
+    evaluation_digest: str
+    config: Mapping[str, object]
+    """Resolved, plain values; for trackers."""
+    dataset_name: str
+    estimator_name: str
+    retriever_name: str
+    group: str
+    """One name for all jobs of a sweep."""
+    retrievers: Mapping[str, Retriever]
+    """By name; the training retriever first."""
+    policy: PolicySource
+    estimator: AdvantageEstimator
+    loss: PolicyLoss
+    dataset: Dataset
+    reward: Ranking
+    segmenter: Segmenter
+    encoder: Encoder
+    rollout: Rollout
+    trainer: TrainerSettings
+    tracker: Tracker
+    evaluation: EvaluationSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a job's settings become once data, indexes and policy are loaded."""
+
+    task: SearchTask
+    trainer: Trainer
+    evaluator: Evaluator
+
+
+def assemble(job: Job, say: Callable[[str], None]) -> Parts:
+    """Load data, indexes and policy, and put the parts together."""
+    task = job.dataset.load()
+    rewards = {
+        name: job.reward.bind(retriever.index(task.documents, cache=job.cache))
+        for name, retriever in job.retrievers.items()
+    }
+    scorer = Scorer(
+        reward=rewards[job.retriever_name],
+        rules=task.rules,
+        segmenter=job.segmenter,
+        encoder=job.encoder,
+    )
+    policy = job.policy.load(
+        task,
+        seed=job.seed,
+        cache=job.cache,
+        device=torch.device(job.trainer.device),
+        say=say,
+    )
+    trainer = Trainer(
+        settings=job.trainer,
+        policy=policy,
+        rollout=job.rollout,
+        scorer=scorer,
+        estimator=job.estimator,
+        loss=job.loss,
+        prompts=task.train,
+        seed=job.seed,
+        reference=deepcopy(policy) if job.loss.needs.ref_logprobs else None,
+    )
+    evaluator = Evaluator(
+        rewards=rewards,
+        rollout=job.rollout,
+        scorer=scorer,
+        estimator=job.estimator,
+        samples=job.evaluation.samples,
+        seed=job.seed,
+    )
+    return Parts(task=task, trainer=trainer, evaluator=evaluator)

@@ -1,0 +1,114 @@
+"""One run, from an empty folder (or an unfinished one) to its summary.
+
+Knows files and order; knows nothing of Hydra, nor of how a step is computed.
+"""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from rlcredit.job import Job, Parts, assemble
+from rlcredit.report.console import Header, RunConsole
+from rlcredit.report.run_folder import RunSummary, Status
+from rlcredit.run import Run
+from rlcredit.trainer.checkpoint import Checkpoint, CheckpointError, latest
+from rlcredit.trainer.settings import Resume
+
+
+def launch(job: Job, folder: Path) -> float:
+    """Train, evaluate and write everything down; a finished run is only reported.
+
+    Returns:
+        The headline measure: nDCG@10 of sampled responses on the test split, by the training
+        retriever.
+
+    Raises:
+        ValueError: For settings that cannot be run.
+        CheckpointError: If a checkpoint cannot be written, or must not be used.
+        NonFiniteError: If a loss or gradient is not finite; the batch is saved.
+        SystemExit: After Ctrl-C or SIGTERM, with everything saved.
+    """
+    console = RunConsole()
+    done = RunSummary.read(folder) if job.resume is Resume.auto else None
+    if done is not None and done.status is Status.finished and done.digest == job.digest:
+        return _report_finished(done, folder, console)
+    folder.mkdir(parents=True, exist_ok=True)
+    if job.resume is Resume.never:
+        _clear(folder)
+    checkpoint = _own_checkpoint(job, folder)
+    if job.trainer.threads is not None:
+        torch.set_num_threads(job.trainer.threads)
+    parts = assemble(job, console.say)
+    console.header(header(job, parts, folder))
+    run = Run(job=job, parts=parts, folder=folder, console=console)
+    before = run.test("before")
+    if checkpoint is not None:
+        run.restore(checkpoint)
+    with run.tracked():
+        run.train()
+        after = run.test("after")
+        return run.conclude(before, after)
+
+
+def _report_finished(done: RunSummary, folder: Path, console: RunConsole) -> float:
+    score = done.measures[done.headline].after.mean
+    console.say(
+        f"{folder} holds this very run, finished: {done.headline} "
+        f"{done.measures[done.headline].before.mean:.3f} -> {score:.3f}. To score it again: python "
+        f"scripts/evaluate.py run={folder}; to train it anew: resume=never"
+    )
+    return score
+
+
+def _own_checkpoint(job: Job, folder: Path) -> Checkpoint | None:
+    """The checkpoint to go on from. Refuses a folder in which another run lies."""
+    checkpoint, summary = latest(folder / "checkpoints"), RunSummary.read(folder)
+    for found in (checkpoint, summary):
+        if found is not None and found.digest != job.digest:
+            raise CheckpointError(
+                f"{folder} holds a run of another config (digest {found.digest[:8]}, this one is "
+                f"{job.digest[:8]}; its settings are in .hydra/overrides.yaml). Give that config, "
+                "another hydra.run.dir, or resume=never to remove it and start anew"
+            )
+    return checkpoint
+
+
+WRITTEN = (
+    "metrics.jsonl",
+    "completions.jsonl",
+    "responses.jsonl",
+    "summary.json",
+    "failure.txt",
+    "run_id",
+    "checkpoints",
+    "evaluations",
+    "trec",
+    "policy",
+)
+"""What a run leaves in its folder; the count of looks at the test split outlives a new start."""
+
+
+def _clear(folder: Path) -> None:
+    for name in WRITTEN:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def header(job: Job, parts: Parts, folder: Path) -> Header:
+    """What the person sees first."""
+    return Header(
+        task=parts.task,
+        policy=parts.trainer.policy.description,
+        method=f"{job.estimator_name}, {type(job.loss).__name__}",
+        retrievers=list(job.retrievers),
+        steps=job.trainer.steps,
+        prompts_per_step=job.trainer.prompts_per_step,
+        group_size=job.trainer.group_size,
+        max_new_tokens=job.rollout.max_new_tokens,
+        needs=parts.trainer.needs,
+        folder=folder,
+    )

@@ -1,0 +1,240 @@
+"""A run under way: its evaluations, steps, checkpoints and summary, in a folder of its own."""
+
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rlcredit.job import Job, Parts
+from rlcredit.report.console import RunConsole
+from rlcredit.report.evaluations import load_evaluation, save_evaluation
+from rlcredit.report.figures import compare, evaluation_metrics, truth_rho
+from rlcredit.report.responses import COLUMNS, CompletionsFile, response_rows
+from rlcredit.report.run_folder import (
+    Change,
+    RunSummary,
+    Status,
+    code_revision,
+    count_touches,
+    package_versions,
+    touch_test_split,
+)
+from rlcredit.tracking.base import RunInfo, RunTracker
+from rlcredit.tracking.jsonl import JSONL
+from rlcredit.trainer.checkpoint import Checkpoint, restore, save
+from rlcredit.trainer.evaluate import Evaluation
+from rlcredit.trainer.loop import NonFiniteError, StepResult
+from rlcredit.trainer.postmortem import save_batch
+from rlcredit.trainer.samples import completions
+from rlcredit.trainer.stop import stop_request
+from rlcredit.trainer.trec import write_qrels, write_runs
+from rlcredit.trainer.watch import SegmentWatch
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A run under way."""
+
+    job: Job
+    parts: Parts
+    folder: Path
+    console: RunConsole
+    watch: SegmentWatch = field(default_factory=SegmentWatch)
+    trackers: list[RunTracker] = field(default_factory=list)
+    last_step: int | None = None
+    """Of the checkpoint that the run goes on from."""
+    completions: CompletionsFile = field(init=False)
+    seconds_before: float = 0.0
+    """Wall time of earlier sittings."""
+    started: float = field(default_factory=time.monotonic)
+
+    def test(self, phase: str) -> Evaluation:
+        """Score the test split, or read the scores of an earlier sitting."""
+        digest = f"{self.job.digest}-{self.job.evaluation_digest}"
+        known = load_evaluation(self.folder, "test", phase, digest=digest)
+        if known is not None:
+            return known
+        touch_test_split(self.folder, phase=phase)
+        self.console.say(f"scoring the test split {phase} training")
+        prompts = self.parts.task.test[: self.job.evaluation.max_prompts]
+        evaluation = self.parts.evaluator(
+            self.parts.trainer.policy, prompts, split="test", phase=phase
+        )
+        save_evaluation(self.folder, evaluation, digest=digest)
+        written = self.parts.evaluator.search_texts(prompts, evaluation.responses)
+        texts = {str(source): rows for source, rows in written.items()}
+        write_qrels(self.folder / "trec" / "test.qrels", prompts)
+        write_runs(
+            self.folder / "trec" / f"test-{phase}", prompts, texts, self.parts.evaluator.rewards
+        )
+        return evaluation
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of this run."""
+        restore(checkpoint, self.parts.trainer.policy.model, self.parts.trainer.optimizer)
+        self.watch = SegmentWatch.from_carry(checkpoint.carry)
+        self.seconds_before = checkpoint.carry.get("wall_s", 0.0)
+        self.last_step = checkpoint.step
+        self.console.say(f"going on after step {checkpoint.step} ({checkpoint.folder})")
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds over all sittings."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    @contextmanager
+    def tracked(self) -> Iterator[None]:
+        """Trackers open within it; they learn how it ended."""
+        info = RunInfo(
+            folder=self.folder,
+            run_id=_run_id(self.folder, self.job.digest),
+            group=self.job.group,
+            name=f"{self.job.dataset_name}/{self.job.estimator_name}/seed{self.job.seed}",
+            config=self.job.config,
+            tags=(
+                f"data: {self.parts.task.source}",
+                self.job.dataset_name,
+                self.job.estimator_name,
+            ),
+        )
+        configured = [] if isinstance(self.job.tracker, JSONL) else [self.job.tracker]
+        for tracker in (JSONL(), *configured):
+            opened = tracker.start(info, last_step=self.last_step, say=self.console.say)
+            self.trackers.append(opened)
+        self.completions = CompletionsFile(self.folder, last_step=self.last_step)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            for tracker in self.trackers:
+                tracker.finish({}, failed=failed)
+
+    def log(self, metrics: Mapping[str, float], *, step: int) -> None:
+        """To every tracker."""
+        for tracker in self.trackers:
+            tracker.log(metrics, step=step)
+
+    def validate(self, step: int) -> dict[str, float]:
+        """Metrics of the validation split, on the steps that have them."""
+        every = self.job.evaluation.every
+        if every == 0 or (step % every and step != self.job.trainer.steps):
+            return {}
+        prompts = self.parts.task.validation[: self.job.evaluation.max_prompts]
+        began = time.perf_counter()
+        evaluation = self.parts.evaluator(
+            self.parts.trainer.policy, prompts, split="validation", phase=str(step)
+        )
+        seconds = {"time/validation_s": time.perf_counter() - began}
+        return evaluation_metrics(evaluation) | seconds
+
+    def train(self) -> None:
+        """All steps that are left, with their metrics, responses and checkpoints."""
+        done = self.last_step or 0
+        if self.last_step is None:
+            self.log(self.validate(0), step=0)
+        settings = self.job.trainer
+        with self.console.progress(steps=settings.steps, done=done) as show, stop_request() as stop:
+            for result in self.steps(done):
+                metrics = result.metrics | self.validate(result.step)
+                self.log(metrics, step=result.step)
+                show(result.step, metrics)
+                self.keep(result)
+                warning = self.watch(result.step, metrics)
+                if warning is not None:
+                    self.console.warn(warning)
+                stopping = stop.number is not None and result.step < settings.steps
+                due = result.step % settings.checkpoint_every == 0
+                if due or stopping or result.step == settings.steps:
+                    self.checkpoint(result.step)
+                if stopping:
+                    self.console.say(
+                        f"stopped after step {result.step}, everything is saved; the same command "
+                        "goes on from there"
+                    )
+                    sys.exit(stop.exit_status)
+
+    def steps(self, done: int) -> Iterator[StepResult]:
+        """The trainer's steps; a batch that is not finite is saved before the run ends on it."""
+        try:
+            yield from self.parts.trainer.run(after=done)
+        except NonFiniteError as error:
+            where = save_batch(self.folder / "failed_batch", error)
+            raise NonFiniteError(f"{error} in {where}", error.batch, error.rollouts) from error
+
+    def keep(self, result: StepResult) -> None:
+        """The step's responses with their credit, on disk and (now and then) in the trackers."""
+        written = completions(result.rollouts, result.signals, result.advantages)
+        self.completions.write(result.step, written)
+        settings = self.job.trainer
+        if result.step % settings.checkpoint_every and result.step != settings.steps:
+            return
+        rewards = result.signals.rewards.tolist()
+        rows = response_rows(result.step, result.rollouts, rewards, result.advantages)
+        for tracker in self.trackers:
+            tracker.table("responses", COLUMNS, rows)
+
+    def checkpoint(self, step: int) -> None:
+        """Everything that a later sitting needs, after everything it builds on is on disk."""
+        for tracker in self.trackers:
+            tracker.sync()
+        self.completions.sync()
+        save(
+            self.folder / "checkpoints",
+            step=step,
+            digest=self.job.digest,
+            model=self.parts.trainer.policy.model,
+            optimizer=self.parts.trainer.optimizer,
+            carry=self.watch.carry() | {"wall_s": self.wall_s},
+            keep=self.job.trainer.keep_checkpoints,
+        )
+
+    def conclude(self, before: Evaluation, after: Evaluation) -> float:
+        """The table, the summary, the weights, and where they lie."""
+        self.parts.trainer.policy.export(self.folder / "policy")
+        comparisons = {row.cell.name: Change.of(row) for row in compare(before, after)}
+        rhos = {each.phase: truth_rho(each.credit) for each in (before, after)}
+        summary = RunSummary(
+            name=f"{self.job.dataset_name}/{self.job.estimator_name}",
+            status=Status.finished,
+            digest=self.job.digest,
+            data=self.parts.task.source,
+            data_digest=self.parts.task.digest,
+            steps=self.job.trainer.steps,
+            wall_time_s=self.wall_s,
+            headline=f"{self.job.retriever_name}/ndcg@10_sampled",
+            measures=comparisons,
+            credit={phase: rho for phase, rho in rhos.items() if rho is not None},
+            test_touches=count_touches(self.folder),
+            code_revision=code_revision(Path(__file__).parent),
+            versions=package_versions(),
+        )
+        path = summary.write(self.folder)
+        self.console.results(
+            before,
+            after,
+            task=self.parts.task,
+            trained_on=self.job.retriever_name,
+            temperature=self.job.rollout.temperature,
+        )
+        self.console.examples(before, after)
+        self.console.paths(
+            {
+                "metrics": self.folder / "metrics.jsonl",
+                "responses": self.folder / "completions.jsonl",
+                "summary": path,
+                "policy": self.folder / "policy",
+            }
+        )
+        return summary.measures[summary.headline].after.mean
+
+
+def _run_id(folder: Path, digest: str) -> str:
+    """One name across sittings, and another for a new start in the same folder."""
+    path = folder / "run_id"
+    if not path.exists():
+        path.write_text(f"{digest[:8]}-{secrets.token_hex(4)}\n")
+    return path.read_text().strip()

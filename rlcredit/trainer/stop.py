@@ -1,0 +1,39 @@
+"""A request to stop that waits for the end of a step."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class StopRequest:
+    """Whether a signal asked to stop, and which."""
+
+    number: int | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """By convention 128 and the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + (self.number or 0)
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Within it, the first Ctrl-C or SIGTERM is noted; the second one acts at once."""
+    request = StopRequest()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        request.number = number
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,59 @@
+"""Runs jobs in this process, composed as ``train.py`` composes them."""
+
+import json
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+from rlcredit.build import job
+from rlcredit.config import register
+from rlcredit.launch import launch
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "tracker=jsonl",
+    "trainer.steps=4",
+    "trainer.prompts_per_step=3",
+    "trainer.group_size=4",
+    "trainer.checkpoint_every=2",
+    "trainer.threads=1",
+    "policy.warm_start.steps=40",
+    "evaluation.retrievers=[tfidf]",
+    "evaluation.samples=2",
+    "evaluation.every=2",
+    "evaluation.max_prompts=6",
+)
+"""A run of seconds in which everything happens."""
+
+register()
+
+
+def composed(*overrides):
+    """The job of a command line."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return job(cfg)
+
+
+def run(folder, *overrides):
+    """Run a job; what it printed."""
+    printed = StringIO()
+    with redirect_stdout(printed):
+        launch(composed(*SMALL, *overrides), folder)
+    return printed.getvalue()
+
+
+def metrics(folder, *, timed=False):
+    """The lines of metrics.jsonl, without wall-clock figures unless asked for."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    if timed:
+        return lines
+    clock = ("time/", "perf/")
+    return [{k: v for k, v in line.items() if not k.startswith(clock)} for line in lines]

@@ -1,0 +1,74 @@
+import json
+
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from tests.e2e.running import ROOT, metrics, run
+
+ESTIMATORS = sorted(p.stem for p in (ROOT / "conf" / "estimator").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_trains(tmp_path, cache, estimator):
+    run(tmp_path, f"cache={cache}", f"estimator={estimator}", "evaluation.every=0")
+    lines = metrics(tmp_path, timed=True)
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    for line in lines[1:]:
+        assert line["train/grad_norm"] > 0
+        assert line["segments/per_response"] > 2
+        assert line["mismatch/max_abs_logprob"] < 1e-4
+        assert line["reward/evaluations"] >= 12
+        assert line["time/rollout_s"] > 0
+
+
+def test_a_run_leaves_what_it_promises(tmp_path, cache):
+    printed = run(tmp_path, f"cache={cache}", "estimator=ospo")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["data"] == "generated"
+    assert summary["test_touches"] == 2
+    assert set(summary["measures"]) >= {
+        "bm25/ndcg@10_sampled",
+        "tfidf/r@10_greedy",
+        "bm25/rr_greedy",
+    }
+    assert set(summary["credit"]) == {"before", "after"}
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [
+        "step-000002",
+        "step-000004",
+    ]
+    weights = load_file(tmp_path / "checkpoints" / "step-000004" / "weights.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
+    exported = dict(model.named_parameters())
+    assert len(weights) > 10
+    assert all((exported[name] == value).all() for name, value in weights.items())
+    responses = [json.loads(x) for x in (tmp_path / "completions.jsonl").read_text().splitlines()]
+    assert len(responses) == 4 * 3 * 4
+    assert any(s["credit"] for row in responses for s in row["segments"])
+    assert (tmp_path / "trec" / "test.qrels").exists()
+    assert len(list((tmp_path / "trec" / "test-after").glob("*.run"))) >= 6
+    assert "data: generated" in printed
+    assert "bm25" in printed
+    validated = [line["step"] for line in metrics(tmp_path) if _validated(line)]
+    assert validated == [0, 2, 4]
+
+
+def _validated(line):
+    return "eval/validation/bm25/ndcg@10_sampled" in line
+
+
+def test_a_finished_run_is_reported_and_not_run_again(tmp_path, cache):
+    run(tmp_path, f"cache={cache}")
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    printed = run(tmp_path, f"cache={cache}")
+    assert "finished" in printed
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_grpo_learns_to_search(tmp_path, cache):
+    settings = ("trainer.steps=30", "trainer.prompts_per_step=10", "trainer.group_size=8")
+    more = ("policy.warm_start.steps=150", "evaluation.every=0", "evaluation.max_prompts=40")
+    run(tmp_path, f"cache={cache}", *settings, *more, "trainer.threads=2")
+    rewards = [line["reward/mean"] for line in metrics(tmp_path)[1:]]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.03
