@@ -1,5 +1,19 @@
-"""..."""
+"""Search: retrievers and their indexes, measures of rankings, and encoders of texts."""
 
-from rlcredit.retrieval.base import Retriever
+from rlcredit.retrieval.base import Encoder, Index, Retriever
+from rlcredit.retrieval.bm25 import BM25
+from rlcredit.retrieval.dense import Dense
+from rlcredit.retrieval.encoders import Hashing, Sentence
+from rlcredit.retrieval.linear import LSA, TFIDF
 
-__all__ = ["Retriever"]
+__all__ = [
+    "BM25",
+    "LSA",
+    "TFIDF",
+    "Dense",
+    "Encoder",
+    "Hashing",
+    "Index",
+    "Retriever",
+    "Sentence",
+]

