@@ -83,18 +83,19 @@ class WandB:
 
 
 class WandBRun:
-    """An open W&B run."""
+    """An open W&B run. If it breaks, that is said once, and the run goes on without it."""
 
     def __init__(self, run: wandb.Run, *, command: str, say: Callable[[str], None]) -> None:
         self.run = run
         self._command = command
         self._say = say
         self._step = 0
+        self._broken = False
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Mirror one step's metrics, with the step as their axis."""
         self._step = step
-        self.run.log({STEP: step, **metrics}, step=step)
+        self._mirror(lambda: self.run.log({STEP: step, **metrics}, step=step))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Show a table, and beside it a page on which texts are coloured by credit.
@@ -105,18 +106,28 @@ class WandBRun:
         shown: dict[str, Any] = {name: wandb.Table(columns=list(columns), data=data)}
         if any(isinstance(value, CreditedText) for row in rows for value in row):
             shown[f"{name}_by_credit"] = wandb.Html(page_html(columns, rows), inject=False)
-        self.run.log(shown, step=self._step)
+        self._mirror(lambda: self.run.log(shown, step=self._step))
 
     def sync(self) -> None:
         """Nothing: the mirror may lag behind the record."""
 
     def finish(self, summary: Mapping[str, float], *, failed: bool) -> None:
         """Close the run; waits for the upload no longer than ``finish_timeout_s``."""
-        self.run.summary.update(dict(summary))
+        self._mirror(lambda: self.run.summary.update(dict(summary)))
+        self._mirror(lambda: self.run.finish(exit_code=1 if failed else 0))
+
+    def _mirror(self, act: Callable[[], object]) -> None:
+        """Whatever fails inside a mirror must not end the run, whose record is kept elsewhere."""
+        if self._broken:
+            return
         try:
-            self.run.finish(exit_code=1 if failed else 0)
-        except TimeoutError:
-            self._say(f"W&B did not take all data in time. Sync the rest with: {self._command}")
+            act()
+        except Exception as error:
+            self._broken = True
+            self._say(
+                f"W&B stopped taking data ({_first_line(error)}); the run is not affected. Sync "
+                f"the rest with: {self._command}"
+            )
 
 
 def page_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import wandb
@@ -14,6 +15,7 @@ from wandb.proto import wandb_internal_pb2
 from rlcredit.tracking import WandB
 from rlcredit.tracking.base import CreditedText, RunInfo, RunTracker, Tracker
 from rlcredit.tracking.wandb import page_html
+from tests.tracking.wandb_server import Server
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +42,21 @@ def run_in(folder) -> RunInfo:
         config={"seed": 3, "estimator": {"name": "ospo"}},
         tags=("data: generated",),
     )
+
+
+def in_process(folder, script):
+    """What becomes of a process of its own that opens a run and then does this."""
+    opening = (
+        "from pathlib import Path; from rlcredit.tracking import WandB\n"
+        "from rlcredit.tracking.base import RunInfo\n"
+        "from tests.tracking.wandb_server import kill_service\n"
+        f"info = RunInfo(folder=Path({str(folder)!r}), run_id='abc123', group='g', name='n', "
+        "config={})\n"
+        "run = WandB().start(info, last_step=None, say=print)\n"
+    )
+    command = [sys.executable, "-c", opening + script]
+    root = Path(__file__).parents[2]
+    return subprocess.run(command, timeout=60, capture_output=True, text=True, cwd=root)
 
 
 def records(folder):
@@ -140,6 +157,69 @@ def test_a_server_that_does_not_answer_costs_the_timeout_and_leaves_a_run_offlin
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.fixture
+def server(monkeypatch):
+    """A W&B server on this machine that takes everything, until it is told to hang."""
+    with Server() as running:
+        monkeypatch.setenv("WANDB_BASE_URL", running.url)
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        yield running
+
+
+def test_with_a_key_the_run_is_online_under_one_id_and_its_data_arrive(tmp_path, server, capfd):
+    said = []
+    run = WandB(project="p").start(run_in(tmp_path), last_step=None, say=said.append)
+    run.log({"train/loss": 0.25}, step=1)
+    run.finish({"after": 0.5}, failed=False)
+    assert said == [f"W&B: {server.url}/team/p/runs/abc123"]
+    assert [row["train/loss"] for row in server.history()] == [0.25]
+    assert server.asked("RunResumeStatus")[0]["name"] == "abc123"
+    assert server.asked("UpsertBucket")[0]["groupName"] == "sweep"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_resumed_run_has_the_same_id_and_adds_to_its_curve(tmp_path, server):
+    for steps, last_step in (((1, 2), None), ((3,), 2)):
+        server.lines_before = len(server.history())
+        run = WandB(project="p").start(run_in(tmp_path), last_step=last_step, say=print)
+        for step in steps:
+            run.log({"a": step / 4}, step=step)
+        run.finish({}, failed=False)
+        wandb.teardown()
+    assert {asked["name"] for asked in server.asked("UpsertBucket")} == {"abc123"}
+    assert [(row["step"], row["a"]) for row in server.history()] == [(1, 0.25), (2, 0.5), (3, 0.75)]
+
+
+def test_a_server_that_hangs_costs_the_timeout_at_the_end_and_is_told_once(tmp_path, server):
+    said = []
+    tracker = WandB(project="p", finish_timeout_s=2.0)
+    run = tracker.start(run_in(tmp_path), last_step=None, say=said.append)
+    server.hanging = True
+    run.log({"train/loss": 0.25}, step=1)
+    began = time.monotonic()
+    run.finish({}, failed=False)
+    assert time.monotonic() - began < 15.0
+    server.hanging = False
+    assert len(said) == 2
+    assert "W&B stopped taking data" in said[1]
+    assert f"wandb sync --include-online {tmp_path / 'wandb'}" in said[1]
+
+
+def test_a_mirror_that_dies_does_not_end_the_run(tmp_path):
+    done = in_process(
+        tmp_path,
+        "run.log({'a': 1.0}, step=1); kill_service()\n"
+        "for step in range(2, 200): run.log({'a': 1.0}, step=step)\n"
+        "run.table('responses', ['a'], [[1]]); run.finish({}, failed=False)\n"
+        "raise SystemExit(7)",
+    )
+    assert done.returncode == 7
+    said = done.stdout.splitlines()
+    assert len(said) == 2
+    assert "W&B stopped taking data" in said[1]
+    assert "the run is not affected" in said[1]
+
+
 def test_a_key_of_the_wrong_form_is_named_and_the_run_goes_on_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "short")
     said = []
@@ -149,16 +229,9 @@ def test_a_key_of_the_wrong_form_is_named_and_the_run_goes_on_offline(tmp_path, 
 
 
 def test_a_process_that_never_finishes_its_run_ends_by_itself(tmp_path):
-    script = (
-        "from pathlib import Path; from rlcredit.tracking import WandB;"
-        "from rlcredit.tracking.base import RunInfo;"
-        f"info = RunInfo(folder=Path({str(tmp_path)!r}), run_id='abc123', group='g', name='n', "
-        "config={});"
-        "WandB().start(info, last_step=None, say=print).log({'a': 1.0}, step=1);"
-        "raise SystemExit(7)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], timeout=60, capture_output=True)
+    done = in_process(tmp_path, "run.log({'a': 1.0}, step=1)\nraise SystemExit(7)")
     assert done.returncode == 7
+    assert done.stderr == ""
     assert [row["a"] for row in history(tmp_path)] == [1.0]
 
 

@@ -1,0 +1,289 @@
+"""Evaluations: the same draws each time, every retriever and measure, baselines, true files."""
+
+from dataclasses import replace
+
+import ir_measures
+import numpy as np
+import pytest
+import torch
+
+from rlcredit.estimators.constructions import Additive
+from rlcredit.estimators.grpo import GRPO
+from rlcredit.estimators.ospo import OSPO
+from rlcredit.estimators.values import LeaveOneOut
+from rlcredit.retrieval.base import Documents
+from rlcredit.retrieval.bm25 import BM25
+from rlcredit.retrieval.linear import TFIDF
+from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
+from rlcredit.rewards.ranking import Ranking
+from rlcredit.rollout.hf import HFRollout
+from rlcredit.rollout.score import Scorer
+from rlcredit.text.response import TextRules
+from rlcredit.text.segmenters import Phrases
+from rlcredit.trainer.evaluate import Cell, Evaluator, Source, canonical, first_prompts
+from rlcredit.trainer.trec import write_qrels, write_runs
+from rlcredit.types import Prompt, Randomness
+from tests.policy.toy import toy_policy
+
+NOUNS = ("tent", "lamp", "boots", "kettle", "backpack", "chair")
+KINDS = ("red", "waterproof", "steel", "soft")
+DOCUMENTS = Documents(
+    ids=tuple(f"p{n}{k}" for n in range(6) for k in range(4)),
+    texts=tuple(f"{noun} {kind} quiet" for noun in NOUNS for kind in KINDS),
+)
+RULES = TextRules(max_phrases=8, max_words=3, unique=True)
+ORACLES = {
+    "nDCG@10": ir_measures.nDCG(gains={3: 100, 2: 10, 1: 1}) @ 10,
+    "RR": ir_measures.RR(rel=3),
+    "R@10": ir_measures.R(rel=3) @ 10,
+}
+
+
+def prompts(count=5):
+    """Prompt i wants noun i of kind i; other kinds of the noun are substitutes (grade 2)."""
+    made = []
+    for i in range(count):
+        noun, kind = i % len(NOUNS), i % len(KINDS)
+        grades = {f"p{noun}{k}": 3 if k == kind else 2 for k in range(4)}
+        made.append(
+            Prompt(
+                prompt_id=f"q{i}",
+                text=f"{NOUNS[noun]} for two",
+                query=f"a {NOUNS[noun]}",
+                relevance=grades,
+                pool=DOCUMENTS.ids,
+                truth={
+                    NOUNS[noun]: "noun",
+                    f"{NOUNS[noun]}s": "noun",
+                    KINDS[kind]: "kind",
+                    "very " + KINDS[kind]: "kind",
+                },
+            )
+        )
+    return tuple(made)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return toy_policy(steps=60)
+
+
+@pytest.fixture(scope="module")
+def rewards(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("indexes")
+    ranking = Ranking(measure=NDCG())
+    return {
+        "bm25": ranking.bind(BM25().index(DOCUMENTS, cache=cache)),
+        "tfidf": ranking.bind(TFIDF().index(DOCUMENTS, cache=cache)),
+    }
+
+
+@pytest.fixture
+def evaluator(rewards):
+    return Evaluator(
+        rewards=rewards,
+        rollout=HFRollout(max_new_tokens=16),
+        scorer=Scorer(reward=rewards["bm25"], rules=RULES, segmenter=Phrases()),
+        estimator=OSPO(value=LeaveOneOut(), construction=Additive()),
+        samples=3,
+        seed=0,
+    )
+
+
+@pytest.fixture
+def evaluation(evaluator, policy):
+    return evaluator(policy, prompts(), split="test", phase="before")
+
+
+def test_every_retriever_measure_and_writer_has_a_score_of_every_prompt(evaluation):
+    assert set(evaluation.scores) == {
+        Cell(retriever, measure, source)
+        for retriever in ("bm25", "tfidf")
+        for measure in ORACLES
+        for source in Source
+    }
+    assert evaluation.prompt_ids == ("q0", "q1", "q2", "q3", "q4")
+    for values in evaluation.scores.values():
+        assert len(values) == 5
+        assert all(0 <= value <= 1 for value in values)
+    assert (evaluation.split, evaluation.phase) == ("test", "before")
+
+
+def test_scores_are_the_measures_of_the_scored_texts(evaluation, rewards):
+    wanted = prompts()
+    texts = [
+        [RULES.search_text(RULES.scored_span(text).of(text), query="") for text in own]
+        for own in evaluation.responses[Source.sampled]
+    ]
+    for name, reward in rewards.items():
+        for measure in (NDCG(), ReciprocalRank(), Recall()):
+            expected = [
+                np.mean([float(measure(*reward.ranked([prompt], [text]))) for text in own])
+                for prompt, own in zip(wanted, texts, strict=True)
+            ]
+            found = evaluation.scores[Cell(name, measure.name, Source.sampled)]
+            assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_training_reward_is_the_ndcg_of_its_retriever(evaluation, rewards):
+    wanted = prompts()
+    texts = [
+        RULES.search_text(RULES.scored_span(text).of(text), query="")
+        for (text,) in evaluation.responses[Source.greedy]
+    ]
+    rewarded = rewards["bm25"](wanted, texts).tolist()
+    found = evaluation.scores[Cell("bm25", "nDCG@10", Source.greedy)]
+    assert found == pytest.approx(rewarded, abs=1e-6)
+
+
+def test_two_evaluations_of_one_policy_are_equal_and_another_seed_is_not(
+    evaluator, policy, evaluation
+):
+    again = evaluator(policy, prompts(), split="test", phase="before")
+    assert again == evaluation
+    other = replace(evaluator, seed=1)(policy, prompts(), split="test", phase="before")
+    assert other.responses[Source.sampled] != evaluation.responses[Source.sampled]
+    assert other.responses[Source.greedy] == evaluation.responses[Source.greedy]
+
+
+def test_samples_of_a_prompt_differ_and_are_none_of_training_s(evaluator, policy, evaluation):
+    sampled = evaluation.responses[Source.sampled]
+    assert any(len(set(own)) > 1 for own in sampled)
+    rolled = evaluator.rollout(
+        policy, prompts(), group_size=3, randomness=Randomness(seed=0, step=1)
+    )
+    assert rolled.texts != sampled
+
+
+@pytest.mark.parametrize("batch", [1, 2, 64])
+def test_batches_change_no_score_and_no_response(evaluator, policy, evaluation, batch):
+    other = replace(evaluator, prompts_per_batch=batch)(
+        policy, prompts(), split="test", phase="before"
+    )
+    assert other.responses == evaluation.responses
+    for cell, values in evaluation.scores.items():
+        assert other.scores[cell] == pytest.approx(values, abs=1e-6)
+    assert other.credit.rho == pytest.approx(evaluation.credit.rho, abs=1e-9)
+
+
+def test_the_raw_query_is_not_cut_by_the_rules_of_the_task(evaluator):
+    (long,) = (replace(prompts(1)[0], query="a tent for two old friends"),)
+    texts = evaluator.search_texts([long], {})
+    assert texts[Source.query] == [["a tent for two old friends"]]
+
+
+def test_the_oracle_writes_the_first_wording_of_every_true_attribute(evaluator, evaluation):
+    assert canonical(prompts()[1]) == ["lamp", "waterproof"]
+    assert evaluator.search_texts(prompts(), {})[Source.oracle][1] == ["lamp, waterproof"]
+    assert evaluation.scores[Cell("bm25", "RR", Source.oracle)] == (1.0,) * 5
+    query = np.mean(evaluation.scores[Cell("bm25", "nDCG@10", Source.query)])
+    assert query < np.mean(evaluation.scores[Cell("bm25", "nDCG@10", Source.oracle)])
+
+
+def test_data_without_truth_have_no_oracle_and_no_check_of_credit(evaluator, policy):
+    blind = tuple(replace(prompt, truth={}) for prompt in prompts(2))
+    evaluation = evaluator(policy, blind, split="test", phase="after")
+    assert Source.oracle not in {cell.source for cell in evaluation.scores}
+    assert evaluation.credit is None
+
+
+def test_logged_names_are_split_retriever_measure_and_writer(evaluation):
+    metrics = evaluation.metrics()
+    assert set(metrics) == {
+        f"eval/test/{retriever}/{measure}_{source}"
+        for retriever in ("bm25", "tfidf")
+        for measure in ("ndcg@10", "rr", "r@10")
+        for source in ("sampled", "greedy")
+    }
+    values = evaluation.scores[Cell("bm25", "RR", Source.sampled)]
+    assert metrics["eval/test/bm25/rr_sampled"] == pytest.approx(sum(values) / 5)
+
+
+def test_examples_carry_the_credit_that_the_estimator_gives(evaluator, policy, evaluation):
+    assert [example.prompt_id for example in evaluation.examples] == ["q0", "q1", "q2"]
+    first = [own[0] for own in evaluation.responses[Source.sampled]]
+    assert [example.response for example in evaluation.examples] == first[:3]
+    for example in evaluation.examples:
+        texts = [segment.text for segment in example.segments]
+        assert texts == [part.strip() for part in example.response.split(",")][:8]
+        assert all(segment.credit is not None for segment in example.segments)
+    assert evaluation.credit is not None
+    assert evaluation.credit.counted + evaluation.credit.skipped == 5 * 3
+
+
+def test_credit_of_leave_one_out_follows_the_truth_here(evaluator, policy):
+    wanted = prompts(24)
+    evaluation = evaluator(policy, wanted, split="validation", phase="0")
+    rho = list(evaluation.credit.rho.values())
+    assert len(rho) > 10
+    assert np.mean(rho) > 0.2
+
+
+def test_credit_is_checked_on_the_first_prompts_alone(evaluator, policy):
+    few = replace(evaluator, max_credit_prompts=2, prompts_per_batch=1)
+    evaluation = few(policy, prompts(), split="test", phase="before")
+    assert evaluation.credit.counted + evaluation.credit.skipped == 2 * 3
+    assert set(evaluation.credit.rho) <= {"q0", "q1"}
+
+
+def test_methods_without_segment_credit_have_no_check_but_examples(evaluator, policy):
+    evaluation = replace(evaluator, estimator=GRPO())(
+        policy, prompts(2), split="test", phase="before"
+    )
+    assert evaluation.credit is None
+    assert all(s.credit is None for e in evaluation.examples for s in e.segments)
+
+
+def test_one_sample_a_prompt_is_scored_without_a_check_of_credit(evaluator, policy):
+    evaluation = replace(evaluator, samples=1)(policy, prompts(2), split="test", phase="before")
+    assert evaluation.credit is None
+    assert len(evaluation.responses[Source.sampled][0]) == 1
+
+
+def test_an_evaluation_of_nothing_is_refused(evaluator, policy):
+    with pytest.raises(ValueError, match=r"the test split holds no prompt.*max_prompts"):
+        evaluator(policy, (), split="test", phase="before")
+    with pytest.raises(ValueError, match=r"evaluation.samples=0"):
+        replace(evaluator, samples=0)
+
+
+def test_the_first_prompts_of_a_batch_are_its_first_rows(evaluator, policy):
+    rolled = evaluator.rollout(
+        policy, prompts(), group_size=2, randomness=Randomness(seed=0, step=3)
+    )
+    first = first_prompts(rolled, 2)
+    assert first.texts == rolled.texts[:2]
+    assert first.prompts == rolled.prompts[:2]
+    assert torch.equal(first.response_ids, rolled.response_ids[:2])
+    assert torch.equal(first.finished, rolled.finished[:2])
+    assert first_prompts(rolled, 9).texts == rolled.texts
+
+
+def test_measures_computed_from_the_files_are_ours(evaluator, evaluation, rewards, tmp_path):
+    wanted = prompts()
+    texts = evaluator.search_texts(wanted, evaluation.responses)
+    write_qrels(tmp_path / "test.qrels", wanted)
+    named = {str(source): rows for source, rows in texts.items()}
+    write_runs(tmp_path / "test-before", wanted, named, rewards)
+    qrels = list(ir_measures.read_trec_qrels(str(tmp_path / "test.qrels")))
+    files = {path.stem for path in (tmp_path / "test-before").glob("*.run")}
+    sampled = [f"sampled-{k}" for k in range(3)]
+    assert files == {
+        f"{retriever}.{who}"
+        for retriever in rewards
+        for who in ("greedy", "query", "oracle", *sampled)
+    }
+    for (retriever, measure, source), ours in evaluation.scores.items():
+        names = sampled if source is Source.sampled else [str(source)]
+        found = np.zeros(5)
+        for name in names:
+            path = tmp_path / "test-before" / f"{retriever}.{name}.run"
+            run = list(ir_measures.read_trec_run(str(path)))
+            for value in ir_measures.iter_calc([ORACLES[measure]], qrels, run):
+                found[int(value.query_id[1:])] += value.value / len(names)
+        assert ours == pytest.approx(found.tolist(), abs=1e-6)
+
+
+def test_ids_with_white_space_cannot_stand_in_a_file(tmp_path):
+    with pytest.raises(ValueError, match="'q 0' holds white space"):
+        write_qrels(tmp_path / "x.qrels", [replace(prompts(1)[0], prompt_id="q 0")])
