@@ -200,6 +200,8 @@ class CandidateRewards:
     mask: Bool[Tensor, "P G K"]
     candidate_ids: Int[Tensor, "P G T"]
     """Candidate of each token; -1 outside every candidate."""
+    covers: Bool[Tensor, "P G K E"] | None = None
+    """Which elements (say, relevant documents) each candidate covers, where that is measured."""
 
 
 @checked

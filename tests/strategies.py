@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import hypothesis.strategies as st
 import torch
+from hypothesis import settings
 
 from rlcredit.types import (
     CandidateRewards,
@@ -15,6 +16,8 @@ from rlcredit.types import (
 )
 
 DOUBLE = torch.float64
+settings.register_profile("rlcredit", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("rlcredit")
 
 
 def reals(low=-3.0, high=3.0):

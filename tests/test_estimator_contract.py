@@ -14,7 +14,7 @@ from tests.strategies import make_signals
 ESTIMATORS = names("estimator")
 NOT_SHIFT_INVARIANT = {
     "maxrl": "divides by the group's mean reward",
-    "ospo_released": "its clip and its R scaling read the reward itself",
+    "winner_takes_all": "pays the winner K times its reward and the others nothing",
 }
 NOT_EQUIVARIANT = {"random_credit": "draws its credit by position in the batch"}
 READS_OTHER_PROMPTS = {"ospo_released": "clips at the batch's standard deviation"}
@@ -196,10 +196,16 @@ def test_a_signal_that_was_declared_is_read(estimator):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_reward_that_is_no_number_is_refused(estimator, bad):
     signals = make_signals(estimator.needs)
-    rewards = signals.rewards.clone()
-    rewards[1, 2] = bad
+    if signals.candidates is not None:
+        rewards = signals.candidates.rewards.clone()
+        rewards[1, 2, 0] = bad
+        wrong = replace(signals, candidates=replace(signals.candidates, rewards=rewards))
+    else:
+        rewards = signals.rewards.clone()
+        rewards[1, 2] = bad
+        wrong = replace(signals, rewards=rewards)
     with pytest.raises(ValueError, match="finite"):
-        estimator(replace(signals, rewards=rewards))
+        estimator(wrong)
 
 
 def test_what_was_not_evaluated_is_not_read(estimator):

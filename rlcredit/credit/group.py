@@ -49,7 +49,7 @@ def group_relative(
         ValueError: If G is 1, if a reward is not finite, or if ``scale=mean`` meets unequal rewards
             whose mean is not positive.
     """
-    rewards = _checked(rewards, "a group-relative advantage")
+    rewards = checked_rewards(rewards, "a group-relative advantage")
     equal = equal_rewards(rewards).unsqueeze(1)
     mean = rewards.mean(dim=1, keepdim=True)
     centred = rewards - mean
@@ -81,14 +81,25 @@ def leave_one_out(rewards: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:
     Raises:
         ValueError: If G is 1, or if a reward is not finite.
     """
-    rewards = _checked(rewards, "a leave-one-out baseline")
+    rewards = checked_rewards(rewards, "a leave-one-out baseline")
     group_size = rewards.shape[1]
     advantages = (rewards - rewards.mean(dim=1, keepdim=True)) * (group_size / (group_size - 1))
     return torch.where(equal_rewards(rewards).unsqueeze(1), 0, advantages)
 
 
-def _checked(rewards: Float[Tensor, "P G"], purpose: str) -> Float[Tensor, "P G"]:
-    """The rewards in full precision, or the reason why they are no group's rewards."""
+def checked_rewards(rewards: Float[Tensor, "P G"], purpose: str) -> Float[Tensor, "P G"]:
+    """The rewards in at least float32, or the reason why they are no group's rewards (standard).
+
+    Args:
+        rewards: One reward per rollout, in reward units.
+        purpose: What they are for, to begin the complaint with.
+
+    Returns:
+        The rewards.
+
+    Raises:
+        ValueError: If G is 1, or if a reward is not finite.
+    """
     if rewards.shape[1] < 2:
         raise ValueError(
             f"{purpose} needs 2 or more rollouts per prompt, not {rewards.shape[1]}; "

@@ -81,14 +81,18 @@ def siblings_mean(
 ) -> Float[Tensor, "P G M"]:
     """Mean over the other rollouts of the group that have a value in the same column (standard).
 
+    Where none of them gets that far, the mean of their last values.
+
     Args:
         values: One row per rollout.
-        present: True where a rollout has a value.
+        present: True where a rollout has a value: in its first columns, one at least.
 
     Returns:
-        The mean for each rollout, present or not; 0 where no sibling has a value.
+        The mean for each rollout, whether or not it has a value itself.
     """
     kept = torch.where(present, full_precision(values), 0)
+    last = kept.gather(-1, present.sum(dim=-1, keepdim=True) - 1)
     total = kept.sum(dim=1, keepdim=True) - kept
     count = present.sum(dim=1, keepdim=True) - present.long()
-    return total / count.clamp(min=1)
+    last_mean = (last.sum(dim=1, keepdim=True) - last) / (values.shape[1] - 1)
+    return torch.where(count > 0, total / count.clamp(min=1), last_mean)

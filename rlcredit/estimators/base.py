@@ -3,7 +3,10 @@
 from enum import StrEnum, auto
 from typing import Protocol, runtime_checkable
 
-from rlcredit.types import Advantages, Needs, Signals
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlcredit.types import Advantages, CandidateRewards, Needs, Signals
 
 
 class Grain(StrEnum):
@@ -48,4 +51,15 @@ class AdvantageEstimator(Protocol):
 
     def __call__(self, signals: Signals) -> Advantages:
         """Run once per batch, before the first update on it."""
+        ...
+
+
+@runtime_checkable
+class SetUtility(Protocol):
+    """What a set of candidates earns, given by its Shapley values, which sum to it."""
+
+    def __call__(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """Shapley value of each candidate in the set that ``mask`` says; 0 for the others."""
         ...

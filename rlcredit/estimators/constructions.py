@@ -19,6 +19,8 @@ from rlcredit.estimators.base import Centring
 
 STD_EPS = 1e-6
 SMALLEST_RANGE = 1e-9
+RELEASED_EPS = 1e-4
+"""What the released code keeps its denominators above."""
 
 
 def standardised(
@@ -102,3 +104,81 @@ class Additive:
     ) -> Float[Tensor, "P G T"]:
         """See :class:`rlcredit.estimators.ospo.Construction`."""
         return advantages.unsqueeze(-1) + self.strength * standardised(credit, scored)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """The advantage times a weight that grows with the credit's rank, of mean 1 over the segments.
+
+    w_t = rank_t / mean rank: ascending over the segments' tokens, equal credits sharing their mean
+    rank, so that the best token weighs most. (The released code's ranks are the other way round.)
+    """
+
+    flip_on_negative: bool = True
+    """Where A < 0 the worst token weighs most."""
+
+    @property
+    def centring(self) -> Centring:
+        """The weights' mean over the response is 1."""
+        return Centring.response
+
+    def __call__(
+        self,
+        credit: Float[Tensor, "P G T"],
+        *,
+        advantages: Float[Tensor, "P G"],
+        rewards: Float[Tensor, "P G"],
+        scored: Bool[Tensor, "P G T"],
+        response_mask: Bool[Tensor, "P G T"],
+    ) -> Float[Tensor, "P G T"]:
+        """See :class:`rlcredit.estimators.ospo.Construction`."""
+        advantage = advantages.unsqueeze(-1)
+        turned = (advantage < 0) & self.flip_on_negative
+        worth = torch.where(turned, -credit, credit)
+        others = scored.unsqueeze(-2)
+        below = (others & (worth.unsqueeze(-2) < worth.unsqueeze(-1))).sum(dim=-1)
+        equal = (others & (worth.unsqueeze(-2) == worth.unsqueeze(-1))).sum(dim=-1)
+        ranks = below + (equal + 1) / 2
+        mean = masked_mean(ranks, scored, keepdim=True).to(credit)
+        weights = ranks.to(credit) / torch.where(mean > 0, mean, 1)
+        return advantage * torch.where(scored, weights, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proportional:
+    """OSPO-Prop as its code was released, on the tokens that it means (arXiv:2601.08403).
+
+    Over the scored text, from its first segment to its last: credit is scaled to [0, 1] between the
+    worst and the best token (0.5 where all are equal; a token of no segment has credit 0), then to
+    the sum R, and A_t = A T b_t / sum b. The worst token always gets 0, a response of reward 0 gets
+    0 everywhere, and so does text outside the scored one.
+    """
+
+    @property
+    def centring(self) -> Centring:
+        """None: see the class."""
+        return Centring.none
+
+    def __call__(
+        self,
+        credit: Float[Tensor, "P G T"],
+        *,
+        advantages: Float[Tensor, "P G"],
+        rewards: Float[Tensor, "P G"],
+        scored: Bool[Tensor, "P G T"],
+        response_mask: Bool[Tensor, "P G T"],
+    ) -> Float[Tensor, "P G T"]:
+        """See :class:`rlcredit.estimators.ospo.Construction`."""
+        begun = scored.long().cumsum(dim=-1) > 0
+        to_come = scored.long().flip(-1).cumsum(dim=-1).flip(-1) > 0
+        text = begun & to_come & response_mask
+        highest = torch.where(text, credit, -torch.inf).amax(dim=-1, keepdim=True)
+        lowest = torch.where(text, credit, torch.inf).amin(dim=-1, keepdim=True)
+        varies = highest > lowest
+        scaled = (credit - lowest) / torch.where(varies, highest - lowest, 1)
+        scaled = torch.where(text, torch.where(varies, scaled, 0.5), 0)
+        total = scaled.sum(dim=-1, keepdim=True).clamp(min=RELEASED_EPS)
+        shaped = scaled * rewards.unsqueeze(-1) / total
+        length = response_mask.sum(dim=-1, keepdim=True)
+        shares = shaped / shaped.sum(dim=-1, keepdim=True).clamp(min=RELEASED_EPS)
+        return advantages.unsqueeze(-1) * length * shares

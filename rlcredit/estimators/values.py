@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from rlcredit.credit import coalitions
-from rlcredit.credit.games import window_table, without_each
-from rlcredit.credit.owen import path_myerson_value, window_value
+from rlcredit.credit.games import subset_table, window_table, without_each
+from rlcredit.credit.owen import owen_value, path_myerson_value, window_value
+from rlcredit.credit.shapley import shapley_value
 from rlcredit.types import CoalitionGame, CoalitionPlan, Randomness
 
 
@@ -117,3 +119,82 @@ class Random:
         generator = randomness.generator("random_credit")
         drawn = torch.randn(game.players.shape, generator=generator, dtype=torch.float64)
         return torch.where(game.players, drawn.to(game.rewards), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """OSPO's window estimator as its code was released: pairs that were not evaluated are dropped.
+
+    Neither efficient nor symmetric: equal segments earn more or less by where they stand.
+    """
+
+    max_width: int = 8
+    """The widest window, in segments."""
+    budget: int = 96
+    """The most coalitions evaluated per response."""
+
+    @property
+    def plan(self) -> CoalitionPlan:
+        """Windows up to a width."""
+        return coalitions.Windows(max_width=self.max_width, budget=self.budget)
+
+    def __call__(
+        self, game: CoalitionGame, *, randomness: Randomness | None
+    ) -> Float[Tensor, "P G M"]:
+        """See :class:`rlcredit.estimators.ospo.SegmentValue`."""
+        table, known = window_table(game.members, game.rewards, game.evaluated)
+        return window_value(
+            table,
+            max_width=self.max_width,
+            normalise=False,
+            evaluated=known,
+            num_players=game.players.sum(dim=-1),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapley:
+    """Shapley value of the game of all 2^n coalitions; n <= 10."""
+
+    @property
+    def plan(self) -> CoalitionPlan:
+        """All subsets."""
+        return coalitions.Subsets()
+
+    def __call__(
+        self, game: CoalitionGame, *, randomness: Randomness | None
+    ) -> Float[Tensor, "P G M"]:
+        """See :class:`rlcredit.estimators.ospo.SegmentValue`."""
+        most, table = _subset_table(game)
+        credit = shapley_value(table, num_players=game.players.sum(dim=-1))
+        return pad(credit, (0, game.players.shape[-1] - most))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owen:
+    """Owen value of the game of all 2^n coalitions, with sentences as unions; n <= 10.
+
+    A list of phrases without sentences is one union, and then this is the Shapley value.
+    """
+
+    @property
+    def plan(self) -> CoalitionPlan:
+        """All subsets."""
+        return coalitions.Subsets()
+
+    def __call__(
+        self, game: CoalitionGame, *, randomness: Randomness | None
+    ) -> Float[Tensor, "P G M"]:
+        """See :class:`rlcredit.estimators.ospo.SegmentValue`."""
+        most, table = _subset_table(game)
+        unions = torch.zeros_like(game.players, dtype=torch.long)
+        if game.unions is not None:
+            unions = game.unions
+        credit = owen_value(table, unions=unions[..., :most], num_players=game.players.sum(dim=-1))
+        return pad(credit, (0, game.players.shape[-1] - most))
+
+
+def _subset_table(game: CoalitionGame) -> tuple[int, Float[Tensor, "P G S"]]:
+    """The most players of any response, and the tables of as many."""
+    most = int(game.players.sum(dim=-1).max()) if game.players.numel() else 0
+    return most, subset_table(game.members[..., :most], game.rewards, game.evaluated)

@@ -22,6 +22,11 @@ class PolicyLoss(Protocol):
         """True if a rollout's loss depends on its siblings' current log-probs."""
         ...
 
+    @property
+    def takes_tokens(self) -> bool:
+        """False if the advantages of a rollout's tokens must all be the same."""
+        ...
+
     def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
         """Run once per update and micro-batch; the values of all micro-batches add up."""
         ...

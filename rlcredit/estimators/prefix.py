@@ -1,0 +1,90 @@
+"""Prefix credit: what a response still earned when each of its segments was begun. Ours.
+
+Potential-based shaping with the value of the text so far as the potential: the baseline of a token
+depends on the state before its segment alone, so (but for the scale) the gradient is unbiased.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from rlcredit.credit.coalitions import Prefixes
+from rlcredit.credit.games import player_order
+from rlcredit.credit.group import Scale, checked_rewards, equal_rewards
+from rlcredit.credit.prefix import judged_segment, prefix_table, return_to_go, siblings_mean
+from rlcredit.credit.spread import spread_segment
+from rlcredit.estimators.base import Centring, Grain
+from rlcredit.types import Advantages, CoalitionGame, Needs, Segments, Signals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """Reward minus the value of the text before the segment, less the siblings' mean of the same.
+
+    A_t = (Q_k - mean over siblings of Q_k) / (std(r) + eps),   Q_k = R - v(segments before k)
+
+    for the segment k that token t belongs to or ends. Siblings count that
+    have a segment k; where none has, each counts with its last.
+    """
+
+    scale: Scale = Scale.std
+    """Divide by the group's std of rewards, or (none, the unbiased one) not at all."""
+    eps: float = 1e-4
+    """Added to the divisor, in reward units."""
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that has no meaning here."""
+        if self.scale == Scale.mean:
+            raise ValueError("prefix credit is scaled by std or none, not by the mean reward")
+
+    @property
+    def needs(self) -> Needs:
+        """The text before each segment, in every group; repeated segments are text too."""
+        return Needs(coalitions=Prefixes())
+
+    @property
+    def grain(self) -> Grain:
+        """One number per segment."""
+        return Grain.segment
+
+    @property
+    def centring(self) -> Centring:
+        """The siblings' mean at the same segment is taken off."""
+        return Centring.group
+
+    def __call__(self, signals: Signals) -> Advantages:
+        """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
+        segments, game = _required(signals)
+        rewards = checked_rewards(signals.rewards, "prefix credit")
+        order = player_order(game.players)
+        members = game.members.gather(-1, order.unsqueeze(-2).expand_as(game.members))
+        prefixes = prefix_table(members, game.rewards, game.evaluated)
+        to_go = return_to_go(rewards, prefixes, game.players)
+        # Every response has a first column: one without segments ends where it was begun.
+        present = segments.mask | (torch.arange(to_go.shape[-1], device=to_go.device) == 0)
+        centred = torch.where(present, to_go - siblings_mean(to_go, present), 0)
+        if self.scale == Scale.std:
+            equal = equal_rewards(rewards)[:, None, None]
+            std = rewards.std(dim=1, keepdim=True).unsqueeze(-1) + self.eps
+            centred = centred / torch.where(equal, 1, std)
+        place = judged_segment(segments.ids, signals.response_mask)
+        values = torch.where(signals.response_mask, spread_segment(centred, place), 0)
+        credit = torch.where(signals.response_mask, spread_segment(to_go, place), 0)
+        num_tokens = signals.response_mask.sum().clamp(min=1)
+        return Advantages(
+            values=values,
+            credit=credit,
+            metrics={"credit/mean_abs": credit.abs().sum() / num_tokens},
+        )
+
+
+def _required(signals: Signals) -> tuple[Segments, CoalitionGame]:
+    """What prefix credit reads, or the reason why it cannot."""
+    if signals.segments is None:
+        raise ValueError("prefix credit is per segment, and signals.segments is None")
+    if signals.game is None:
+        raise ValueError(
+            "prefix credit needs the rewards of prefixes, and signals.game is None; "
+            "score with its needs"
+        )
+    return signals.segments, signals.game

@@ -1,0 +1,37 @@
+"""RLOO: each rollout against the mean of its siblings (arXiv:2402.14740)."""
+
+from dataclasses import dataclass
+
+from rlcredit.credit.group import equal_rewards, leave_one_out
+from rlcredit.credit.spread import spread_rollout
+from rlcredit.estimators.base import Centring, Grain
+from rlcredit.types import Advantages, Needs, Signals
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLOO:
+    """The reward less the siblings' mean reward, on each token of the rollout."""
+
+    @property
+    def needs(self) -> Needs:
+        """Rewards alone."""
+        return Needs()
+
+    @property
+    def grain(self) -> Grain:
+        """One number per rollout."""
+        return Grain.rollout
+
+    @property
+    def centring(self) -> Centring:
+        """Sums to zero over the group."""
+        return Centring.group
+
+    def __call__(self, signals: Signals) -> Advantages:
+        """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
+        advantages = leave_one_out(signals.rewards)
+        equal = equal_rewards(signals.rewards).to(advantages.dtype).mean()
+        return Advantages(
+            values=spread_rollout(advantages, signals.response_mask),
+            metrics={"credit/equal_groups_share": equal},
+        )

@@ -1,0 +1,149 @@
+"""ShapE: candidates listed in one response, credited by Shapley values (arXiv:2603.29871).
+
+The paper's own equations could not be had; what is ours stands in METHODS.md.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlcredit.credit.group import checked_rewards, group_relative
+from rlcredit.credit.masked import full_precision, masked_mean, masked_std
+from rlcredit.credit.spread import spread_rollout, spread_segment
+from rlcredit.estimators.base import Centring, Grain, SetUtility
+from rlcredit.types import Advantages, CandidateRewards, Needs, Signals
+
+LONGEST_RATIO = 4.0
+"""A short candidate's credit is raised no more than this for its length."""
+
+
+@runtime_checkable
+class Share(Protocol):
+    """How the utility of a set is divided among its candidates."""
+
+    def __call__(
+        self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """Credit of each candidate in reward units; 0 where masked."""
+        ...
+
+
+class Norm(StrEnum):
+    """Mean and std that candidates are standardised with.
+
+    ``pooled``: of the group's G * K candidate credits. ``group``: of its G set rewards, as in GRPO;
+    then equal credit is GRPO exactly, but credits spread several std wide and training decays.
+    """
+
+    pooled = auto()
+    group = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapE:
+    """K times its share on a candidate's tokens, the set's reward elsewhere, standardised.
+
+    A response without exactly K non-empty candidates has reward 0, enters as K zeros, and gets the
+    group's plain advantage on every token: else the policy learns to list fewer.
+    """
+
+    utility: SetUtility
+    share: Share
+    num_candidates: int = 3
+    """K: how many candidates the prompt asks for."""
+    norm: Norm = Norm.pooled
+    length_weighted: bool = False
+    """Weigh credit by mean length / own length (at most 4), so that a response's total is kept."""
+    eps: float = 1e-4
+    """Added to the std, in reward units."""
+
+    def __post_init__(self) -> None:
+        """Refuse a set that is none."""
+        if self.num_candidates < 1:
+            raise ValueError(f"num_candidates is {self.num_candidates}; a set has 1 or more")
+
+    @property
+    def needs(self) -> Needs:
+        """The reward of each candidate alone."""
+        return Needs(candidates=True)
+
+    @property
+    def grain(self) -> Grain:
+        """One number per candidate."""
+        return Grain.candidate
+
+    @property
+    def centring(self) -> Centring:
+        """Centred over the candidates of the group; the exact-K rule keeps their number."""
+        return Centring.group
+
+    def __call__(self, signals: Signals) -> Advantages:
+        """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
+        candidates = _required(signals)
+        complete = candidates.mask.sum(dim=-1) == self.num_candidates
+        mask = candidates.mask & complete.unsqueeze(-1)
+        rewards = self.utility(candidates, mask).sum(dim=-1)
+        rewards = checked_rewards(rewards, "ShapE")
+        credit = self.num_candidates * self.share(self.utility, candidates, mask)
+        if self.length_weighted:
+            credit = credit * _length_weights(candidates, mask)
+        plain = spread_rollout(group_relative(rewards, eps=self.eps), signals.response_mask)
+        own = spread_segment(self._standardised(credit, rewards, mask), candidates.candidate_ids)
+        listed = (candidates.candidate_ids >= 0) & complete.unsqueeze(-1) & signals.response_mask
+        return Advantages(
+            values=torch.where(listed, own, plain),
+            credit=torch.where(listed, spread_segment(credit, candidates.candidate_ids), 0),
+            metrics={
+                "credit/complete_share": complete.to(credit.dtype).mean(),
+                "credit/set_reward": rewards.mean(),
+                "credit/candidate_std": masked_std(credit.flatten(), mask.flatten()),
+            },
+        )
+
+    def _standardised(
+        self,
+        credit: Float[Tensor, "P G K"],
+        rewards: Float[Tensor, "P G"],
+        mask: Bool[Tensor, "P G K"],
+    ) -> Float[Tensor, "P G K"]:
+        """Advantages of candidates; 0 in groups whose pooled credits (or set rewards) are equal."""
+        if self.norm == Norm.group:
+            pool = rewards
+        else:
+            # Rows of exactly K: what is no candidate of a complete response enters as 0.
+            order = (~mask).to(torch.uint8).argsort(dim=-1, stable=True)
+            pool = credit.gather(-1, order)[..., : self.num_candidates].flatten(1)
+        std = pool.std(dim=1) + self.eps
+        equal = pool.amax(dim=1) == pool.amin(dim=1)
+        centred = credit - pool.mean(dim=1)[:, None, None]
+        scaled = centred / torch.where(equal, 1, std)[:, None, None]
+        return torch.where(mask & ~equal[:, None, None], scaled, 0)
+
+
+def _required(signals: Signals) -> CandidateRewards:
+    """The candidates, or the reason why there are none."""
+    if signals.candidates is None:
+        raise ValueError(
+            "ShapE needs the rewards of candidates, and signals.candidates is None; "
+            "score with its needs"
+        )
+    rewards = signals.candidates.rewards[signals.candidates.mask]
+    if not bool(torch.isfinite(rewards).all()):
+        bad = rewards[~torch.isfinite(rewards)][0].item()
+        raise ValueError(f"the reward of a candidate is {bad}; rewards must be finite")
+    return signals.candidates
+
+
+def _length_weights(
+    candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+) -> Float[Tensor, "P G K"]:
+    """Mean length of the response's candidates over each one's own, in tokens."""
+    places = torch.arange(mask.shape[-1], device=mask.device)
+    tokens = candidates.candidate_ids.unsqueeze(-1) == places
+    lengths = tokens.sum(dim=-2).to(full_precision(candidates.rewards))
+    mean = masked_mean(lengths, mask, keepdim=True)
+    return (mean / lengths.clamp(min=1)).clamp(max=LONGEST_RATIO)

@@ -1,0 +1,50 @@
+"""Shares: how a set's utility is divided among its candidates, by ShapE and its control arms."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlcredit.credit.masked import full_precision
+from rlcredit.estimators.base import SetUtility
+from rlcredit.types import CandidateRewards
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapleyShare:
+    """Each candidate's mean marginal contribution; the shares sum to the set's utility."""
+
+    def __call__(
+        self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """See :class:`rlcredit.estimators.shap_e.Share`."""
+        return utility(candidates, mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinnerShare:
+    """The best candidate earns the set's utility; candidates that are equally good share it."""
+
+    def __call__(
+        self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """See :class:`rlcredit.estimators.shap_e.Share`."""
+        rewards = torch.where(mask, full_precision(candidates.rewards), -torch.inf)
+        winners = mask & (rewards == rewards.amax(dim=-1, keepdim=True))
+        whole = utility(candidates, mask).sum(dim=-1, keepdim=True)
+        return torch.where(winners, whole / winners.sum(dim=-1, keepdim=True).clamp(min=1), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaveOneOutShare:
+    """What the set's utility loses without the candidate."""
+
+    def __call__(
+        self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """See :class:`rlcredit.estimators.shap_e.Share`."""
+        whole = utility(candidates, mask).sum(dim=-1)
+        columns = torch.arange(mask.shape[-1], device=mask.device)
+        left = [utility(candidates, mask & (columns != k)).sum(dim=-1) for k in columns]
+        return torch.where(mask, whole.unsqueeze(-1) - torch.stack(left, dim=-1), 0)

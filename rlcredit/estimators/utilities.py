@@ -1,0 +1,84 @@
+"""Utilities of a set of candidates: what it earns, as each candidate's Shapley value."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlcredit.credit.masked import full_precision
+from rlcredit.credit.shapley import (
+    shapley_of_any,
+    shapley_of_coverage,
+    shapley_of_max,
+    shapley_of_top,
+)
+from rlcredit.types import CandidateRewards
+
+
+@dataclass(frozen=True, kw_only=True)
+class Max:
+    """The best candidate's reward: the user picks one."""
+
+    def __call__(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        return shapley_of_max(candidates.rewards, mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Top:
+    """The sum of the m best candidates' rewards: the user picks m."""
+
+    m: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse to pick nothing."""
+        if self.m < 1:
+            raise ValueError(f"m is {self.m}; the user picks 1 candidate or more")
+
+    def __call__(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        return shapley_of_top(candidates.rewards, m=self.m, mask=mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnySuccess:
+    """The chance that a candidate succeeds; rewards are independent probabilities."""
+
+    def __call__(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        return shapley_of_any(candidates.rewards, mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """The number of elements (say, relevant documents) that one candidate at least covers."""
+
+    def __call__(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        if candidates.covers is None:
+            raise ValueError(
+                "utility=coverage needs candidates.covers, which is None; use utility=max, or a "
+                "scorer that says what each candidate covers"
+            )
+        credit = shapley_of_coverage(candidates.covers & mask.unsqueeze(-1))
+        return credit.to(full_precision(candidates.rewards))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum:
+    """The sum of the candidates' rewards; each earns its own."""
+
+    def __call__(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        return torch.where(mask, full_precision(candidates.rewards), 0)

@@ -1,0 +1,109 @@
+"""LPO: the policy's distribution over a group's rollouts, drawn to a target (arXiv:2605.06139)."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlcredit.credit.masked import full_precision, masked_mean, masked_sum
+from rlcredit.credit.ratio import token_log_ratio
+from rlcredit.credit.simplex import Divergence, divergence, projection_coefficients
+from rlcredit.types import Loss, Needs, UpdateBatch
+
+ABSENT = -1e4
+"""Logit of a rollout without a token: no softmax sees it, and unlike -inf it makes no NaN."""
+
+
+class Logit(StrEnum):
+    """A rollout's logit: the mean of its tokens' log-ratios, or their sum."""
+
+    mean = auto()
+    sum = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LPO:
+    """Projects the policy on softmax(A), over whole groups; computed in at least float32.
+
+    The gradient is sum_k c_k grad log pi(y_k), with c from the raw log-ratios of all siblings
+    (detached) and log pi through the clipped ones; a sum over the group, a mean over prompts. The
+    policy before the batch's first update is anchor and behaviour policy in one, so the anchor's
+    logits are 0.
+    """
+
+    divergence: Divergence = Divergence.forward_kl
+    logit: Logit = Logit.mean
+    clip: float = 0.2
+    """Token log-ratios are clipped to [log(1 - clip), log(1 + clip)]."""
+
+    def __post_init__(self) -> None:
+        """Refuse a band without an inside."""
+        if not 0 < self.clip < 1:
+            raise ValueError(f"clip is {self.clip}; it must be between 0 and 1: use 0.2")
+
+    @property
+    def needs(self) -> Needs:
+        """Advantages alone."""
+        return Needs()
+
+    @property
+    def couples_group(self) -> bool:
+        """A rollout's coefficient depends on its siblings' log-probs."""
+        return True
+
+    @property
+    def takes_tokens(self) -> bool:
+        """A target has one logit per rollout."""
+        return False
+
+    def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
+        """See :class:`rlcredit.losses.base.PolicyLoss`."""
+        mask = batch.response_mask
+        there = mask.any(dim=-1)
+        target_logits = torch.where(there, _per_rollout(batch), ABSENT)
+        log_ratio = token_log_ratio(logprobs, batch.old_logprobs, mask)
+        clipped = log_ratio.clamp(math.log1p(-self.clip), math.log1p(self.clip))
+        logits = torch.where(there, self._logits(log_ratio.detach(), mask), ABSENT)
+        coefficients = projection_coefficients(
+            logits, target_logits=target_logits, divergence=self.divergence
+        )
+        coefficients = torch.where(there, coefficients, 0)
+        distance = divergence(logits, target_logits=target_logits, kind=self.divergence)
+        drift = (there.sum(dim=-1, keepdim=True) * logits.softmax(dim=-1) - 1).abs()
+        num_prompts = max(batch.num_prompts, 1)
+        policy = (coefficients * self._logits(clipped, mask)).sum() / num_prompts
+        cut = masked_sum(clipped.detach() != log_ratio.detach(), mask).sum()
+        return Loss(
+            value=policy,
+            metrics={
+                "loss/policy": policy.detach(),
+                "loss/divergence": torch.where(there.any(dim=-1), distance, 0).sum() / num_prompts,
+                "loss/drift": torch.where(there, drift, 0).amax(dim=-1).sum() / num_prompts,
+                "loss/clip_fraction": cut / max(batch.num_tokens, 1),
+            },
+        )
+
+    def _logits(
+        self, log_ratio: Float[Tensor, "P G T"], mask: Bool[Tensor, "P G T"]
+    ) -> Float[Tensor, "P G"]:
+        """One logit per rollout."""
+        if self.logit == Logit.mean:
+            return masked_mean(log_ratio, mask)
+        return masked_sum(log_ratio, mask)
+
+
+def _per_rollout(batch: UpdateBatch) -> Float[Tensor, "P G"]:
+    """The advantage of each rollout, or the reason why it has none."""
+    mask, advantages = batch.response_mask, full_precision(batch.advantages)
+    highest = torch.where(mask, advantages, -torch.inf).amax(dim=-1)
+    lowest = torch.where(mask, advantages, torch.inf).amin(dim=-1)
+    if bool((highest - lowest > 1e-6).any()):
+        raise ValueError(
+            "LPO's target has one logit per rollout, and the advantages vary within one; use a "
+            "rollout-level estimator (estimator=lpo, dr_grpo, maxrl), or loss=dapo for credit per "
+            "token"
+        )
+    return masked_mean(advantages, mask)
