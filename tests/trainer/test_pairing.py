@@ -1,0 +1,38 @@
+import pytest
+
+from rlcredit.trainer.pairing import check_pairing
+from tests.composing import built, names
+
+FINE = {"dapo", "grpo", "dr_grpo", "cispo"}
+COARSE = {"gspo", "lpo", "lpo_reverse"}
+OF_ROLLOUTS = {"grpo", "dr_grpo", "maxrl", "rloo", "lpo", "lpo_reverse", "setpo"}
+
+
+def test_every_loss_is_named_here():
+    assert set(names("loss")) == FINE | COARSE
+
+
+@pytest.mark.parametrize("estimator", names("estimator"))
+def test_credit_within_a_rollout_is_refused_by_losses_of_whole_rollouts(estimator):
+    for loss in FINE:
+        check_pairing(built("estimator", estimator), built("loss", loss), group_size=8)
+    for loss in COARSE:
+        if estimator in OF_ROLLOUTS:
+            check_pairing(built("estimator", estimator), built("loss", loss), group_size=8)
+        else:
+            with pytest.raises(ValueError, match="use loss=dapo"):
+                check_pairing(built("estimator", estimator), built("loss", loss), group_size=8)
+
+
+def test_setpo_over_a_finer_base_is_refused_too():
+    nested = built("estimator", "setpo", ("estimator@estimator.base=ospo",))
+    with pytest.raises(ValueError, match="SetPO credits each segment"):
+        check_pairing(nested, built("loss", "lpo"), group_size=8)
+
+
+def test_groups_that_are_too_small_are_refused_with_the_smallest_that_works():
+    for estimator, smallest in (("grpo", 2), ("setpo", 3)):
+        pair = built("estimator", estimator), built("loss", "dapo")
+        check_pairing(*pair, group_size=smallest)
+        with pytest.raises(ValueError, match=f"group_size >= {smallest}"):
+            check_pairing(*pair, group_size=smallest - 1)
