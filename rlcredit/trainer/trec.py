@@ -1,10 +1,13 @@
 """TREC run files and judgements of an evaluation, from which anyone can compute any measure.
 
 trec/test.qrels                         judgements of the split
-trec/test-after/bm25.greedy.run         one ranking per prompt
-trec/test-after/bm25.sampled-0.run      one file per sample: a run holds a prompt once
+trec/test-after/bm25.greedy.run.gz      one ranking per prompt
+trec/test-after/bm25.sampled-0.run.gz   one file per sample: a run holds a prompt once
+
+The runs of an evaluation are tens of megabytes of repeated ids, hence gzip; ir-measures reads it.
 """
 
+import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -53,9 +56,10 @@ def write_runs(
             for k in range(len(rows[0])):
                 name = f"{retriever}.{who}" + (f"-{k}" if len(rows[0]) > 1 else "")
                 ranked = reward.run(prompts, [row[k] for row in rows], depth=DEPTH)
-                (folder / f"{name}.run").write_text(
-                    "".join(_lines(prompts, ranked, name)), encoding="utf-8"
-                )
+                text = "".join(_lines(prompts, ranked, name)).encode()
+                # no time stamp: the same rankings are the same file
+                packed = gzip.compress(text, compresslevel=4, mtime=0)
+                (folder / f"{name}.run.gz").write_bytes(packed)
 
 
 def _lines(

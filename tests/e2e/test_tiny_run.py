@@ -47,7 +47,7 @@ def test_a_run_leaves_what_it_promises(tmp_path, cache):
     assert len(responses) == 4 * 3 * 4
     assert any(s["credit"] for row in responses for s in row["segments"])
     assert (tmp_path / "trec" / "test.qrels").exists()
-    assert len(list((tmp_path / "trec" / "test-after").glob("*.run"))) >= 6
+    assert len(list((tmp_path / "trec" / "test-after").glob("*.run.gz"))) >= 6
     assert "data: generated" in printed
     assert "bm25" in printed
     validated = [line["step"] for line in metrics(tmp_path) if _validated(line)]
