@@ -38,9 +38,13 @@ class SentenceEmbedder:
     dtype: Dtype
     batch_size: int
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Hash of all that a vector depends on but its text."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return digest(model_digest(self.model), self.prompt, self.role, str(self.unit), self.dtype)
 
     @property

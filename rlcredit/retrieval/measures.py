@@ -6,7 +6,7 @@ all rankings at once.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -69,28 +69,38 @@ class NDCG:
         self, ranked: Int[Tensor, "N K"], judged: Int[Tensor, "N J"]
     ) -> Float[Tensor, " N"]:
         """See :class:`Measure`."""
-        gains = self._gain(judged)
-        ideal = _discounted(gains.sort(dim=1, descending=True).values[:, : self.cutoff])
-        found = _discounted(self._gain(ranked[:, : self.cutoff]))
+        found = (self._gain(ranked[:, : self.cutoff]) * _discounts(ranked, self.cutoff)).sum(1)
+        ideal = self._ideal(judged)
         return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)
+
+    def _ideal(self, judged: Int[Tensor, "N J"]) -> Float[Tensor, " N"]:
+        """Gain of the best order, in which the documents of each gain fill the next ranks."""
+        sums = torch.nn.functional.pad(_discounts(judged, self.cutoff).cumsum(0), (1, 0))
+        last = len(sums) - 1
+        filled = torch.zeros(len(judged), dtype=torch.long)
+        ideal = torch.zeros(len(judged), dtype=torch.float64)
+        for grade, gain in sorted(self.gains.items(), key=lambda item: -item[1]):
+            before, filled = filled, filled + (judged == grade).sum(1)
+            ideal += gain * (sums[filled.clamp(max=last)] - sums[before.clamp(max=last)])
+        if int(filled.sum()) != int((judged != 0).sum()):
+            self._refuse(judged)
+        return ideal
 
     def _gain(self, grades: Int[Tensor, "N K"]) -> Float[Tensor, "N K"]:
         table = torch.full((max(self.gains, default=0) + 1,), torch.nan, dtype=torch.float64)
         table[0] = 0.0
         for grade, gain in self.gains.items():
             table[grade] = gain
-        if grades.numel() and not 0 <= int(grades.min()) <= int(grades.max()) < len(table):
-            worst = int(grades.max()) if grades.min() >= 0 else int(grades.min())
-            raise ValueError(
-                f"grade {worst} has no gain in {self.gains}; add it to reward.measure.gains"
-            )
-        gains = table[grades.long()]
-        if gains.isnan().any():
-            missing = sorted({*grades[gains.isnan()].tolist()})
-            raise ValueError(
-                f"grades {missing} have no gain in {self.gains}; add them to reward.measure.gains"
-            )
+        gains = table[grades.long().clamp(0, len(table) - 1)]
+        if gains.isnan().any() or (grades.numel() and int(grades.max()) >= len(table)):
+            self._refuse(grades)
         return gains
+
+    def _refuse(self, grades: Int[Tensor, "N K"]) -> NoReturn:
+        missing = sorted(set(grades.unique().tolist()) - {0, *self.gains})
+        raise ValueError(
+            f"grades {missing} have no gain in {self.gains}; add them to reward.measure.gains"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,8 +228,9 @@ def rank_grades(
     return torch.where(retrieved, grades, 0).gather(1, columns)
 
 
-def _discounted(gains: Float[Tensor, "N K"]) -> Float[Tensor, " N"]:
-    return (gains / torch.log2(_ranks(gains) + 1)).sum(1)
+def _discounts(columns: Tensor, cutoff: int | None) -> Float[Tensor, " K"]:
+    """1 / log2(rank + 1) of each column that counts."""
+    return 1 / torch.log2(_ranks(columns[:, :cutoff]) + 1)
 
 
 def _ranks(columns: Tensor) -> Float[Tensor, " K"]:
