@@ -179,6 +179,8 @@ def owen_value(
             f"{unions.shape[-1]} union labels for a game of {n} players; give one to each player"
         )
     table = real_players_table(values, num_players)
+    if n == 0:
+        return table[..., :0]
     real = torch.ones_like(unions, dtype=torch.bool)
     if num_players is not None:
         real = torch.arange(n, device=unions.device) < num_players.unsqueeze(-1)

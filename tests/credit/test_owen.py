@@ -3,8 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlcredit.credit.owen import path_myerson_value, window_value
-from tests.credit.oracles import path_restricted, released_window, shapley
+from rlcredit.credit.owen import owen_value, path_myerson_value, window_value
+from rlcredit.credit.shapley import shapley_value
+from tests.credit.oracles import owen, path_restricted, released_window, shapley
 from tests.strategies import DOUBLE, reals, tables, windows_of
 
 
@@ -144,3 +145,60 @@ def test_float32_games_are_valued_to_float32_precision():
     windows = torch.rand(12, 12, generator=torch.Generator().manual_seed(2), dtype=DOUBLE)
     assert path_myerson_value(windows.float()).dtype == torch.float32
     close(path_myerson_value(windows.float()).double(), path_myerson_value(windows), atol=1e-5)
+
+
+@given(tables(), st.lists(st.integers(-2, 2), min_size=5, max_size=5))
+def test_owen_is_the_mean_over_orders_that_interrupt_no_union(game, drawn):
+    values, n = game
+    unions = drawn[:n]
+    close(owen_value(values, unions=torch.tensor(unions, dtype=torch.long)), owen(values, unions))
+
+
+@given(tables(smallest=1), st.lists(st.integers(0, 2), min_size=5, max_size=5))
+def test_owen_is_efficient_and_its_unions_earn_the_shapley_value_between_them(game, drawn):
+    values, n = game
+    unions = drawn[:n]
+    credit = owen_value(values, unions=torch.tensor(unions))
+    assert credit.sum().item() == pytest.approx(values[-1].item(), abs=1e-9)
+    names = sorted(set(unions))
+    quotient = torch.tensor(
+        [
+            values[sum(1 << i for i in range(n) if s >> names.index(unions[i]) & 1)].item()
+            for s in range(2 ** len(names))
+        ],
+        dtype=DOUBLE,
+    )
+    totals = [sum(credit[i].item() for i in range(n) if unions[i] == name) for name in names]
+    close(shapley_value(quotient), totals)
+
+
+@given(tables(smallest=1))
+def test_singleton_unions_and_one_union_give_the_shapley_value(game):
+    values, n = game
+    expected = shapley_value(values)
+    close(owen_value(values, unions=torch.arange(n)), expected)
+    close(owen_value(values, unions=torch.full((n,), 7)), expected)
+
+
+@given(tables(smallest=1, largest=4), st.lists(st.integers(0, 2), min_size=6, max_size=6))
+def test_padding_players_change_no_owen_value(game, drawn):
+    values, n = game
+    wide = torch.full((2 ** (n + 2),), torch.nan, dtype=DOUBLE)
+    wide[: 2**n] = values
+    found = owen_value(wide, unions=torch.tensor(drawn[: n + 2]), num_players=torch.tensor(n))
+    close(found[:n], owen_value(values, unions=torch.tensor(drawn[:n])))
+    assert (found[n:] == 0).all()
+
+
+def test_each_game_of_a_batch_may_have_its_own_unions():
+    values = torch.rand(2, 16, generator=torch.Generator().manual_seed(3), dtype=DOUBLE)
+    unions = torch.tensor([[0, 0, 1, 1], [5, 2, 5, 5]])
+    found = owen_value(values, unions=unions)
+    for row in range(2):
+        close(found[row], owen_value(values[row], unions=unions[row]))
+    assert (found - shapley_value(values)).abs().max() > 1e-3
+
+
+def test_unions_that_do_not_match_the_game_are_refused():
+    with pytest.raises(ValueError, match="3 union labels for a game of 2 players"):
+        owen_value(torch.zeros(4), unions=torch.zeros(3, dtype=torch.long))
