@@ -56,10 +56,16 @@ class AdvantageEstimator(Protocol):
 
 @runtime_checkable
 class SetUtility(Protocol):
-    """What a set of candidates earns, given by its Shapley values, which sum to it."""
+    """What a set of candidates earns; v(empty) = 0."""
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G"]:
+        """Utility of the set that ``mask`` says, in reward units."""
+        ...
+
+    def shapley(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
-        """Shapley value of each candidate in the set that ``mask`` says; 0 for the others."""
+        """Shapley value of each candidate of that set; 0 for the others."""
         ...

@@ -86,8 +86,7 @@ class ShapE:
         candidates = _required(signals)
         complete = candidates.mask.sum(dim=-1) == self.num_candidates
         mask = candidates.mask & complete.unsqueeze(-1)
-        rewards = self.utility(candidates, mask).sum(dim=-1)
-        rewards = checked_rewards(rewards, "ShapE")
+        rewards = checked_rewards(self.utility(candidates, mask), "ShapE")
         credit = self.num_candidates * self.share(self.utility, candidates, mask)
         if self.length_weighted:
             credit = credit * _length_weights(candidates, mask)

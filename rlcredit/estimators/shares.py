@@ -19,7 +19,7 @@ class ShapleyShare:
         self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
         """See :class:`rlcredit.estimators.shap_e.Share`."""
-        return utility(candidates, mask)
+        return utility.shapley(candidates, mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class WinnerShare:
         """See :class:`rlcredit.estimators.shap_e.Share`."""
         rewards = torch.where(mask, full_precision(candidates.rewards), -torch.inf)
         winners = mask & (rewards == rewards.amax(dim=-1, keepdim=True))
-        whole = utility(candidates, mask).sum(dim=-1, keepdim=True)
+        whole = utility(candidates, mask).unsqueeze(-1)
         return torch.where(winners, whole / winners.sum(dim=-1, keepdim=True).clamp(min=1), 0)
 
 
@@ -44,7 +44,7 @@ class LeaveOneOutShare:
         self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
         """See :class:`rlcredit.estimators.shap_e.Share`."""
-        whole = utility(candidates, mask).sum(dim=-1)
+        whole = utility(candidates, mask)
         columns = torch.arange(mask.shape[-1], device=mask.device)
-        left = [utility(candidates, mask & (columns != k)).sum(dim=-1) for k in columns]
+        left = [utility(candidates, mask & (columns != k)) for k in columns]
         return torch.where(mask, whole.unsqueeze(-1) - torch.stack(left, dim=-1), 0)

@@ -1,4 +1,4 @@
-"""Utilities of a set of candidates: what it earns, as each candidate's Shapley value."""
+"""Utilities of a set of candidates: what it earns, and each candidate's Shapley value."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlcredit.credit.masked import full_precision
+from rlcredit.credit.masked import full_precision, masked_sum
 from rlcredit.credit.shapley import (
     shapley_of_any,
     shapley_of_coverage,
@@ -21,6 +21,13 @@ class Max:
     """The best candidate's reward: the user picks one."""
 
     def __call__(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G"]:
+        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        best = torch.where(mask, full_precision(candidates.rewards), -torch.inf).amax(dim=-1)
+        return torch.where(mask.any(dim=-1), best, 0)
+
+    def shapley(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
@@ -40,6 +47,14 @@ class Top:
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G"]:
+        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        rewards = torch.where(mask, full_precision(candidates.rewards), -torch.inf)
+        best = rewards.sort(dim=-1, descending=True).values[..., : self.m]
+        return masked_sum(best, best > -torch.inf)
+
+    def shapley(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
         return shapley_of_top(candidates.rewards, m=self.m, mask=mask)
@@ -50,6 +65,13 @@ class AnySuccess:
     """The chance that a candidate succeeds; rewards are independent probabilities."""
 
     def __call__(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G"]:
+        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        fails = 1 - torch.where(mask, full_precision(candidates.rewards), 0)
+        return 1 - fails.sort(dim=-1).values.prod(dim=-1)
+
+    def shapley(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
@@ -62,14 +84,16 @@ class Coverage:
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G"]:
+        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        covered = (_covers(candidates) & mask.unsqueeze(-1)).any(dim=-2)
+        return covered.sum(dim=-1).to(full_precision(candidates.rewards))
+
+    def shapley(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
-        if candidates.covers is None:
-            raise ValueError(
-                "utility=coverage needs candidates.covers, which is None; use utility=max, or a "
-                "scorer that says what each candidate covers"
-            )
-        credit = shapley_of_coverage(candidates.covers & mask.unsqueeze(-1))
+        credit = shapley_of_coverage(_covers(candidates) & mask.unsqueeze(-1))
         return credit.to(full_precision(candidates.rewards))
 
 
@@ -79,6 +103,22 @@ class Sum:
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G"]:
+        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        return torch.where(mask, full_precision(candidates.rewards), 0).sort().values.sum(dim=-1)
+
+    def shapley(
+        self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
         return torch.where(mask, full_precision(candidates.rewards), 0)
+
+
+def _covers(candidates: CandidateRewards) -> Bool[Tensor, "P G K E"]:
+    """What each candidate covers, or the reason why it is not known."""
+    if candidates.covers is None:
+        raise ValueError(
+            "utility=coverage needs candidates.covers, which is None; use utility=max, or a "
+            "scorer that says what each candidate covers"
+        )
+    return candidates.covers

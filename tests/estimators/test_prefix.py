@@ -1,0 +1,103 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rlcredit.credit.group import Scale
+from rlcredit.credit.prefix import judged_segment
+from rlcredit.estimators import Prefix
+from rlcredit.types import Signals
+from tests.strategies import DOUBLE, make_game, make_layout, make_segments
+
+VALUES = {
+    (0, ()): 0.0,
+    (0, (0,)): 0.2,
+    (0, (0, 1)): 0.5,
+    (0, (0, 1, 2)): 0.9,
+    (1, (0,)): 0.4,
+    (1, (0, 1)): 0.6,
+    (2, (0,)): 0.3,
+}
+
+
+def signals_of():
+    ids, mask = make_layout([[1, 2, 1], [2, 1], [1]])
+    segments = make_segments(ids, 3)
+    game = make_game(Prefix().needs.coalitions, segments.mask, lambda p, g, s: VALUES[g, s])
+    rewards = game.rewards[:, :, 1].clone()
+    return Signals(rewards=rewards, response_mask=mask, segments=segments, game=game)
+
+
+def test_separators_and_the_end_carry_the_credit_of_the_segment_they_end():
+    ids = torch.tensor([[-1, 0, 0, -1, 1, -1, -1], [-1, -1, -1, -1, -1, -1, -1]])
+    mask = torch.tensor([[True] * 6 + [False], [True] + [False] * 6])
+    assert judged_segment(ids, mask).tolist() == [[0, 0, 0, 0, 1, 1, 0], [0] * 7]
+
+
+def test_return_to_go_by_hand():
+    result = Prefix(scale=Scale.none)(signals_of())
+    assert result.credit is not None
+    # Tokens of response 0: 0 | sep | 1 1 | sep | 2 | eos; to go 0.9, 0.7, 0.4.
+    expected = [0.9, 0.9, 0.7, 0.7, 0.7, 0.4, 0.4]
+    assert result.credit[0, 0].tolist() == pytest.approx(expected)
+    assert result.credit[0, 1, :5].tolist() == pytest.approx([0.6, 0.6, 0.6, 0.2, 0.2])
+    assert result.credit[0, 2, :2].tolist() == pytest.approx([0.3, 0.3])
+
+
+def test_the_siblings_mean_at_the_same_segment_is_taken_off():
+    result = Prefix(scale=Scale.none)(signals_of())
+    # Segment 0: siblings 0.6, 0.3. Segment 1: the one sibling that has it, 0.2.
+    # Segment 2: none has it, so their last ones, 0.2 and 0.3.
+    first, second, third = 0.9 - 0.45, 0.7 - 0.2, 0.4 - 0.25
+    expected = [first, first, second, second, second, third, third]
+    assert result.values[0, 0].tolist() == pytest.approx(expected)
+    assert result.values[0, 2, :2].tolist() == pytest.approx([0.3 - 0.75] * 2)
+
+
+def test_the_scale_is_the_groups_std_of_rewards():
+    signals = signals_of()
+    plain = Prefix(scale=Scale.none)(signals).values
+    scaled = Prefix()(signals).values
+    std = torch.tensor([0.9, 0.6, 0.3], dtype=DOUBLE).std() + 1e-4
+    torch.testing.assert_close(scaled, plain / std)
+    with pytest.raises(ValueError, match="std or none"):
+        Prefix(scale=Scale.mean)
+
+
+def test_groups_of_equal_rewards_keep_their_credit():
+    signals = signals_of()
+    equal = replace(signals, rewards=torch.full_like(signals.rewards, 0.9))
+    values = Prefix()(equal).values
+    assert torch.isfinite(values).all()
+    assert not Prefix().needs.skips_equal_groups
+    # Rewards are equal, and what was earned after the first segment is not.
+    assert values[0, 0, 0].item() == pytest.approx(0)
+    assert values[0, 0, 2].item() == pytest.approx(0.7 - 0.5)
+
+
+def test_a_response_without_segments_is_judged_by_its_reward():
+    ids, mask = make_layout([[1], [2]])
+    ids[0, 1] = -1
+    segments = make_segments(ids, 1)
+    game = make_game(Prefix().needs.coalitions, segments.mask, lambda p, g, s: 0.5)
+    signals = Signals(
+        rewards=torch.tensor([[0.5, 0.0]], dtype=DOUBLE),
+        response_mask=mask,
+        segments=segments,
+        game=game,
+    )
+    values = Prefix(scale=Scale.none)(signals).values
+    assert values[0, 0, :2].tolist() == [0.5, 0.5]
+    assert values[0, 1].tolist() == [-0.5] * 3
+
+
+def test_invalid_segments_add_nothing_to_a_prefix():
+    signals = signals_of()
+    players = signals.segments.mask.clone()
+    players[0, 0, 1] = False
+    game = make_game(Prefix().needs.coalitions, players, lambda p, g, s: 0.3 * len(s))
+    result = Prefix(scale=Scale.none)(replace(signals, game=game))
+    assert result.credit is not None
+    # Before segments 0, 1, 2 stand 0, 1, 1 players.
+    found = result.credit[0, 0, torch.tensor([0, 2, 5])]
+    assert found.tolist() == pytest.approx([0.9, 0.6, 0.6])
