@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Iterable
 
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
 _CONTROL = re.compile(
@@ -17,8 +18,13 @@ def clean(text: str) -> str:
     >>> clean("<b>Tent</b>&nbsp;for\u200b  2&amp;3<br/>people")
     'Tent for 2&3 people'
     """
-    text = html.unescape(_TAG.sub(" ", text))
-    return " ".join(_CONTROL.sub(" ", text).split())
+    return clean_all([text])[0]
+
+
+def clean_all(texts: Iterable[str]) -> list[str]:
+    """Each text as ``clean`` gives it."""
+    untagged = (html.unescape(_TAG.sub(" ", text)) for text in texts)
+    return [" ".join(_CONTROL.sub(" ", text).split()) for text in untagged]
 
 
 def words_of(text: str) -> list[str]:

@@ -7,7 +7,7 @@ disjoint (category, persona) pairs, every half of which is seen in training. Wha
 query is kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,14 @@ COLOURED = 0.3
 """Probability with which a query names a colour, which is relevant to nothing."""
 
 ATTRIBUTES = ("use", "feature 1", "feature 2", "style", "material")
+LISTS: tuple[tuple[words.Wordings, ...], ...] = (
+    tuple(who.use for who in words.PERSONAS),
+    words.FEATURES,
+    words.FEATURES,
+    words.STYLES,
+    tuple(material for table in words.MATERIALS for material in table),
+)
+"""Of each attribute, what it can be; every entry is a canonical wording and a paraphrase."""
 HELD_OUT_PER_CATEGORY = 4
 QUERIES_PER_PAIR = {"train": 3, "validation": 5, "test": 5}
 NUM_TEST_PAIRS = 32
@@ -49,7 +57,7 @@ class Catalogue:
 
     products: pa.Table
     """ESCI's product columns."""
-    ids: NDArray[np.str_]
+    ids: tuple[str, ...]
     categories: Array
     attributes: Array
     """[N, 5]: rows of the use, two features, the style and the material in their lists."""
@@ -84,27 +92,15 @@ class Generated:
         return pa.Table.from_pylist(rows)
 
 
-def true_attributes(category: int, persona: int) -> tuple[int, int, int, int, int]:
-    """What a pair implies, in the order of ``ATTRIBUTES``."""
+def true_attributes(category: int, persona: int) -> tuple[int, ...]:
+    """What a pair implies: a row of each of ``LISTS``."""
     who = words.PERSONAS[persona]
     group = category // words.CATEGORIES_PER_GROUP
-    feature_1, feature_2 = (_row(words.FEATURES, name) for name in who.features)
-    style = _row(words.STYLES, who.style)
-    return persona, feature_1, feature_2, style, group * len(words.MATERIALS[0]) + who.kind
-
-
-def wordings(attributes: Sequence[int]) -> dict[str, words.Wordings]:
-    """Attribute -> its wordings, the canonical one first."""
-    materials = [material for table in words.MATERIALS for material in table]
-    use, feature_1, feature_2, style, material = attributes
-    lists = (
-        words.PERSONAS[use].use,
-        words.FEATURES[feature_1],
-        words.FEATURES[feature_2],
-        words.STYLES[style],
-        materials[material],
+    canonical = (who.use[0], *who.features, who.style, words.MATERIALS[group][who.kind][0])
+    return tuple(
+        next(row for row, wordings in enumerate(lists) if wordings[0] == wanted)
+        for lists, wanted in zip(LISTS, canonical, strict=True)
     )
-    return dict(zip(ATTRIBUTES, lists, strict=True))
 
 
 def generate(seed: int, *, pool_size: int) -> Generated:
@@ -126,7 +122,7 @@ def generate(seed: int, *, pool_size: int) -> Generated:
             grades = _grades(catalogue, *pair)
             for text in _queries(rng, *pair, QUERIES_PER_PAIR[split]):
                 pool = _pool(rng, catalogue, grades, *pair, pool_size)
-                judged = zip(catalogue.ids[pool].tolist(), grades[pool].tolist(), strict=True)
+                judged = ((catalogue.ids[row], int(grades[row])) for row in pool)
                 query_id = query_ids[len(queries)]
                 pairs[query_id] = pair
                 queries.append(
@@ -137,7 +133,8 @@ def generate(seed: int, *, pool_size: int) -> Generated:
 
 def hidden(category: int, persona: int) -> dict[str, words.Wordings]:
     """Attribute -> its wordings, of what a pair implies."""
-    return wordings(true_attributes(category, persona))
+    rows = zip(ATTRIBUTES, LISTS, true_attributes(category, persona), strict=True)
+    return {attribute: lists[row] for attribute, lists, row in rows}
 
 
 def truth(category: int, persona: int) -> dict[str, words.Wordings]:
@@ -152,96 +149,84 @@ def mistaken(category: int, persona: int) -> dict[str, words.Wordings]:
 
 def every_wording() -> tuple[str, ...]:
     """All that can be said about a product."""
-    materials = (wording for table in words.MATERIALS for material in table for wording in material)
-    lists = (*words.FEATURES, *words.STYLES, *(who.use for who in words.PERSONAS))
-    return (*materials, *(wording for one in lists for wording in one), *words.COLOURS)
-
-
-def _row(lists: Sequence[words.Wordings], canonical: str) -> int:
-    return next(row for row, wordings in enumerate(lists) if wordings[0] == canonical)
+    lists = dict.fromkeys(wordings for one in LISTS for wordings in one)
+    return (*(wording for wordings in lists for wording in wordings), *words.COLOURS)
 
 
 def _catalogue(rng: np.random.Generator) -> Catalogue:
     num_personas = len(words.PERSONAS)
-    designs = [
-        (category, persona)
-        for category in range(len(words.CATEGORIES))
-        for persona in range(num_personas)
-        for _ in range(COPIES)
-    ]
-    designs = [designs[row] for row in rng.permutation(len(designs))]
+    designs = rng.permutation(len(words.CATEGORIES) * num_personas * COPIES) // COPIES
+    categories, personas = designs // num_personas, designs % num_personas
+    attributes = _designed(rng, categories, personas)
     ids = _product_ids(rng, len(designs))
-    attributes = [_designed(rng, category, persona) for category, persona in designs]
-    rows = [
-        _render(rng, product_id, category, own)
-        for product_id, (category, _), own in zip(ids, designs, attributes, strict=True)
-    ]
+    brands = rng.integers(len(words.BRANDS), size=len(ids))
+    colours = rng.integers(len(words.COLOURS), size=len(ids))
+    named = {
+        "brand": [words.BRANDS[row] for row in brands],
+        "colour": [words.COLOURS[row] for row in colours],
+    }
+    products = {
+        "product_id": ids,
+        "product_title": _written(rng, words.TITLES, categories, attributes, named),
+        "product_description": _written(rng, words.DESCRIPTIONS, categories, attributes, named),
+        "product_bullet_point": [""] * len(ids),
+        "product_brand": named["brand"],
+        "product_color": named["colour"],
+        "product_locale": ["us"] * len(ids),
+    }
     return Catalogue(
-        products=pa.Table.from_pylist(rows),
-        ids=np.array(ids),
-        categories=np.array([category for category, _ in designs]),
-        attributes=np.array(attributes),
+        products=pa.table(products), ids=tuple(ids), categories=categories, attributes=attributes
     )
 
 
 def _product_ids(rng: np.random.Generator, num: int) -> list[str]:
     """Ids in ESCI's form that say nothing about the product."""
-    alphabet = np.array(list("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
-    ids = {"".join(alphabet[row]) for row in rng.integers(36, size=(2 * num, 8))}
-    return [f"B0{tail}" for tail in sorted(ids, key=lambda tail: tail[::-1])[:num]]
+    alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    ids: dict[str, None] = {}
+    while len(ids) < num:
+        ids["B0" + "".join(alphabet[row] for row in rng.integers(36, size=8))] = None
+    return list(ids)
 
 
-def _designed(rng: np.random.Generator, category: int, persona: int) -> tuple[int, ...]:
-    """The persona's attributes, each drawn anew with probability 1 - KEPT."""
-    group = category // words.CATEGORIES_PER_GROUP
-    num_materials = len(words.MATERIALS[0])
-    kept = rng.random(len(ATTRIBUTES)) < KEPT
-    drawn = (
-        int(rng.integers(len(words.PERSONAS))),
-        *(int(row) for row in rng.choice(len(words.FEATURES), size=2, replace=False)),
-        int(rng.integers(len(words.STYLES))),
-        group * num_materials + int(rng.integers(num_materials)),
-    )
-    own = [
-        true if keep else new
-        for true, keep, new in zip(true_attributes(category, persona), kept, drawn, strict=True)
-    ]
-    if own[1] == own[2]:
-        own[2] = (own[2] + 1) % len(words.FEATURES)
-    return tuple(own)
+def _designed(rng: np.random.Generator, categories: Array, personas: Array) -> Array:
+    """[N, 5]: the personas' attributes, each drawn anew with probability 1 - KEPT."""
+    num, num_materials = len(categories), len(words.MATERIALS[0])
+    true = np.array(
+        [
+            [true_attributes(category, persona) for persona in range(len(words.PERSONAS))]
+            for category in range(len(words.CATEGORIES))
+        ]
+    )[categories, personas]
+    drawn = np.stack([rng.integers(len(lists), size=num) for lists in LISTS], axis=1)
+    groups = categories // words.CATEGORIES_PER_GROUP
+    drawn[:, 4] = groups * num_materials + drawn[:, 4] % num_materials
+    own = np.where(rng.random((num, len(LISTS))) < KEPT, true, drawn)
+    twice = own[:, 1] == own[:, 2]
+    own[twice, 2] = (own[twice, 2] + 1) % len(words.FEATURES)
+    return own
 
 
-def _render(
-    rng: np.random.Generator, product_id: str, category: int, attributes: Sequence[int]
-) -> dict[str, object]:
-    brand = words.BRANDS[rng.integers(len(words.BRANDS))]
-    colour = words.COLOURS[rng.integers(len(words.COLOURS))]
-
-    def written(template: str) -> str:
-        named = {
-            attribute.replace(" ", "_"): _worded(rng, lists, CANONICAL)
-            for attribute, lists in wordings(attributes).items()
-        }
-        noun = _worded(rng, words.CATEGORIES[category], NOUN_CANONICAL)
-        text = template.format(brand=brand, colour=colour, noun=noun, **named)
-        return text[0].upper() + text[1:]
-
-    return {
-        "product_id": product_id,
-        "product_title": written(words.TITLES[rng.integers(len(words.TITLES))]),
-        "product_description": written(words.DESCRIPTIONS[rng.integers(len(words.DESCRIPTIONS))]),
-        "product_bullet_point": "",
-        "product_brand": brand,
-        "product_color": colour,
-        "product_locale": "us",
-    }
-
-
-def _worded(rng: np.random.Generator, wordings: words.Wordings, canonical: float) -> str:
-    """The first wording with probability ``canonical``, else one of the others."""
-    if rng.random() < canonical:
-        return wordings[0]
-    return wordings[1 + int(rng.integers(len(wordings) - 1))]
+def _written(
+    rng: np.random.Generator,
+    templates: words.Wordings,
+    categories: Array,
+    attributes: Array,
+    named: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """One text per product, each attribute and the noun in a wording of its own."""
+    num = len(categories)
+    chosen = rng.integers(len(templates), size=num)
+    wording = (rng.random(attributes.shape) >= CANONICAL).astype(np.int64)
+    noun = np.where(rng.random(num) < NOUN_CANONICAL, 0, rng.integers(1, 3, size=num))
+    texts = []
+    for row in range(num):
+        fields = {name: values[row] for name, values in named.items()}
+        fields["noun"] = words.CATEGORIES[categories[row]][noun[row]]
+        for at, attribute in enumerate(ATTRIBUTES):
+            fields[attribute.replace(" ", "_")] = LISTS[at][attributes[row, at]][wording[row, at]]
+        text = templates[chosen[row]].format(**fields)
+        texts.append(text[0].upper() + text[1:])
+    return texts
 
 
 def _queries(rng: np.random.Generator, category: int, persona: int, num: int) -> list[str]:

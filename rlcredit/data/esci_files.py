@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rlcredit.data.cleaning import clean
+from rlcredit.data.cleaning import clean, clean_all
 from rlcredit.data.tables import read_table, table_file, texts_of
 
 EXAMPLES = "shopping_queries_dataset_examples"
@@ -93,15 +93,15 @@ def queries_of(examples: pa.Table) -> list[Query]:
 def product_texts(products: pa.Table, *, max_words: int | None) -> dict[str, str]:
     """product_id -> title, brand, colour, bullet points, description: cleaned, and cut."""
     columns = (
-        "product_id",
         "product_title",
         "product_brand",
         "product_color",
         "product_bullet_point",
         "product_description",
     )
+    cleaned = (clean_all(texts_of(products, column)) for column in columns)
     texts: dict[str, str] = {}
-    for product, *parts in zip(*(texts_of(products, column) for column in columns), strict=True):
-        text = ". ".join(part for part in map(clean, parts) if part)
+    for product, *parts in zip(texts_of(products, "product_id"), *cleaned, strict=True):
+        text = ". ".join(part for part in parts if part)
         texts[product] = text if max_words is None else " ".join(text.split()[:max_words])
     return texts

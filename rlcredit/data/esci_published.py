@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from rlcredit.data.cleaning import clean, contains_words
+from rlcredit.data.cleaning import clean_all, contains_words
 from rlcredit.data.esci_files import INSTRUCTION, Query, product_texts, queries_of
 from rlcredit.data.esci_teacher import title_teacher
 from rlcredit.data.pools import fill_pool, nearest
@@ -53,7 +53,7 @@ def published_parts(
     counts: Counter[str] = Counter()
     products = rows_where(products, "product_locale", filters.locale)
     ids = texts_of(products, "product_id")
-    titles = dict(zip(ids, map(clean, texts_of(products, "product_title")), strict=True))
+    titles = dict(zip(ids, clean_all(texts_of(products, "product_title")), strict=True))
     judged = _judged(examples, filters, titles, counts)
     queries = _once_each(_usable(queries_of(judged), titles, counts), counts)
     queries = _limited(_with_validation(queries, filters.validation_share), limits)

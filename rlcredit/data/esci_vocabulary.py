@@ -111,7 +111,7 @@ STYLES: tuple[Wordings, ...] = (
     ("elegant", "refined"),
     ("playful", "whimsical"),
     ("industrial", "workshop look"),
-    ("bohemian", "free spirited"),
+    ("bohemian", "hippie inspired"),
     ("futuristic", "space age"),
     ("classic", "timeless"),
     ("rustic", "farmhouse"),
@@ -271,7 +271,7 @@ BRANDS: Wordings = _words(
 )
 
 GENERIC: Wordings = (
-    "high quality",
+    "fine quality",
     "great value",
     "best seller",
     "top rated",

@@ -22,8 +22,6 @@ VERSION = "1"
 
 Array = NDArray[np.int64]
 
-COPIES = words.LINES_PER_TASTE
-"""Articles designed for each (taste, type) pair, one a line."""
 KEPT = 0.85
 """Probability with which an article has an attribute of the taste it was designed for."""
 CANONICAL = 0.75
@@ -63,8 +61,8 @@ class Shop:
 
     articles: pa.Table
     """H&M's article columns."""
-    ids: NDArray[np.str_]
-    lines: NDArray[np.str_]
+    ids: tuple[str, ...]
+    lines: Array
     tastes: Array
     types: Array
     attributes: Array
@@ -136,67 +134,68 @@ def every_wording() -> tuple[str, ...]:
 
 
 def _shop(rng: np.random.Generator) -> Shop:
-    designs = [
-        (taste, garment, line)
-        for taste in range(len(words.TASTES))
-        for garment in range(len(words.GARMENTS))
-        for line in words.lines_of(taste)
-    ]
-    designs = [designs[at] for at in rng.permutation(len(designs))]
-    ids = [f"0{number:09d}" for number in rng.choice(10**9, size=len(designs), replace=False)]
-    attributes = [_designed(rng, taste) for taste, _, _ in designs]
-    rows = [
-        _render(rng, article_id, garment, line, own)
-        for article_id, (_, garment, line), own in zip(ids, designs, attributes, strict=True)
-    ]
+    num_types = len(words.GARMENTS)
+    designs = rng.permutation(len(words.TASTES) * num_types * words.LINES_PER_TASTE)
+    pairs, places = designs // words.LINES_PER_TASTE, designs % words.LINES_PER_TASTE
+    tastes, types = pairs // num_types, pairs % num_types
+    of_taste = np.array(
+        [
+            [words.LINES.index(line) for line in words.lines_of(taste)]
+            for taste in range(len(words.TASTES))
+        ]
+    )
+    lines = of_taste[tastes, places]
+    liked = np.array([astuple(taste) for taste in words.TASTES])[tastes]
+    drawn = np.stack([rng.integers(len(lists), size=len(pairs)) for lists in LISTS], axis=1)
+    attributes = np.where(rng.random(liked.shape) < KEPT, liked, drawn)
+    numbers = rng.choice(10**9, size=len(pairs), replace=False)
+    ids = [f"0{number:09d}" for number in numbers]
     return Shop(
-        articles=pa.Table.from_pylist(rows),
-        ids=np.array(ids),
-        lines=np.array([line for _, _, line in designs]),
-        tastes=np.array([taste for taste, _, _ in designs]),
-        types=np.array([garment for _, garment, _ in designs]),
-        attributes=np.array(attributes),
+        articles=_articles(rng, ids, types, lines, attributes),
+        ids=tuple(ids),
+        lines=lines,
+        tastes=tastes,
+        types=types,
+        attributes=attributes,
     )
 
 
-def _designed(rng: np.random.Generator, taste: int) -> tuple[int, ...]:
-    """The taste's attributes, each drawn anew with probability 1 - KEPT."""
-    kept = rng.random(len(ATTRIBUTES)) < KEPT
-    drawn = [int(rng.integers(len(lists))) for lists in LISTS]
-    liked = astuple(words.TASTES[taste])
-    return tuple(true if keep else new for true, keep, new in zip(liked, kept, drawn, strict=True))
-
-
-def _render(
-    rng: np.random.Generator, article_id: str, garment: int, line: str, attributes: Sequence[int]
-) -> dict[str, str]:
-    kind = words.GARMENTS[garment]
-
-    def worded(lists: words.Wordings) -> str:
-        return lists[0] if rng.random() < CANONICAL else lists[1]
-
-    colour, pattern, _, _, section = (
-        worded(lists[row]) for lists, row in zip(LISTS, attributes, strict=True)
-    )
-    named = {
-        attribute: worded(lists[row])
-        for attribute, lists, row in zip(ATTRIBUTES, LISTS, attributes, strict=True)
-    }
-    template = words.DESCRIPTIONS[rng.integers(len(words.DESCRIPTIONS))]
-    description = template.format(garment=worded(kind.wordings), **named)
-    return {
-        "article_id": article_id,
-        "prod_name": f"{line} {kind.wordings[1]}",
-        "product_type_name": kind.wordings[0].capitalize(),
-        "product_group_name": "",
-        "graphical_appearance_name": pattern.capitalize(),
-        "colour_group_name": colour.capitalize(),
-        "department_name": kind.department,
-        "index_name": "",
-        "section_name": section.capitalize(),
-        "garment_group_name": kind.group,
-        "detail_desc": description[0].upper() + description[1:],
-    }
+def _articles(
+    rng: np.random.Generator, ids: Sequence[str], types: Array, lines: Array, attributes: Array
+) -> pa.Table:
+    """H&M's columns; each attribute in a wording of its own wherever it is named."""
+    num = len(ids)
+    filed = (rng.random(attributes.shape) >= CANONICAL).astype(np.int64)
+    said = (rng.random(attributes.shape) >= CANONICAL).astype(np.int64)
+    noun = (rng.random(num) >= CANONICAL).astype(np.int64)
+    template = rng.integers(len(words.DESCRIPTIONS), size=num)
+    rows = []
+    for row in range(num):
+        kind = words.GARMENTS[types[row]]
+        lists = [LISTS[at][attributes[row, at]] for at in range(len(LISTS))]
+        colour, pattern, _, _, section = (
+            one[wording] for one, wording in zip(lists, filed[row], strict=True)
+        )
+        named = {name: lists[at][said[row, at]] for at, name in enumerate(ATTRIBUTES)}
+        description = words.DESCRIPTIONS[template[row]].format(
+            garment=kind.wordings[noun[row]], **named
+        )
+        rows.append(
+            {
+                "article_id": ids[row],
+                "prod_name": f"{words.LINES[lines[row]]} {kind.wordings[1]}",
+                "product_type_name": kind.wordings[0].capitalize(),
+                "product_group_name": "",
+                "graphical_appearance_name": pattern.capitalize(),
+                "colour_group_name": colour.capitalize(),
+                "department_name": kind.department,
+                "index_name": "",
+                "section_name": section.capitalize(),
+                "garment_group_name": kind.group,
+                "detail_desc": description[0].upper() + description[1:],
+            }
+        )
+    return pa.Table.from_pylist(rows)
 
 
 def _customer(
@@ -207,20 +206,20 @@ def _customer(
     designed = (shop.tastes == taste) & (shop.types == garment)
     best = np.flatnonzero(designed & (shared == shared[designed].max()))
     target = int(rng.choice(best))
-    history = _history(rng, shop, taste, garment, str(shop.lines[target]))
+    history = _history(rng, shop, taste, garment, int(shop.lines[target]))
     pool = _pool(rng, shop, target, pair, history, pool_size)
     return Customer(
         customer_id=rng.bytes(32).hex(),
         split=split,
         pair=pair,
-        history=tuple(shop.ids[history].tolist()),
-        target=str(shop.ids[target]),
-        pool=tuple(sorted(shop.ids[pool].tolist())),
+        history=tuple(shop.ids[article] for article in history),
+        target=shop.ids[target],
+        pool=tuple(sorted(shop.ids[article] for article in pool)),
     )
 
 
 def _history(
-    rng: np.random.Generator, shop: Shop, taste: int, garment: int, line: str
+    rng: np.random.Generator, shop: Shop, taste: int, garment: int, line: int
 ) -> list[int]:
     """Articles of other lines than the target's, the last of which announces the next type."""
     before = next(at for at, kind in enumerate(words.GARMENTS) if kind.followed_by == garment)

@@ -1,12 +1,12 @@
 """H&M's published tables: their names and columns, and how articles and histories are worded."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from rlcredit.data.cleaning import clean, num_tokens
+from rlcredit.data.cleaning import clean_all, num_tokens
 from rlcredit.data.tables import SUFFIXES, read_table, table_file, texts_of
 
 ARTICLES, TRANSACTIONS, CUSTOMERS = "articles", "transactions_train", "customers"
@@ -29,6 +29,8 @@ TRANSACTION_COLUMNS = ("t_dat", "customer_id", "article_id")
 CUSTOMER_COLUMNS = ("customer_id", "age")
 
 KAGGLE = "h-and-m-personalized-fashion-recommendations"
+
+SEPARATOR = "; "
 
 INSTRUCTION = (
     "You know fashion. Given what a customer bought, oldest first, list what the article that this "
@@ -54,11 +56,12 @@ class Article:
     @property
     def item(self) -> str:
         """How a history names it: name, type, colour, in lower case."""
-        return f"{self.name} {self.product_type} {self.colour}".casefold()
+        parts = (self.name.casefold(), _phrase(self.product_type), _phrase(self.colour))
+        return " ".join(part for part in parts if part)
 
 
-def read_articles(folder: Path) -> dict[str, Article]:
-    """article_id -> article.
+def read_articles(folder: Path, *, only: Container[str]) -> dict[str, Article]:
+    """article_id -> article, of the articles among ``only``.
 
     Raises:
         FileNotFoundError: If the file is missing.
@@ -66,18 +69,18 @@ def read_articles(folder: Path) -> dict[str, Article]:
     """
     file = table_file(folder, ARTICLES)
     table = read_table(file, ARTICLE_COLUMNS, text_ids=("article_id",))
-    check_ids(texts_of(table, "article_id"), file)
-    return articles_of(table)
+    ids = texts_of(table, "article_id")
+    check_ids(ids, file)
+    return articles_of(table.filter(pa.array([article in only for article in ids], pa.bool_())))
 
 
 def articles_of(table: pa.Table) -> dict[str, Article]:
     """article_id -> article, from H&M's columns as text."""
     articles = {}
-    rows = zip(*(texts_of(table, column) for column in ARTICLE_COLUMNS), strict=True)
-    for article_id, *columns in rows:
-        name, kind, group, pattern, colour, department, index, section, garments, description = map(
-            clean, columns
-        )
+    columns = (clean_all(texts_of(table, column)) for column in ARTICLE_COLUMNS)
+    for row in zip(*columns, strict=True):
+        article_id, name, kind, group, pattern, colour, department, index = row[:8]
+        section, garments, description = row[8:]
         said = (kind, colour, pattern, department, section, garments)
         parts = (name, kind, group, colour, pattern, department, index, section, garments)
         articles[article_id] = Article(
@@ -120,22 +123,25 @@ def check_ids(article_ids: Iterable[str], file: Path) -> None:
         )
 
 
-def cut_history(items: Sequence[str], max_tokens: int) -> str:
-    """The latest items whose joined text has at most ``max_tokens`` words and punctuation marks.
+def num_shown(items: Sequence[str], max_tokens: int) -> int:
+    """How many of the latest items fit, joined, in so many words and punctuation marks.
 
-    Items are never cut in two, and the latest one is always kept.
+    Items are never cut in two, and the latest one is always shown.
 
-    >>> cut_history(["strap top black", "jeans blue"], 3)
-    'jeans blue'
-    >>> cut_history(["strap top black", "jeans blue"], 6)
-    'strap top black; jeans blue'
+    >>> num_shown(["strap top black", "jeans blue"], 5)
+    1
+    >>> num_shown(["strap top black", "jeans blue"], 6)
+    2
     """
-    kept = list(items[-1:])
-    for item in reversed(items[:-1]):
-        if num_tokens("; ".join([item, *kept])) > max_tokens:
-            break
-        kept.insert(0, item)
-    return "; ".join(kept)
+    for start in range(len(items)):
+        if num_tokens(SEPARATOR.join(items[start:])) <= max_tokens:
+            return len(items) - start
+    return min(1, len(items))
+
+
+def history_text(articles: Mapping[str, Article], history: Sequence[str]) -> str:
+    """A history as prompts word it, oldest first."""
+    return SEPARATOR.join(articles[article].item for article in history)
 
 
 def names_of(articles: Mapping[str, Article], history: Sequence[str]) -> str:

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 
 from rlcredit.data import hm_catalogue
 from rlcredit.data import hm_vocabulary as words
-from rlcredit.data.hm_files import INSTRUCTION, Article, articles_of, cut_history, names_of
+from rlcredit.data.hm_files import (
+    INSTRUCTION,
+    Article,
+    articles_of,
+    history_text,
+    names_of,
+    num_shown,
+)
 from rlcredit.data.settings import SPLITS, Limits, Parts
 from rlcredit.data.splits import Pair, sample_by_hash
 from rlcredit.data.teachers import PhraseSource, PhraseTeacher, confused_sources
@@ -60,10 +67,11 @@ def _prompt(
 ) -> Prompt:
     truth = hm_catalogue.truth(*customer.pair)
     items = [articles[article].item for article in customer.history]
+    shown = customer.history[-num_shown(items, history_tokens) :]
     return Prompt(
         prompt_id=customer.customer_id,
-        text=cut_history(items, history_tokens),
-        query=names_of(articles, customer.history),
+        text=history_text(articles, shown),
+        query=names_of(articles, shown),
         relevance={customer.target: 3},
         pool=customer.pool,
         instruction=INSTRUCTION,

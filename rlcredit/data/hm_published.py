@@ -11,12 +11,14 @@ import pyarrow as pa
 from rlcredit.data.cleaning import contains_words
 from rlcredit.data.hm_files import (
     INSTRUCTION,
+    SEPARATOR,
     TRANSACTION_COLUMNS,
     TRANSACTIONS,
     Article,
     check_ids,
-    cut_history,
+    history_text,
     names_of,
+    num_shown,
     read_ages,
     read_articles,
 )
@@ -24,7 +26,7 @@ from rlcredit.data.hm_teacher import attribute_teacher
 from rlcredit.data.pools import fill_pool
 from rlcredit.data.settings import SPLITS, Limits, Parts
 from rlcredit.data.splits import sample_by_hash, share_of
-from rlcredit.data.tables import read_table, rows_from, table_file, texts_of
+from rlcredit.data.tables import largest, read_table, rows_from, table_file, texts_of
 from rlcredit.retrieval.base import Documents
 from rlcredit.types import Prompt
 
@@ -48,8 +50,8 @@ class Customer:
     split: str
     history: tuple[str, ...]
     """Different articles, oldest first."""
-    text: str
-    """The history as the prompt words it."""
+    shown: tuple[str, ...]
+    """The latest part of the history, which the prompt names."""
     target: str
     bought: frozenset[str]
     """Everything the customer bought."""
@@ -65,15 +67,15 @@ def published_parts(
         ValueError: If a file is damaged, lacks a column, or holds ids without their leading zeros.
     """
     counts: Counter[str] = Counter()
-    articles = read_articles(folder)
-    purchases = _purchases(folder, articles, filters.days, counts)
+    purchases = _purchases(folder, filters.days, counts)
+    bought = {article for rows in purchases.values() for _, article in rows}
+    articles = read_articles(folder, only=bought)
     found = (
-        _customer(customer_id, bought, articles, filters, counts)
-        for customer_id, bought in purchases.items()
+        _customer(customer_id, rows, articles, filters, counts)
+        for customer_id, rows in purchases.items()
     )
     customers = _limited([customer for customer in found if customer], limits)
-    sold = {article for bought in purchases.values() for _, article in bought}
-    ids = _catalogue(sold, customers, limits.documents)
+    ids = _catalogue(set(articles), customers, limits.documents)
     ages = read_ages(folder)
     prompts = {
         split: tuple(
@@ -100,7 +102,7 @@ def published_parts(
 
 
 def _purchases(
-    folder: Path, articles: Mapping[str, Article], days: int | None, counts: Counter[str]
+    folder: Path, days: int | None, counts: Counter[str]
 ) -> dict[str, list[tuple[str, str]]]:
     """customer_id -> (day, article_id) of each purchase, by day and then in file order."""
     file = table_file(folder, TRANSACTIONS)
@@ -113,10 +115,7 @@ def _purchases(
     for day, customer_id, article in zip(
         *(texts_of(table, column) for column in TRANSACTION_COLUMNS), strict=True
     ):
-        if article in articles:
-            purchases.setdefault(customer_id, []).append((day[:10], article))
-        else:
-            counts["purchases of unknown articles (dropped)"] += 1
+        purchases.setdefault(customer_id, []).append((day[:10], article))
     counts["customers"] = len(purchases)
     return {
         customer_id: sorted(bought, key=lambda purchase: purchase[0])
@@ -127,7 +126,7 @@ def _purchases(
 def _recent(table: pa.Table, days: int | None, file: Path) -> pa.Table:
     if days is None:
         return table
-    newest = max(texts_of(table, "t_dat"))[:10]
+    newest = largest(table, "t_dat")[:10]
     try:
         first = date.fromisoformat(newest) - timedelta(days=days - 1)
     except ValueError as error:
@@ -145,21 +144,24 @@ def _customer(
     counts: Counter[str],
 ) -> Customer | None:
     """A purchase of the customer's last day after all earlier ones; None if there is none."""
-    last_day = bought[-1][0]
-    earlier = [article for day, article in bought if day < last_day]
+    known = [(day, article) for day, article in bought if article in articles]
+    counts["purchases of unknown articles (dropped)"] += len(bought) - len(known)
+    last_day = known[-1][0] if known else ""
+    earlier = [article for day, article in known if day < last_day]
     history = tuple(reversed(dict.fromkeys(reversed(earlier))))
     counts["repeat purchases within histories (merged)"] += len(earlier) - len(history)
     if len(history) < filters.min_history:
         counts["customers with too short a history (dropped)"] += 1
         return None
-    text = cut_history([articles[article].item for article in history], filters.history_tokens)
-    later = dict.fromkeys(article for day, article in bought if day == last_day)
+    items = [articles[article].item for article in history]
+    shown = history[-num_shown(items, filters.history_tokens) :]
+    text = history_text(articles, shown)
+    later = dict.fromkeys(article for day, article in known if day == last_day)
     new = [article for article in later if article not in history]
     counts["repeat purchases of the last day (no targets)"] += len(later) - len(new)
     unnamed = [article for article in new if not contains_words(text, articles[article].name)]
-    counts["last-day purchases whose name is in the history (no targets)"] += len(new) - len(
-        unnamed
-    )
+    num_named = len(new) - len(unnamed)
+    counts["last-day purchases named in the history (no targets)"] += num_named
     if not unnamed:
         counts["customers without a new purchase on the last day (dropped)"] += 1
         return None
@@ -167,7 +169,7 @@ def _customer(
         customer_id=customer_id,
         split=_side(customer_id, filters),
         history=history,
-        text=text,
+        shown=shown,
         target=sample_by_hash(unnamed, 1, purpose=f"target/{customer_id}")[0],
         bought=frozenset(article for _, article in bought),
     )
@@ -206,10 +208,11 @@ def _prompt(
     seed: int,
 ) -> Prompt:
     age = ages.get(customer.customer_id)
+    text = history_text(articles, customer.shown)
     return Prompt(
         prompt_id=customer.customer_id,
-        text=customer.text if age is None else f"age {age}; {customer.text}",
-        query=names_of(articles, customer.history),
+        text=text if age is None else f"age {age}{SEPARATOR}{text}",
+        query=names_of(articles, customer.shown),
         relevance={customer.target: 3},
         pool=fill_pool(
             [customer.target],

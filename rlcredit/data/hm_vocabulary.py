@@ -50,7 +50,7 @@ GARMENTS: tuple[Garment, ...] = (
     Garment(wordings=("boots", "booties"), group="Shoes", department="Heels", followed_by=10),
     Garment(wordings=("tights", "stockings"), group="Hosiery", department="Legs", followed_by=11),
     Garment(wordings=("shorts", "bermudas"), group="Shorts", department="Summer", followed_by=12),
-    Garment(wordings=("hoodie", "pullover"), group="Jersey", department="Sweats", followed_by=13),
+    Garment(wordings=("hoodie", "pullover"), group="Casual", department="Sweats", followed_by=13),
     Garment(wordings=("pyjamas", "sleepwear"), group="Nightwear", department="Bed", followed_by=14),
     Garment(wordings=("bag", "tote"), group="Bags", department="Carry", followed_by=0),
 )
@@ -103,7 +103,7 @@ SECTIONS: tuple[Wordings, ...] = (
     ("everyday collection", "daily basics"),
     ("tailoring", "office wear"),
     ("divided", "young trend"),
-    ("premium quality", "limited edition"),
+    ("premium quality", "couture"),
     ("sport", "activewear"),
     ("lingerie", "intimates"),
     ("mama", "maternity"),

@@ -84,6 +84,11 @@ def texts_of(table: pa.Table, column: str) -> list[str]:
     return table[column].to_pylist()
 
 
+def largest(table: pa.Table, column: str) -> str:
+    """The alphabetically last value of a text column."""
+    return pc.call_function("max", [table[column]]).as_py()
+
+
 def rows_where(table: pa.Table, column: str, value: str) -> pa.Table:
     """The rows with one value in a text column."""
     return table.filter(pc.call_function("equal", [table[column], pa.scalar(value)]))
