@@ -1,0 +1,7 @@
+"""Rewards: a prompt and a text in, a number out."""
+
+from rlcredit.retrieval.measures import NDCG, AveragePrecision, Recall, ReciprocalRank
+from rlcredit.rewards.base import Reward
+from rlcredit.rewards.ranking import Ranking
+
+__all__ = ["NDCG", "AveragePrecision", "Ranking", "Recall", "ReciprocalRank", "Reward"]
