@@ -21,6 +21,7 @@ from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import TextRules
 from rlcredit.trainer.credit_check import CreditCheck, check_credit, merge
 from rlcredit.trainer.samples import Completion, completions
+from rlcredit.trainer.trec import DEPTH
 from rlcredit.types import Prompt, Randomness, Rollouts
 
 EVALUATION_STEP = -1
@@ -28,7 +29,7 @@ EVALUATION_STEP = -1
 of a run with the same seed from the same ones (common random numbers)."""
 
 MEASURES = (NDCG(), ReciprocalRank(), Recall())
-"""From one ranking: nDCG@10, reciprocal rank, recall@10."""
+"""From one ranking: nDCG@10, reciprocal rank (as deep as run files are), recall@10."""
 
 
 class Source(StrEnum):
@@ -212,7 +213,8 @@ class Evaluator:
         ]
         sizes = [len(prompts) * len(written[0]) for written in texts.values()]
         for name, reward in self.rewards.items():
-            ranked, judged = reward.ranked([p for p, _ in pairs], [text for _, text in pairs])
+            asked, searched = [p for p, _ in pairs], [text for _, text in pairs]
+            ranked, judged = reward.ranked(asked, searched, depth=DEPTH)
             for measure in MEASURES:
                 parts = measure(ranked, judged).double().split(sizes)
                 for source, part in zip(texts, parts, strict=True):

@@ -17,7 +17,7 @@ from rlcredit.rewards.ranking import RankingReward
 from rlcredit.types import Prompt
 
 DEPTH = 1000
-"""Documents per ranking, as at TREC. Only measures without a cut-off see deeper."""
+"""Documents per ranking, as at TREC; evaluations look no deeper, so that the files say it all."""
 
 
 def write_qrels(path: Path, prompts: Sequence[Prompt]) -> None:
