@@ -51,7 +51,7 @@ class BM25:
         return SparseIndex(
             document_ids=documents.ids,
             digest=digest(repr(self), documents.ids, documents.texts),
-            bag=Bag(analyzer=terms_of, vocabulary=dict(model.vocab_dict)),
+            bag=Bag(analyzer=words, vocabulary=dict(model.vocab_dict)),  # holds no stop word
             weights=csr_matrix(by_term),
         )
 

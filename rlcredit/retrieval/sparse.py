@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -51,15 +51,16 @@ class Bag:
 
         The order makes a score the same to the bit for every order of a text's words.
         """
-        number = self.vocabulary.get
-        found = [
-            [i for term in self.analyzer(text) if (i := number(term)) is not None] for text in texts
-        ]
-        starts = np.zeros(len(found) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in found], out=starts[1:])
-        terms = np.fromiter(chain.from_iterable(found), dtype=np.int32, count=starts[-1])
-        ones = np.ones(len(terms), dtype=np.float32)
-        counts = csr_matrix((ones, terms, starts), shape=(len(texts), len(self.vocabulary)))
+        terms = [self.analyzer(text) for text in texts]
+        number = map(self.vocabulary.get, chain.from_iterable(terms), repeat(-1))
+        starts = np.cumsum([0, *map(len, terms)])
+        numbers = np.fromiter(number, dtype=np.int32, count=starts[-1])
+        known = numbers >= 0
+        starts = np.concatenate([[0], np.cumsum(known)])[starts]
+        ones = np.ones(starts[-1], dtype=np.float32)
+        counts = csr_matrix(
+            (ones, numbers[known], starts), shape=(len(texts), len(self.vocabulary))
+        )
         counts.sum_duplicates()
         return counts
 

@@ -157,8 +157,8 @@ class RankingReward:
                 except Exception as error:
                     texts = [call.texts[row] for row in rows.tolist()]
                     self._fail(texts, f"raised {type(error).__name__}: {error}", error)
-                odd = (scores.isnan() | (scores == torch.inf)).any(dim=1)
-                if odd.any():
+                if not (scores < torch.inf).all():  # NaN is not less
+                    odd = ~(scores < torch.inf).all(dim=1)
                     texts = [call.texts[row] for row in rows[odd].tolist()]
                     self._fail(texts, f"gave scores that are no numbers for {prompt.prompt_id!r}")
                 yield pool, pairs, scores
@@ -213,21 +213,24 @@ class _Call:
     def of(cls, prompts: Sequence[Prompt], texts: Sequence[str]) -> "_Call":
         if len(prompts) != len(texts):
             raise ValueError(f"{len(prompts)} prompts for {len(texts)} texts; a reward needs pairs")
-        seen: dict[str, Prompt] = {}
-        prompt_numbers: dict[str, int] = {}
-        text_numbers: dict[str, int] = {}
-        pairs: dict[tuple[int, int], int] = {}
-        pair_of = []
-        for prompt, text in zip(prompts, texts, strict=True):
-            known = seen.setdefault(prompt.prompt_id, prompt)
+        ids = [prompt.prompt_id for prompt in prompts]
+        first = dict(zip(reversed(ids), reversed(prompts), strict=True))
+        for prompt in prompts:
+            known = first[prompt.prompt_id]
             if known is not prompt and known != prompt:
                 raise ValueError(f"two different prompts have the id {prompt.prompt_id!r}")
-            p = prompt_numbers.setdefault(prompt.prompt_id, len(prompt_numbers))
-            t = text_numbers.setdefault(text, len(text_numbers))
-            pair_of.append(pairs.setdefault((p, t), len(pairs)))
+        asked = list(zip(_numbered(ids), _numbered(texts), strict=True))
+        distinct = dict.fromkeys(asked)
+        number = {pair: i for i, pair in enumerate(distinct)}
         return cls(
-            prompts=list(seen.values()),
-            texts=list(text_numbers),
-            pairs=list(pairs),
-            pair_of=torch.tensor(pair_of, dtype=torch.long),
+            prompts=[first[i] for i in dict.fromkeys(ids)],
+            texts=list(dict.fromkeys(texts)),
+            pairs=list(distinct),
+            pair_of=torch.tensor([number[pair] for pair in asked], dtype=torch.long),
         )
+
+
+def _numbered(names: Sequence[str]) -> list[int]:
+    """Of each name, its number among the distinct ones, in order of appearance."""
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return [number[name] for name in names]

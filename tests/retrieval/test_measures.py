@@ -2,7 +2,7 @@ import ir_measures
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcredit.retrieval.measures import (
@@ -73,6 +73,7 @@ def ours(measure, ids, rows, *, depth=None):
 
 
 @pytest.mark.parametrize(("measure", "theirs"), PAIRS, ids=lambda m: str(m))
+@settings(deadline=None, max_examples=50)
 @given(search=searches())
 def test_measures_equal_ir_measures_ties_and_missing_documents_included(measure, theirs, search):
     ids, rows = search
@@ -126,6 +127,7 @@ def test_order_is_descending_with_the_earlier_column_first():
     assert order(scores, depth=3).tolist() == [[2, 0, 3]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=30), st.integers(1, 30))
 def test_order_equals_a_stable_sort_at_every_depth(values, depth):
     scores = torch.tensor([values])

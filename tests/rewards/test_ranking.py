@@ -59,18 +59,19 @@ def ask(reward, pairs):
 
 
 def naive(index, measure, pairs, *, whole):
-    """Oracle: every text encoded alone, every document scored alone, ir-measures on the result."""
+    """Oracle: every text encoded and scored alone, ir-measures on the result."""
     values = []
     row_of = {document: row for row, document in enumerate(index.document_ids)}
     for prompt, text in pairs:
         qrels = [ir_measures.Qrel("q", d, g) for d, g in prompt.relevance.items()]
-        encoded = index.encode([text])
-        run = []
-        for document in index.document_ids if whole else prompt.pool:
-            row = torch.tensor([row_of[document]])
-            score = float(index.score(encoded, torch.tensor([0]), row))
-            if score > -torch.inf:
-                run.append(ir_measures.ScoredDoc("q", document, score))
+        documents = list(index.document_ids if whole else prompt.pool)
+        rows = torch.tensor([row_of[document] for document in documents])
+        scores = index.score(index.encode([text]), torch.tensor([0]), rows)[0].tolist()
+        run = [
+            ir_measures.ScoredDoc("q", document, score)
+            for document, score in zip(documents, scores, strict=True)
+            if score > -torch.inf
+        ]
         found = [m.value for m in ir_measures.iter_calc([THEIRS[type(measure)]], qrels, run)]
         values.append(found[0] if found else 0.0)
     return values

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcredit.text.render import coalition_text
@@ -24,6 +24,7 @@ def test_deleting_segments_keeps_the_separator_behind_each_run(members, expected
     assert coalition_text(TEXT, SPANS, members) == expected
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab ,", max_size=30), st.data())
 def test_a_coalition_of_phrases_reads_as_those_phrases(text, data):
     spans = Phrases()(text)

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcredit.text.response import Compose, TextRules, segment_key
@@ -52,6 +52,7 @@ def test_scored_text_ends_after_max_phrases_whatever_they_are_worth(response, li
 PIECES = ["a", "b", " ", ",", "\n", "é", "<answer>", "</answer>", "<think>", "</think>"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES)).map("".join), st.none() | st.integers(1, 4))
 def test_scored_span_lies_in_the_response_and_has_no_outer_space(response, limit):
     span = TextRules(max_phrases=limit).scored_span(response)
@@ -99,6 +100,7 @@ def test_expand_puts_the_query_in_front():
     assert TASK.search_text("", query="tent for two") == ""
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="aB \t,", max_size=6), max_size=8))
 def test_search_text_of_a_searched_text_is_itself(phrases):
     once = TASK.search_text(",".join(phrases), query="")

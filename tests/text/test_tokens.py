@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -102,6 +102,7 @@ def check(name, ids):
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
+@settings(deadline=None)
 @given(text=TEXTS)
 def test_spans_of_encoded_text_are_the_characters_of_each_tokens_bytes(name, text):
     tokenizer = TOKENIZERS[name]()
@@ -109,6 +110,7 @@ def test_spans_of_encoded_text_are_the_characters_of_each_tokens_bytes(name, tex
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_spans_of_tokens_no_tokenizer_would_choose_are_right_too(name, data):
     tokenizer = TOKENIZERS[name]()
@@ -126,6 +128,7 @@ def test_spans_of_tokens_no_tokenizer_would_choose_are_right_too(name, data):
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_spans_of_any_tokens_tile_the_text(name, data):
     tokenizer = TOKENIZERS[name]()
