@@ -1,5 +1,6 @@
 """From a composed config to objects, and from errors to sentences. The composition root."""
 
+import linecache
 import math
 import os
 import re
@@ -25,6 +26,7 @@ from rlcredit.config import evaluation_digest, run_digest
 from rlcredit.job import Job
 from rlcredit.launch import launch
 from rlcredit.report.sweep import print_sweep, save_failure
+from rlcredit.rescore import rescore
 
 PACKAGE = Path(__file__).parent
 
@@ -83,6 +85,25 @@ _COMPONENTS = (
     "tracker",
     "evaluation",
 )
+
+
+def rescore_run(cfg: DictConfig) -> None:
+    """Score a finished run's stored responses with the retriever of ``conf/evaluate.yaml``."""
+    run = Path(cfg.run)
+    saved_path = run / ".hydra" / "config.yaml"
+    if not saved_path.exists():
+        raise ValueError(f"{run} is no run folder: it has no .hydra/config.yaml; give run=<folder>")
+    saved = OmegaConf.load(saved_path)
+    assert isinstance(saved, DictConfig), "the root of a config is a mapping"
+    rescore(
+        run,
+        dataset=build(saved.dataset),
+        retriever=build(cfg.retriever),
+        name=str(HydraConfig.get().runtime.choices["retriever"]),
+        reward=build(saved.reward),
+        temperature=saved.rollout.temperature,
+        cache=Path(cfg.cache),
+    )
 
 
 def build(node: DictConfig) -> Any:
@@ -160,13 +181,15 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _raised_here(error: BaseException | None) -> bool:
-    """Was it raised, on purpose, by a line of this package?"""
+    """Was it raised on purpose, by a ``raise`` statement of this package?"""
     if not isinstance(error, ValueError | OSError | RuntimeError) or error.__traceback__ is None:
         return False
     trace = error.__traceback__
     while trace.tb_next is not None:
         trace = trace.tb_next
-    return PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents
+    path = trace.tb_frame.f_code.co_filename
+    statement = linecache.getline(path, trace.tb_lineno).strip()
+    return PACKAGE in Path(path).parents and statement.startswith("raise ")
 
 
 def _about_key(error: BaseException, link: OmegaConfBaseException) -> str:

@@ -70,6 +70,16 @@ class TrainConfig:
     evaluation: Any = MISSING
 
 
+@dataclass
+class EvaluateConfig:
+    """The root of ``conf/evaluate.yaml``."""
+
+    run: str = MISSING
+    """Folder of a finished run."""
+    cache: str = "outputs/cache"
+    retriever: Any = MISSING
+
+
 def schema(cls: type) -> type:
     """The fields of a component with their defaults, and its import path as ``_target_``.
 
@@ -103,6 +113,7 @@ def register() -> None:
     """Store the root schema, ``schema/<group>/<classname>`` for every component, the resolvers."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
+    store.store(name="evaluate_schema", node=EvaluateConfig)
     for group, package in COMPONENTS.items():
         for cls in components(package):
             store.store(group=f"schema/{group}", name=cls.__name__.lower(), node=schema(cls))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -61,6 +61,9 @@ class Parts:
     task: SearchTask
     trainer: Trainer
     evaluator: Evaluator
+    """By every retriever; for the test split."""
+    validator: Evaluator
+    """By the training retriever alone; for curves."""
 
 
 def assemble(job: Job, say: Callable[[str], None]) -> Parts:
@@ -102,4 +105,10 @@ def assemble(job: Job, say: Callable[[str], None]) -> Parts:
         samples=job.evaluation.samples,
         seed=job.seed,
     )
-    return Parts(task=task, trainer=trainer, evaluator=evaluator)
+    training_reward = {job.retriever_name: rewards[job.retriever_name]}
+    return Parts(
+        task=task,
+        trainer=trainer,
+        evaluator=evaluator,
+        validator=replace(evaluator, rewards=training_reward),
+    )

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from rlcredit.job import Job, Parts, assemble
 from rlcredit.report.console import Header, RunConsole
@@ -29,6 +30,7 @@ def launch(job: Job, folder: Path) -> float:
         NonFiniteError: If a loss or gradient is not finite; the batch is saved.
         SystemExit: After Ctrl-C or SIGTERM, with everything saved.
     """
+    disable_progress_bar()  # of saving and loading weights; the console has its own
     console = RunConsole()
     done = RunSummary.read(folder) if job.resume is Resume.auto else None
     if done is not None and done.status is Status.finished and done.digest == job.digest:

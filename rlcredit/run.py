@@ -25,7 +25,7 @@ from rlcredit.report.run_folder import (
 from rlcredit.tracking.base import RunInfo, RunTracker
 from rlcredit.tracking.jsonl import JSONL
 from rlcredit.trainer.checkpoint import Checkpoint, restore, save
-from rlcredit.trainer.evaluate import Evaluation
+from rlcredit.trainer.evaluate import Evaluation, search_texts
 from rlcredit.trainer.loop import NonFiniteError, StepResult
 from rlcredit.trainer.postmortem import save_batch
 from rlcredit.trainer.samples import completions
@@ -64,7 +64,7 @@ class Run:
             self.parts.trainer.policy, prompts, split="test", phase=phase
         )
         save_evaluation(self.folder, evaluation, digest=digest)
-        written = self.parts.evaluator.search_texts(prompts, evaluation.responses)
+        written = search_texts(self.parts.task.rules, prompts, evaluation.responses)
         texts = {str(source): rows for source, rows in written.items()}
         write_qrels(self.folder / "trec" / "test.qrels", prompts)
         write_runs(
@@ -125,7 +125,7 @@ class Run:
             return {}
         prompts = self.parts.task.validation[: self.job.evaluation.max_prompts]
         began = time.perf_counter()
-        evaluation = self.parts.evaluator(
+        evaluation = self.parts.validator(
             self.parts.trainer.policy, prompts, split="validation", phase=str(step)
         )
         seconds = {"time/validation_s": time.perf_counter() - began}

@@ -109,7 +109,7 @@ class CoalitionPlan(Protocol):
         ...
 
     def is_sampled(self, num_players: int) -> bool:
-        """True where the coalitions are more than the plan's budget, so that a sample is returned."""
+        """True where the coalitions exceed the budget, so that a sample of them is returned."""
         ...
 
 

@@ -54,7 +54,9 @@ def test_the_groups_are_those_that_are_promised():
     ids="=".join,
 )
 def test_every_component_composes_and_builds(group, name):
-    built = build(compose("train", overrides=[f"{group}={name}"])[group])
+    named = ["policy.name=a/model"] if name == "hf" and group == "policy" else []
+    named += ["retriever.name=a/model"] if (group, name) == ("retriever", "sentence") else []
+    built = build(compose("train", overrides=[f"{group}={name}", *named])[group])
     assert type(built).__module__.startswith("rlcredit.")
 
 

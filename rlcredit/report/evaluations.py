@@ -38,8 +38,10 @@ def save_evaluation(run: Path, evaluation: Evaluation, *, digest: str) -> Path:
     return path
 
 
-def load_evaluation(run: Path, split: str, phase: str, *, digest: str) -> Evaluation | None:
-    """Read an evaluation back; None if there is none, or it is of another digest.
+def load_evaluation(
+    run: Path, split: str, phase: str, *, digest: str | None = None
+) -> Evaluation | None:
+    """Read an evaluation back; None if there is none, or it is not of the digest that is given.
 
     Raises:
         ValueError: If the file is not an evaluation.
@@ -49,7 +51,7 @@ def load_evaluation(run: Path, split: str, phase: str, *, digest: str) -> Evalua
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record.pop("digest") != digest:
+        if digest not in (None, record.pop("digest")):
             return None
         return _evaluation(record)
     except (ValueError, KeyError, TypeError) as error:

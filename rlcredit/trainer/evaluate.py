@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlcredit.data.settings import oracle_text
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.policy.base import Policy
 from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
@@ -21,7 +22,6 @@ from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import TextRules
 from rlcredit.trainer.credit_check import CreditCheck, check_credit, merge
 from rlcredit.trainer.samples import Completion, completions
-from rlcredit.trainer.trec import DEPTH
 from rlcredit.types import Prompt, Randomness, Rollouts
 
 EVALUATION_STEP = -1
@@ -146,28 +146,16 @@ class Evaluator:
             split=split,
             phase=phase,
             prompt_ids=tuple(prompt.prompt_id for prompt in prompts),
-            scores=self._scores(prompts, self.search_texts(prompts, responses)),
+            scores=score_texts(
+                self.rewards,
+                prompts,
+                search_texts(self.scorer.rules, prompts, responses),
+                prompts_per_batch=self.prompts_per_batch,
+            ),
             responses={source: tuple(texts) for source, texts in responses.items()},
             credit=merge(checks),
             examples=tuple(examples[: self.num_examples]),
         )
-
-    def search_texts(self, prompts: Sequence[Prompt], responses: Written) -> Written:
-        """What the retrievers get: the scored texts, and the two baselines'."""
-        rules = self.scorer.rules
-        texts: dict[Source, list[list[str]]] = {
-            source: [
-                [scored_text(rules, prompt, response) for response in own]
-                for prompt, own in zip(prompts, written, strict=True)
-            ]
-            for source, written in responses.items()
-        }
-        texts[Source.query] = [[prompt.query] for prompt in prompts]
-        if all(prompt.truth for prompt in prompts):
-            texts[Source.oracle] = [
-                [scored_text(rules, prompt, ", ".join(canonical(prompt)))] for prompt in prompts
-            ]
-        return texts
 
     def _roll(
         self, policy: Policy, prompts: Sequence[Prompt], offset: int, *, greedy: bool
@@ -193,46 +181,76 @@ class Evaluator:
             return None, shown
         return check_credit(rollouts, signals.segments, advantages), shown
 
-    def _scores(self, prompts: Sequence[Prompt], texts: Written) -> dict[Cell, tuple[float, ...]]:
-        scores: dict[Cell, list[float]] = {}
-        for start in range(0, len(prompts), self.prompts_per_batch):
-            rows = slice(start, start + self.prompts_per_batch)
-            batch = {source: written[rows] for source, written in texts.items()}
-            for cell, values in self._batch_scores(prompts[rows], batch):
-                scores.setdefault(cell, []).extend(values)
-        return {cell: tuple(values) for cell, values in scores.items()}
 
-    def _batch_scores(
-        self, prompts: Sequence[Prompt], texts: Written
-    ) -> Iterator[tuple[Cell, list[float]]]:
-        pairs = [
-            (prompt, text)
-            for written in texts.values()
+def search_texts(rules: TextRules, prompts: Sequence[Prompt], responses: Written) -> Written:
+    """What the retrievers get: the scored texts, and the two baselines'.
+
+    Args:
+        rules: Of the task.
+        prompts: P of them.
+        responses: Who wrote -> [P][n] responses.
+    """
+    texts: dict[Source, list[list[str]]] = {
+        source: [
+            [scored_text(rules, prompt, response) for response in own]
             for prompt, own in zip(prompts, written, strict=True)
-            for text in own
         ]
-        sizes = [len(prompts) * len(written[0]) for written in texts.values()]
-        for name, reward in self.rewards.items():
-            asked, searched = [p for p, _ in pairs], [text for _, text in pairs]
-            ranked, judged = reward.ranked(asked, searched, depth=DEPTH)
-            for measure in MEASURES:
-                parts = measure(ranked, judged).double().split(sizes)
-                for source, part in zip(texts, parts, strict=True):
-                    means = part.view(len(prompts), -1).mean(1)
-                    yield Cell(name, measure.name, source), means.tolist()
+        for source, written in responses.items()
+    }
+    texts[Source.query] = [[prompt.query] for prompt in prompts]
+    if all(prompt.truth for prompt in prompts):
+        texts[Source.oracle] = [
+            [scored_text(rules, prompt, oracle_text(prompt))] for prompt in prompts
+        ]
+    return texts
+
+
+def score_texts(
+    rewards: Mapping[str, RankingReward],
+    prompts: Sequence[Prompt],
+    texts: Written,
+    *,
+    prompts_per_batch: int = 64,
+) -> dict[Cell, tuple[float, ...]]:
+    """Every measure of every text by every retriever: one score per prompt, the mean of its texts.
+
+    Args:
+        rewards: Retriever name -> its reward.
+        prompts: P of them.
+        texts: Who wrote -> [P][n] search texts.
+        prompts_per_batch: Bounds the memory of a ranking.
+    """
+    scores: dict[Cell, list[float]] = {}
+    for start in range(0, len(prompts), prompts_per_batch):
+        rows = slice(start, start + prompts_per_batch)
+        batch = {source: written[rows] for source, written in texts.items()}
+        for cell, values in _batch_scores(rewards, prompts[rows], batch):
+            scores.setdefault(cell, []).extend(values)
+    return {cell: tuple(values) for cell, values in scores.items()}
+
+
+def _batch_scores(
+    rewards: Mapping[str, RankingReward], prompts: Sequence[Prompt], texts: Written
+) -> Iterator[tuple[Cell, list[float]]]:
+    pairs = [
+        (prompt, text)
+        for written in texts.values()
+        for prompt, own in zip(prompts, written, strict=True)
+        for text in own
+    ]
+    sizes = [len(prompts) * len(written[0]) for written in texts.values()]
+    for name, reward in rewards.items():
+        ranked, judged = reward.ranked([p for p, _ in pairs], [text for _, text in pairs])
+        for measure in MEASURES:
+            parts = measure(ranked, judged).double().split(sizes)
+            for source, part in zip(texts, parts, strict=True):
+                means = part.view(len(prompts), -1).mean(1)
+                yield Cell(name, measure.name, source), means.tolist()
 
 
 def scored_text(rules: TextRules, prompt: Prompt, response: str) -> str:
     """The part of a response that is searched with, as the retriever gets it."""
     return rules.search_text(rules.scored_span(response).of(response), query=prompt.query)
-
-
-def canonical(prompt: Prompt) -> list[str]:
-    """The first wording of every true attribute."""
-    first: dict[str, str] = {}
-    for phrase, attribute in prompt.truth.items():
-        first.setdefault(attribute, phrase)
-    return list(first.values())
 
 
 def first_prompts(rollouts: Rollouts, count: int) -> Rollouts:

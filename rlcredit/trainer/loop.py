@@ -199,9 +199,9 @@ def update_metrics(gradient: Gradient, batch: UpdateBatch) -> Metrics:
     gap = torch.where(mask, gradient.logprobs - batch.rollout_logprobs, 0.0)
     return {
         "train/loss": torch.tensor(gradient.loss, dtype=torch.float64),
-        "train/entropy_nats": masked_mean(gradient.entropy, mask),
+        "train/entropy_nats": _token_mean(gradient.entropy, mask),
         "mismatch/max_abs_logprob": gap.abs().max(),
-        "mismatch/kl_nats": masked_mean(gap.exp() - 1.0 - gap, mask),
+        "mismatch/kl_nats": _token_mean(gap.exp() - 1.0 - gap, mask),
     }
 
 
@@ -209,9 +209,14 @@ def advantage_metrics(advantages: Advantages, batch: UpdateBatch) -> Metrics:
     """Size of the advantages, and the share that was clamped."""
     mask, values = batch.response_mask, advantages.values
     return {
-        "advantage/rms": masked_mean(values.square(), mask).sqrt(),
-        "advantage/clamped_share": masked_mean((values != batch.advantages).to(values.dtype), mask),
+        "advantage/rms": _token_mean(values.square(), mask).sqrt(),
+        "advantage/clamped_share": _token_mean((values != batch.advantages).to(values.dtype), mask),
     }
+
+
+def _token_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over all response tokens of a batch."""
+    return masked_mean(values.flatten(), mask.flatten())
 
 
 class _Clock:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlcredit.data.settings import oracle_text
 from rlcredit.estimators.constructions import Additive
 from rlcredit.estimators.grpo import GRPO
 from rlcredit.estimators.ospo import OSPO
@@ -20,7 +21,7 @@ from rlcredit.rollout.hf import HFRollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases
-from rlcredit.trainer.evaluate import Cell, Evaluator, Source, canonical, first_prompts
+from rlcredit.trainer.evaluate import Cell, Evaluator, Source, first_prompts, search_texts
 from rlcredit.trainer.trec import write_qrels, write_runs
 from rlcredit.types import Prompt, Randomness
 from tests.policy.toy import toy_policy
@@ -168,13 +169,15 @@ def test_batches_change_no_score_and_no_response(evaluator, policy, evaluation, 
 
 def test_the_raw_query_is_not_cut_by_the_rules_of_the_task(evaluator):
     (long,) = (replace(prompts(1)[0], query="a tent for two old friends"),)
-    texts = evaluator.search_texts([long], {})
+    texts = search_texts(evaluator.scorer.rules, [long], {})
     assert texts[Source.query] == [["a tent for two old friends"]]
 
 
 def test_the_oracle_writes_the_first_wording_of_every_true_attribute(evaluator, evaluation):
-    assert canonical(prompts()[1]) == ["lamp", "waterproof"]
-    assert evaluator.search_texts(prompts(), {})[Source.oracle][1] == ["lamp, waterproof"]
+    assert oracle_text(prompts()[1]) == "lamp, waterproof"
+    assert search_texts(evaluator.scorer.rules, prompts(), {})[Source.oracle][1] == [
+        "lamp, waterproof"
+    ]
     assert evaluation.scores[Cell("bm25", "RR", Source.oracle)] == (1.0,) * 5
     query = np.mean(evaluation.scores[Cell("bm25", "nDCG@10", Source.query)])
     assert query < np.mean(evaluation.scores[Cell("bm25", "nDCG@10", Source.oracle)])
@@ -261,7 +264,7 @@ def test_the_first_prompts_of_a_batch_are_its_first_rows(evaluator, policy):
 
 def test_measures_computed_from_the_files_are_ours(evaluator, evaluation, rewards, tmp_path):
     wanted = prompts()
-    texts = evaluator.search_texts(wanted, evaluation.responses)
+    texts = search_texts(evaluator.scorer.rules, wanted, evaluation.responses)
     write_qrels(tmp_path / "test.qrels", wanted)
     named = {str(source): rows for source, rows in texts.items()}
     write_runs(tmp_path / "test-before", wanted, named, rewards)

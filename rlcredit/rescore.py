@@ -1,0 +1,69 @@
+"""A finished run's stored responses, scored by a retriever of your choice."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rlcredit.data.base import Dataset
+from rlcredit.report.console import RunConsole
+from rlcredit.report.evaluations import load_evaluation, save_evaluation
+from rlcredit.report.run_folder import RunSummary, touch_test_split
+from rlcredit.retrieval.base import Retriever
+from rlcredit.rewards.ranking import Ranking
+from rlcredit.trainer.evaluate import Evaluation, score_texts, search_texts
+
+
+def rescore(
+    run: Path,
+    *,
+    dataset: Dataset,
+    retriever: Retriever,
+    name: str,
+    reward: Ranking,
+    temperature: float,
+    cache: Path,
+) -> tuple[Evaluation, Evaluation]:
+    """Score the responses before and after training, print the table, keep both evaluations.
+
+    Args:
+        run: Folder of a finished run.
+        dataset: The run's own.
+        retriever: Indexes the run's documents.
+        name: The retriever's, for the table and the files.
+        reward: How texts are ranked (pool or catalogue).
+        temperature: Of the sampled responses, for the table.
+        cache: Where document embeddings are kept.
+
+    Raises:
+        ValueError: If the folder holds no finished run, or the data are no longer those of the run.
+    """
+    summary = RunSummary.read(run)
+    stored = [load_evaluation(run, "test", phase) for phase in ("before", "after")]
+    if summary is None or stored[0] is None or stored[1] is None:
+        raise ValueError(
+            f"{run} holds no finished run (no summary.json, or no evaluations/test-*.json); give "
+            "the folder that a run printed at its end, as run=<folder>"
+        )
+    task = dataset.load()
+    if task.digest != summary.data_digest:
+        raise ValueError(
+            f"the data are no longer those of {run} (hash {task.digest[:12]}, then "
+            f"{summary.data_digest[:12]}); put the same files back, or train anew"
+        )
+    bound = reward.bind(retriever.index(task.documents, cache=cache))
+    touch_test_split(run, phase=f"scored again with {name}")
+    scored: list[Evaluation] = []
+    for old in (stored[0], stored[1]):
+        prompts = task.test[: len(old.prompt_ids)]
+        texts = search_texts(task.rules, prompts, old.responses)
+        new = replace(old, scores=score_texts({name: bound}, prompts, texts), credit=None)
+        save_evaluation(run, replace(new, phase=f"{old.phase}-{name}"), digest=summary.digest)
+        scored.append(new)
+    console = RunConsole()
+    console.results(
+        scored[0],
+        scored[1],
+        task=task,
+        trained_on=summary.headline.split("/")[0],
+        temperature=temperature,
+    )
+    return scored[0], scored[1]
