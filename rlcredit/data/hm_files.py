@@ -1,5 +1,6 @@
 """H&M's published tables: their names and columns, and how articles and histories are worded."""
 
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ CUSTOMER_COLUMNS = ("customer_id", "age")
 KAGGLE = "h-and-m-personalized-fashion-recommendations"
 
 SEPARATOR = "; "
+
+_AGE = re.compile(r"(\d+(\.\d*)?)?")
 
 INSTRUCTION = (
     "You know fashion. Given what a customer bought, oldest first, list what the article that this "
@@ -100,12 +103,20 @@ def has_customers(folder: Path) -> bool:
 
 
 def read_ages(folder: Path) -> dict[str, int]:
-    """customer_id -> age in years, of the customers who gave it; {} without a customers' file."""
+    """customer_id -> age in years, of the customers who gave it; {} without a customers' file.
+
+    Raises:
+        ValueError: If an age is no number.
+    """
     if not has_customers(folder):
         return {}
-    table = read_table(table_file(folder, CUSTOMERS), CUSTOMER_COLUMNS)
-    ages = zip(*(texts_of(table, column) for column in CUSTOMER_COLUMNS), strict=True)
-    return {customer_id: int(float(age)) for customer_id, age in ages if age}
+    file = table_file(folder, CUSTOMERS)
+    table = read_table(file, CUSTOMER_COLUMNS)
+    ages = dict(zip(*(texts_of(table, column) for column in CUSTOMER_COLUMNS), strict=True))
+    odd = next((age for age in ages.values() if not _AGE.fullmatch(age)), None)
+    if odd is not None:
+        raise ValueError(f"age {odd!r} in {file} is no number of years; download it again")
+    return {customer_id: int(float(age)) for customer_id, age in ages.items() if age}
 
 
 def check_ids(article_ids: Iterable[str], file: Path) -> None:

@@ -37,16 +37,18 @@ def hub_tables(name: str, *, revision: str | None) -> tuple[pa.Table, pa.Table]:
     return both.select(EXAMPLE_COLUMNS), both.select(PRODUCT_COLUMNS)
 
 
-def _load(name: str, revision: str | None) -> datasets.DatasetDict:
+def _load(name: str, revision: str | None) -> dict[str, datasets.Dataset]:
     if Path(name).is_dir():
-        return datasets.load_dataset("parquet", data_files=_local_files(Path(name)))
+        loaded = datasets.load_dataset("parquet", data_files=_local_files(Path(name)))
+        return {str(split): rows for split, rows in loaded.items()}
     try:
-        return datasets.load_dataset(name, revision=revision)
+        loaded = datasets.load_dataset(name, revision=revision)
     except (ConnectionError, OSError) as error:
         raise ConnectionError(
             f"the hub does not give {name} ({error}); without a network, download the published "
             "files and run with dataset.source=path dataset.path=<their folder>"
         ) from error
+    return {str(split): rows for split, rows in loaded.items()}
 
 
 def _local_files(folder: Path) -> dict[str, list[str]]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -32,10 +33,16 @@ def hm():
 
 
 @pytest.fixture(scope="session")
-def esci_folder(esci_made, tmp_path_factory):
+def esci_examples(esci_made):
+    """The judgements of a third of the generated queries, in the published form."""
+    return replace(esci_made, queries=esci_made.queries[::3]).examples()
+
+
+@pytest.fixture(scope="session")
+def esci_folder(esci_made, esci_examples, tmp_path_factory):
     """The generated set as published files."""
     folder = tmp_path_factory.mktemp("esci")
-    pq.write_table(esci_made.examples(), folder / f"{EXAMPLES}.parquet")
+    pq.write_table(esci_examples, folder / f"{EXAMPLES}.parquet")
     pq.write_table(esci_made.products, folder / f"{PRODUCTS}.parquet")
     return folder
 
