@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
 from sentence_transformers.sentence_transformer.modules import Transformer
 from sentence_transformers.util import is_sentence_transformer_model
+from transformers import AutoConfig
 
 from rlcredit.retrieval.digest import digest
 from rlcredit.retrieval.kinds import MINILM, Pooling
@@ -58,7 +59,8 @@ def load_model(name: str, revision: str | None, pooling: Pooling | None) -> Sent
             mode = _MODES[pooling]
             pool = PoolingModule(trunk.get_embedding_dimension(), pooling_mode=mode)
             return SentenceTransformer(modules=[trunk, pool]).eval()
-    except OSError as error:
+        AutoConfig.from_pretrained(place, **kwargs)  # there is a model, or this raises
+    except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"{name!r} cannot be loaded as a sentence-transformers model with safetensors weights "
             f"({str(error).splitlines()[0]}); set retriever.name to a folder that holds one, or to "

@@ -108,7 +108,7 @@ def test_a_model_that_does_not_say_how_it_pools_is_refused(trunk, tmp_path):
 
 
 def test_a_batch_encodes_like_its_texts_alone(cls_model):
-    for batch_size in (1, 4, 64):
+    for batch_size in (4, 64):
         encode = Dense(name=str(cls_model), batch_size=batch_size).embedder(Role.query)
         together = encode(TEXTS)
         for i, text in enumerate(TEXTS):
@@ -232,6 +232,12 @@ def test_long_encodings_report_their_progress(cls_model, caplog, monkeypatch):
 def test_a_folder_that_is_not_there_is_named_with_the_remedy(name, tmp_path):
     with pytest.raises(FileNotFoundError, match=rf"no folder '{name}'; set retriever\.name"):
         Dense(name=name).index(catalogue(3), cache=tmp_path)
+
+
+def test_a_name_that_the_hub_cannot_give_is_told_from_a_model_without_pooling(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"cannot be loaded .*set retriever\.name"):
+        Dense(name=str(tmp_path / "empty")).index(catalogue(3), cache=tmp_path)
 
 
 def test_a_folder_without_safetensors_is_refused(cls_model, tmp_path):
