@@ -35,28 +35,32 @@ def prefix_table(
 def judged_segment(
     ids: Int[Tensor, "*batch T"], response_mask: Bool[Tensor, "*batch T"]
 ) -> Int[Tensor, "*batch T"]:
-    """The segment each token belongs to, or ends (derived here); 0 before the first.
+    """The segment that was being written when each token was chosen.
 
-    A separator, or the end of the sequence, decides that the segment before it is over. Its
-    baseline must not know that decision, so it is judged like that segment's own tokens.
+    Derived here: a baseline may depend on the state a token was chosen in, never on the token.
+    After a token of segment k every choice is judged as part of k: to go on, to end it by a
+    separator, to end the text. After a token of no segment (a separator) the next segment is due,
+    and every choice is judged as part of that one: to begin it, or to end the text without it.
 
     Args:
-        ids: Segment of each token; -1 outside every segment.
+        ids: Segment of each token, ascending; -1 outside every segment.
         response_mask: True on response tokens.
 
     Returns:
-        Segment index of each token; 0 for responses without segments, and outside the response.
+        Segment index of each token, at most one more than the last segment's; 0 outside the
+        response.
     """
-    reached = torch.where(response_mask, ids, -1).cummax(dim=-1).values.clamp(min=0)
-    return torch.where(response_mask, reached, 0)
+    before = torch.cat([torch.full_like(ids[..., :1], -1), ids[..., :-1]], dim=-1)
+    judged = before.cummax(dim=-1).values + (before < 0).long()
+    return torch.where(response_mask, judged, 0)
 
 
 def return_to_go(
     reward: Float[Tensor, "*batch"],
     prefixes: Float[Tensor, "*batch N"],
     players: Bool[Tensor, "*batch M"],
-) -> Float[Tensor, "*batch M"]:
-    """The reward less the value of the text before each segment.
+) -> Float[Tensor, "*batch N"]:
+    """The reward less the value of the text before each segment, and before the end.
 
     Q_k = R - v(segments before k) = sum_{j >= k} [v(first j + 1) - v(first j)]
 
@@ -70,9 +74,10 @@ def return_to_go(
         players: True for segments that play; the others add nothing to a prefix.
 
     Returns:
-        One credit per segment, in reward units.
+        One credit per segment and one for what follows the last, in reward units.
     """
-    num_before = players.long().cumsum(dim=-1) - players.long()
+    ahead = torch.zeros_like(players[..., :1], dtype=torch.long)
+    num_before = torch.cat([ahead, players.long().cumsum(dim=-1)], dim=-1)
     return full_precision(reward).unsqueeze(-1) - prefixes.gather(-1, num_before)
 
 

@@ -23,8 +23,8 @@ class Prefix:
 
     A_t = (Q_k - mean over siblings of Q_k) / (std(r) + eps),   Q_k = R - v(segments before k)
 
-    for the segment k that token t belongs to or ends. Siblings count that
-    have a segment k; where none has, each counts with its last.
+    for the segment k that was being written when token t was chosen. Siblings count that got as
+    far; where none did, each counts with its last.
     """
 
     scale: Scale = Scale.std
@@ -60,14 +60,14 @@ class Prefix:
         members = game.members.gather(-1, order.unsqueeze(-2).expand_as(game.members))
         prefixes = prefix_table(members, game.rewards, game.evaluated)
         to_go = return_to_go(rewards, prefixes, game.players)
-        # Every response has a first column: one without segments ends where it was begun.
-        present = segments.mask | (torch.arange(to_go.shape[-1], device=to_go.device) == 0)
+        place = judged_segment(segments.ids, signals.response_mask)
+        columns = torch.arange(to_go.shape[-1], device=to_go.device)
+        present = columns <= place.amax(dim=-1, keepdim=True)
         centred = torch.where(present, to_go - siblings_mean(to_go, present), 0)
         if self.scale == Scale.std:
             equal = equal_rewards(rewards)[:, None, None]
             std = rewards.std(dim=1, keepdim=True).unsqueeze(-1) + self.eps
             centred = centred / torch.where(equal, 1, std)
-        place = judged_segment(segments.ids, signals.response_mask)
         values = torch.where(signals.response_mask, spread_segment(centred, place), 0)
         credit = torch.where(signals.response_mask, spread_segment(to_go, place), 0)
         num_tokens = signals.response_mask.sum().clamp(min=1)

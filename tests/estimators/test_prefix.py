@@ -28,10 +28,16 @@ def signals_of():
     return Signals(rewards=rewards, response_mask=mask, segments=segments, game=game)
 
 
-def test_separators_and_the_end_carry_the_credit_of_the_segment_they_end():
-    ids = torch.tensor([[-1, 0, 0, -1, 1, -1, -1], [-1, -1, -1, -1, -1, -1, -1]])
-    mask = torch.tensor([[True] * 6 + [False], [True] + [False] * 6])
-    assert judged_segment(ids, mask).tolist() == [[0, 0, 0, 0, 1, 1, 0], [0] * 7]
+def test_a_token_is_judged_by_the_state_it_was_chosen_in():
+    ids = torch.tensor([[-1, 0, 0, -1, 1, -1, -1, -1], [-1] * 8, [0, 0, 1, 1, 2, -1, -1, -1]])
+    mask = torch.tensor([[True] * 7 + [False], [True] + [False] * 7, [True] * 6 + [False] * 2])
+    # A separator right behind a segment is judged as part of it; what follows the separator, the
+    # end of the sequence too, as the next segment; without separators the next begins unseen.
+    assert judged_segment(ids, mask).tolist() == [
+        [0, 0, 0, 0, 1, 1, 2, 0],
+        [0] * 8,
+        [0, 0, 0, 1, 1, 2, 0, 0],
+    ]
 
 
 def test_return_to_go_by_hand():
