@@ -189,14 +189,11 @@ def token_logprobs(
 ) -> TokenLogprobs:
     """Log-probability of each id under its logits at a temperature, and the entropy there."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    every = (wide / temperature).log_softmax(-1)
-    detached = every.detach()
-    # a forbidden token has log-probability -inf, and 0 * -inf is no number
-    finite = detached.clamp(min=torch.finfo(detached.dtype).min)
-    return TokenLogprobs(
-        logprobs=every.gather(-1, ids[..., None]).squeeze(-1),
-        entropy=-(detached.exp() * finite).sum(-1),
-    )
+    every = (wide if temperature == 1 else wide / temperature).log_softmax(-1)
+    with torch.no_grad():
+        # a forbidden token has 0 * -inf, which is no number and counts as nothing
+        entropy = -every.exp().mul_(every).nansum(-1)
+    return TokenLogprobs(logprobs=every.gather(-1, ids[..., None]).squeeze(-1), entropy=entropy)
 
 
 def _longest(mask: Bool[Tensor, "B L"]) -> int:

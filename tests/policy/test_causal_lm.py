@@ -1,5 +1,6 @@
 """Log-probs against a plain forward pass, encoding, end tokens, export."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,3 +234,13 @@ def test_an_exported_folder_loads_as_the_same_model(tmp_path: Path):
     assert torch.equal(again.encode(rollouts.prompts)[0], rollouts.prompt_ids)
     assert torch.equal(again.logprobs(rollouts).logprobs, policy.logprobs(rollouts).logprobs)
     assert again.eos_ids == policy.eos_ids
+
+
+def test_a_deep_copy_is_a_policy_of_its_own(policy: CausalLM):
+    frozen, rollouts = deepcopy(policy), written(policy)
+    before = frozen.logprobs(rollouts).logprobs.detach()
+    assert torch.equal(before, policy.logprobs(rollouts).logprobs.detach())
+    with torch.no_grad():
+        frozen.model.get_input_embeddings().weight.mul_(2)
+    assert torch.equal(before, policy.logprobs(rollouts).logprobs.detach())
+    assert frozen.eos_ids == policy.eos_ids

@@ -144,7 +144,7 @@ def test_gradient_checkpointing_changes_no_gradient(stories: str):
     for recompute in (False, True):
         policy = load(HF(name=stories, dtype=Dtype.float64, gradient_checkpointing=recompute))
         rollouts = sampled(policy)
-        policy.model.train()
+        assert policy.model.training is recompute
         assert policy.model.is_gradient_checkpointing is recompute
         policy.logprobs(rollouts).logprobs.sum().backward()
         found.append(torch.cat([p.grad.flatten() for p in policy.model.parameters()]))
