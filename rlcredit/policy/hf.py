@@ -95,7 +95,7 @@ class HF:
         model.to(device)  # pyright: ignore[reportArgumentType] a decorator hides `self`
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        # transformers recomputes, and PEFT drops, in training mode only; sampling leaves it for a while
+        # transformers recomputes, and PEFT drops, in training mode only
         model.train(self.gradient_checkpointing or self.lora.dropout > 0)
         trained = f"LoRA of rank {self.lora.rank}" if adapters else "all weights are trained"
         policy = CausalLM(
