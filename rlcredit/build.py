@@ -27,6 +27,7 @@ from rlcredit.job import Job
 from rlcredit.launch import launch
 from rlcredit.report.sweep import print_sweep, save_failure
 from rlcredit.rescore import rescore
+from rlcredit.trainer.pairing import check_pairing
 
 PACKAGE = Path(__file__).parent
 
@@ -52,6 +53,8 @@ def job(cfg: DictConfig) -> Job:
         ValueError: If a value is out of range, or an estimator and a loss do not go together.
     """
     choices = HydraConfig.get().runtime.choices
+    parts = {name: build(cfg[name]) for name in _COMPONENTS}
+    check_pairing(parts["estimator"], parts["loss"], group_size=parts["trainer"].group_size)
     names = [*dict.fromkeys([str(choices["retriever"]), *cfg.evaluation.retrievers])]
     return Job(
         seed=cfg.seed,
@@ -68,7 +71,7 @@ def job(cfg: DictConfig) -> Job:
             for index, name in enumerate(names)
         },
         group=_sweep_group(),
-        **{name: build(cfg[name]) for name in _COMPONENTS},
+        **parts,
     )
 
 

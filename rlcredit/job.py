@@ -66,11 +66,17 @@ class Parts:
     """By the training retriever alone; for curves."""
 
 
-def assemble(job: Job, say: Callable[[str], None]) -> Parts:
-    """Load data, indexes and policy, and put the parts together."""
+def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
+    """Load data, indexes and policy, and put the parts together.
+
+    Args:
+        job: The settings.
+        failures: Folder for the texts on which a retriever fails.
+        say: Reports what takes long.
+    """
     task = job.dataset.load()
     rewards = {
-        name: job.reward.bind(retriever.index(task.documents, cache=job.cache))
+        name: job.reward.bind(retriever.index(task.documents, cache=job.cache), failures=failures)
         for name, retriever in job.retrievers.items()
     }
     scorer = Scorer(

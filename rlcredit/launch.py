@@ -41,7 +41,7 @@ def launch(job: Job, folder: Path) -> float:
     checkpoint = _own_checkpoint(job, folder)
     if job.trainer.threads is not None:
         torch.set_num_threads(job.trainer.threads)
-    parts = assemble(job, console.say)
+    parts = assemble(job, failures=folder / "failed_texts", say=console.say)
     console.header(header(job, parts, folder))
     run = Run(job=job, parts=parts, folder=folder, console=console)
     before = run.test("before")

@@ -49,7 +49,8 @@ def rescore(
             f"the data are no longer those of {run} (hash {task.digest[:12]}, then "
             f"{summary.data_digest[:12]}); put the same files back, or train anew"
         )
-    bound = reward.bind(retriever.index(task.documents, cache=cache))
+    index = retriever.index(task.documents, cache=cache)
+    bound = reward.bind(index, failures=run / "failed_texts")
     touch_test_split(run, phase=f"scored again with {name}")
     scored: list[Evaluation] = []
     for old in (stored[0], stored[1]):

@@ -28,6 +28,9 @@ EVALUATION_STEP = -1
 """No training step has this number, so evaluations draw from streams of their own: every evaluation
 of a run with the same seed from the same ones (common random numbers)."""
 
+SMALLEST_GROUP = 3
+"""Samples below which no estimator is asked for credit: some compare three rollouts or more."""
+
 MEASURES = (NDCG(), ReciprocalRank(), Recall())
 """From one ranking: nDCG@10, reciprocal rank (as deep as run files are), recall@10."""
 
@@ -175,7 +178,8 @@ class Evaluator:
         """Credit as in training, on held-out responses, and the first response to each prompt."""
         randomness = Randomness(seed=self.seed, step=EVALUATION_STEP)
         signals = self.scorer(rollouts, self.estimator.needs, randomness=randomness, offset=offset)
-        advantages = self.estimator(signals) if self.samples > 1 else None
+        enough = self.samples >= SMALLEST_GROUP
+        advantages = self.estimator(signals) if enough else None
         shown = completions(rollouts, signals, advantages)[:: self.samples]
         if advantages is None or signals.segments is None:
             return None, shown

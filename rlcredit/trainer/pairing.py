@@ -29,4 +29,8 @@ def check_pairing(estimator: AdvantageEstimator, loss: PolicyLoss, *, group_size
             f"trainer.group_size={group_size}, and {type(estimator).__name__} compares {smallest} "
             f"or more rollouts of a prompt; set trainer.group_size >= {smallest}"
         )
-    _ = estimator.needs | loss.needs
+    if (estimator.needs | loss.needs).candidates:
+        raise ValueError(
+            f"{type(estimator).__name__} credits the candidates of a response, and no data set here "
+            "has responses of several candidates; estimator=ospo and loo credit segments"
+        )

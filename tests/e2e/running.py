@@ -21,9 +21,9 @@ SMALL = (
     "trainer.group_size=4",
     "trainer.checkpoint_every=2",
     "trainer.threads=1",
-    "policy.warm_start.steps=40",
+    "policy.warm_start.steps=150",
     "evaluation.retrievers=[tfidf]",
-    "evaluation.samples=2",
+    "evaluation.samples=3",
     "evaluation.every=2",
     "evaluation.max_prompts=6",
 )

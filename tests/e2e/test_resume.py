@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tests.e2e.running import ROOT, SMALL, metrics, run
 
-OSPO = ("estimator=ospo", "trainer.steps=6", "policy.warm_start.steps=40")
+OSPO = ("estimator=ospo", "trainer.steps=6")
 
 
 def weights(folder):

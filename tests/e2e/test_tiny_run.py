@@ -4,9 +4,10 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from tests.e2e.running import ROOT, metrics, run
+from tests.e2e.running import ROOT, composed, metrics, run
 
-ESTIMATORS = sorted(p.stem for p in (ROOT / "conf" / "estimator").glob("*.yaml"))
+OF_CANDIDATES = {"shape", "shape_loo", "winner_takes_all"}
+ESTIMATORS = sorted({p.stem for p in (ROOT / "conf" / "estimator").glob("*.yaml")} - OF_CANDIDATES)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -54,6 +55,12 @@ def test_a_run_leaves_what_it_promises(tmp_path, cache):
     assert validated == [0, 2, 4]
 
 
+@pytest.mark.parametrize("estimator", sorted(OF_CANDIDATES))
+def test_credit_of_candidates_is_refused_before_anything_is_loaded(estimator):
+    with pytest.raises(ValueError, match=r"no data set here has responses of several candidates"):
+        composed(f"estimator={estimator}")
+
+
 def _validated(line):
     return "eval/validation/bm25/ndcg@10_sampled" in line
 
@@ -68,7 +75,7 @@ def test_a_finished_run_is_reported_and_not_run_again(tmp_path, cache):
 
 def test_grpo_learns_to_search(tmp_path, cache):
     settings = ("trainer.steps=30", "trainer.prompts_per_step=10", "trainer.group_size=8")
-    more = ("policy.warm_start.steps=150", "evaluation.every=0", "evaluation.max_prompts=40")
-    run(tmp_path, f"cache={cache}", *settings, *more, "trainer.threads=2")
+    more = ("evaluation.every=0", "evaluation.max_prompts=6")
+    run(tmp_path, f"cache={cache}", *settings, *more)
     rewards = [line["reward/mean"] for line in metrics(tmp_path)[1:]]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.03
