@@ -114,7 +114,7 @@ def random_value(seed):
     pair = torch.rand(64, 64, generator=generator, dtype=DOUBLE) - 0.5
 
     def value(p, g, chosen):
-        own = sum(float(single[p * 8 + g, m]) for m in chosen)
+        own = sum(float(single[(p * 8 + g) % 64, m]) for m in chosen)
         return own + sum(float(pair[i, j]) for i in chosen for j in chosen if i < j) / 4
 
     return value

@@ -1,0 +1,137 @@
+"""Writes the tables of METHODS.md from the code: what each method is made of, and what it costs.
+
+python scripts/make_methods.py
+"""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from rlcredit.config import register
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+PAGE = ROOT / "METHODS.md"
+NUM_SEGMENTS = 8
+
+
+def chosen(group: str) -> list[str]:
+    """The public names of a group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def built(*overrides: str) -> tuple[Any, Any, str]:
+    """The estimator and the loss that some overrides make, and the loss's name."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
+    parts = (instantiate(cfg[group], _convert_="all") for group in ("estimator", "loss"))
+    return *parts, cfg.hydra.runtime.choices.loss
+
+
+def row(*cells: object) -> str:
+    """One line of a table."""
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def table(*head: str, rows: list[str]) -> str:
+    """A table in Markdown."""
+    return "\n".join([row(*head), row(*("---" for _ in head)), *rows])
+
+
+def evaluations(plan: Any) -> int:
+    """Coalitions whose reward is asked for, besides the response's own reward."""
+    return max(len(plan(NUM_SEGMENTS, torch.Generator())) - 2, 0)
+
+
+def settings(component: Any) -> str:
+    """The fields of a component and their values."""
+    values = ((f.name, getattr(component, f.name)) for f in fields(component))
+    plain = (f"{name}={_shown(value)}" for name, value in values)
+    return ", ".join(plain) or "-"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    return type(value).__name__ if hasattr(value, "__dataclass_fields__") else f"{value}"
+
+
+def needed(estimator: Any) -> str:
+    """What must be computed for an estimator, and how much of it for 8 segments."""
+    needs = estimator.needs
+    parts = []
+    if needs.coalitions is not None:
+        parts.append(f"{evaluations(needs.coalitions)} coalitions")
+    if needs.candidates:
+        parts.append("each candidate's reward")
+    if needs.embeddings:
+        parts.append("an embedding")
+    return ", ".join(parts) or "-"
+
+
+def estimators() -> str:
+    """Every estimator."""
+    rows = []
+    for name in chosen("estimator"):
+        estimator, _, loss = built(f"estimator={name}")
+        what = f"`{type(estimator).__name__}({settings(estimator)})`"
+        grain, centring = estimator.grain.value, estimator.centring.value
+        rows.append(row(f"`{name}`", what, grain, centring, needed(estimator), f"`{loss}`"))
+    head = "`estimator=`", "what it builds", "grain", "centring", "needs", "loss"
+    return table(*head, rows=rows)
+
+
+def losses() -> str:
+    """Every loss."""
+    rows = []
+    for name in chosen("loss"):
+        _, loss, _ = built(f"loss={name}")
+        grain = "token" if loss.takes_tokens else "rollout"
+        whole = "yes" if loss.couples_group else "no"
+        what = f"`{type(loss).__name__}({settings(loss)})`"
+        rows.append(row(f"`{name}`", what, grain, whole))
+    return table("`loss=`", "what it builds", "finest credit", "couples the group", rows=rows)
+
+
+def values() -> str:
+    """Every value of segments."""
+    rows = []
+    for name in chosen("estimator/value"):
+        estimator, _, _ = built("estimator=ospo", f"estimator/value={name}")
+        value = estimator.value
+        summary = (type(value).__doc__ or "").splitlines()[0]
+        rows.append(row(f"`{name}`", summary, evaluations(value.plan), f"`{settings(value)}`"))
+    return table("`estimator/value=`", "value", "coalitions, 8 segments", "settings", rows=rows)
+
+
+def constructions() -> str:
+    """Every construction of advantages."""
+    rows = []
+    for name in chosen("estimator/construction"):
+        estimator, _, _ = built("estimator=ospo", f"estimator/construction={name}")
+        construction = estimator.construction
+        summary = (type(construction).__doc__ or "").splitlines()[0]
+        cells = summary, construction.centring.value, f"`{settings(construction)}`"
+        rows.append(row(f"`{name}`", *cells))
+    return table("`estimator/construction=`", "advantage", "centring", "settings", rows=rows)
+
+
+def filled(page: str) -> str:
+    """The page with every table made anew."""
+    register()
+    for make in (estimators, losses, values, constructions):
+        opening = f"<!-- table: {make.__name__} -->\n"
+        if page.count(opening) != 1:
+            raise ValueError(f"{PAGE.name} needs the line {opening!r} once")
+        before, after = page.split(opening)
+        page = before + opening + make() + "\n" + after[after.index("<!-- end -->") :]
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text()))
+    print(f"{PAGE} written")
