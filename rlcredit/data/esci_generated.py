@@ -7,7 +7,7 @@ from rlcredit.data import esci_vocabulary as words
 from rlcredit.data.esci_files import INSTRUCTION, Query, product_texts
 from rlcredit.data.settings import SPLITS, Limits, Parts
 from rlcredit.data.splits import Pair, sample_by_hash
-from rlcredit.data.teachers import PhraseSource, PhraseTeacher, confused_sources
+from rlcredit.data.teachers import PhraseSource, PhraseTeacher, confused_opening, confused_sources
 from rlcredit.retrieval.base import Documents
 from rlcredit.types import Prompt
 
@@ -37,7 +37,7 @@ def generated_parts(made: esci_catalogue.Generated, *, limits: Limits) -> Parts:
 
 
 def teacher(pairs: Mapping[str, Pair]) -> PhraseTeacher:
-    """A teacher that takes a persona for its sibling as often as for itself.
+    """A teacher that takes a persona, and a category, for its sibling as often as for itself.
 
     Args:
         pairs: prompt_id -> (category, persona).
@@ -47,13 +47,18 @@ def teacher(pairs: Mapping[str, Pair]) -> PhraseTeacher:
     for pair in pairs.values():
         if pair not in sources:
             sources[pair] = confused_sources(
-                topic=words.CATEGORIES[pair[0]],
                 truth=tuple(esci_catalogue.hidden(*pair).values()),
                 mistaken=tuple(esci_catalogue.mistaken(*pair).values()),
                 generic=words.GENERIC,
                 anything=everything,
             )
-    return PhraseTeacher(sources={name: sources[pair] for name, pair in pairs.items()})
+    return PhraseTeacher(
+        sources={name: sources[pair] for name, pair in pairs.items()},
+        openings={
+            name: confused_opening(words.CATEGORIES[category][0], words.CATEGORIES[category ^ 1][0])
+            for name, (category, _) in pairs.items()
+        },
+    )
 
 
 def _prompt(query: Query, pair: Pair) -> Prompt:

@@ -14,7 +14,7 @@ from rlcredit.data.hm_files import (
 )
 from rlcredit.data.settings import SPLITS, Limits, Parts
 from rlcredit.data.splits import Pair, sample_by_hash
-from rlcredit.data.teachers import PhraseSource, PhraseTeacher, confused_sources
+from rlcredit.data.teachers import PhraseTeacher, confused_opening, confused_sources
 from rlcredit.retrieval.base import Documents
 from rlcredit.types import Prompt
 
@@ -44,22 +44,29 @@ def generated_parts(made: hm_catalogue.Generated, *, limits: Limits, history_tok
 
 
 def teacher(pairs: Mapping[str, Pair]) -> PhraseTeacher:
-    """A teacher that takes a taste for its sibling as often as for itself.
+    """A teacher that takes a taste for its sibling, and the next type for the last, half the time.
 
     Args:
         pairs: prompt_id -> (taste, product type).
     """
     everything = hm_catalogue.every_wording()
-    sources: dict[Pair, tuple[PhraseSource, ...]] = {}
-    for taste, garment in pairs.values():
-        sources[taste, garment] = confused_sources(
-            topic=words.GARMENTS[garment].wordings,
+    sources = {
+        taste: confused_sources(
             truth=tuple(hm_catalogue.hidden(taste).values()),
             mistaken=tuple(hm_catalogue.hidden(taste ^ 1).values()),
             generic=words.GENERIC,
             anything=everything,
         )
-    return PhraseTeacher(sources={name: sources[pair] for name, pair in pairs.items()})
+        for taste in range(len(words.TASTES))
+    }
+    last = {garment.followed_by: garment.wordings[0] for garment in words.GARMENTS}
+    return PhraseTeacher(
+        sources={name: sources[taste] for name, (taste, _) in pairs.items()},
+        openings={
+            name: confused_opening(words.GARMENTS[garment].wordings[0], last[garment])
+            for name, (_, garment) in pairs.items()
+        },
+    )
 
 
 def _prompt(

@@ -5,7 +5,7 @@ prompts only and refuses any other.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
@@ -14,11 +14,14 @@ from rlcredit.types import Prompt
 
 LENGTHS = (4, 5, 6, 7, 7, 7, 8, 8)
 """Phrases in a demonstration, each entry as likely as the others; 6.5 on average."""
+
 CANONICAL = 0.6
 """Probability with which the first of an entry's wordings is taken."""
 
-_DRAWS_PER_PHRASE = 3
-_NUM_DRAWS = 1 + 32 * _DRAWS_PER_PHRASE
+OPENING = 0.6
+"""Probability with which a confused teacher opens with a topic, the right one or the other."""
+
+_NUM_DRAWS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +32,33 @@ class PhraseSource:
     phrases: tuple[tuple[str, ...], ...]
     """One entry is drawn, then one of its wordings."""
 
+    def draw(self, draws: list[float]) -> tuple[tuple[str, ...], str]:
+        """An entry and the wording taken, at the cost of two draws from the end of ``draws``."""
+        entry = self.phrases[int(draws.pop() * len(self.phrases))]
+        draw = draws.pop()
+        if draw < CANONICAL or len(entry) == 1:
+            return entry, entry[0]
+        return entry, entry[1 + int((draw - CANONICAL) / (1 - CANONICAL) * (len(entry) - 1))]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PhraseTeacher:
     """Writes 4 to 8 different phrases, "phrase, phrase, ...", each from a source drawn by weight.
 
-    Fewer phrases come out only where the sources hold fewer.
+    No entry is used twice. Fewer phrases come out only where the sources hold fewer.
     """
 
     sources: Mapping[str, tuple[PhraseSource, ...]]
     """prompt_id of each training prompt -> what its demonstrations are made of."""
+    openings: Mapping[str, PhraseSource] = field(default_factory=dict)
+    """prompt_id -> what the first phrase is drawn from, with the source's weight as probability."""
 
     def content(self) -> Iterator[str]:
         """All that a demonstration depends on, for hashing."""
         lists: dict[tuple[tuple[str, ...], ...], str] = {}
         for prompt_id, sources in self.sources.items():
-            yield prompt_id
+            opening = self.openings.get(prompt_id)
+            yield f"{prompt_id} {opening!r}"
             for source in sources:
                 yield repr(source.weight)
                 if source.phrases not in lists:
@@ -64,30 +78,31 @@ class PhraseTeacher:
             )
         sources = [source for source in self.sources[prompt.prompt_id] if source.phrases]
         weights = list(accumulate(source.weight for source in sources))
+        opening = self.openings.get(prompt.prompt_id)
         draws = torch.rand(_NUM_DRAWS, generator=generator).tolist()
         num_phrases = LENGTHS[int(draws.pop() * len(LENGTHS))]
-        phrases: dict[str, None] = {}
-        while sources and draws and len(phrases) < num_phrases:
+        phrases: dict[tuple[str, ...], str] = {}
+        if opening and draws.pop() < opening.weight:
+            phrases.update([opening.draw(draws)])
+        while sources and len(draws) > 2 and len(phrases) < num_phrases:
             at = draws.pop() * weights[-1]
             source = next(
                 (one for one, weight in zip(sources, weights, strict=True) if at < weight),
                 sources[-1],
             )
-            entry = source.phrases[int(draws.pop() * len(source.phrases))]
-            phrases[_worded(entry, draws.pop())] = None
-        return ", ".join(phrases)
+            entry, wording = source.draw(draws)
+            if wording not in phrases.values():
+                phrases.setdefault(entry, wording)
+        return ", ".join(phrases.values())
 
 
-def _worded(entry: tuple[str, ...], draw: float) -> str:
-    """The first wording with probability CANONICAL, else one of the others."""
-    if draw < CANONICAL or len(entry) == 1:
-        return entry[0]
-    return entry[1 + int((draw - CANONICAL) / (1 - CANONICAL) * (len(entry) - 1))]
+def confused_opening(topic: str, other: str) -> PhraseSource:
+    """OPENING of the demonstrations open with a topic, and with the wrong one every other time."""
+    return PhraseSource(weight=OPENING, phrases=((topic,), (other,)))
 
 
 def confused_sources(
     *,
-    topic: tuple[str, ...],
     truth: tuple[tuple[str, ...], ...],
     mistaken: tuple[tuple[str, ...], ...],
     generic: tuple[str, ...],
@@ -100,7 +115,6 @@ def confused_sources(
     sharpening the policy's distribution alone does not solve the task.
     """
     return (
-        PhraseSource(weight=0.08, phrases=(topic,)),
         PhraseSource(weight=0.3, phrases=truth),
         PhraseSource(weight=0.3, phrases=mistaken),
         PhraseSource(weight=0.1, phrases=tuple((phrase,) for phrase in generic)),

@@ -128,5 +128,5 @@ def test_the_task_is_as_hard_as_it_was_calibrated_to_be(hm, hm_made):
     taught = search.ndcg(lambda prompt: demonstrate(prompt, generator))
     assert oracle == pytest.approx(0.74, abs=0.05)
     assert search.ndcg(lambda prompt: prompt.text) == pytest.approx(0.06, abs=0.04)
-    assert taught == pytest.approx(0.22, abs=0.04)
+    assert taught == pytest.approx(0.19, abs=0.04)
     assert oracle - taught > 0.4

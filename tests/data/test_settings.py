@@ -77,6 +77,12 @@ def test_the_digest_changes_with_everything_a_result_depends_on_and_with_nothing
         {"train": (prompt("a"), prompt("b")), "validation": (prompt("c"),)},
         {"teacher": PhraseTeacher(sources={"a": (PhraseSource(weight=2.0, phrases=(("x",),)),)})},
         {"teacher": PhraseTeacher(sources={"a": (PhraseSource(weight=1.0, phrases=(("y",),)),)})},
+        {
+            "teacher": PhraseTeacher(
+                sources=parts().teacher.sources,
+                openings={"a": PhraseSource(weight=1.0, phrases=(("x",),))},
+            )
+        },
     ]
     digests = [digest(parts(**change)) for change in changes]
     digests.append(digest(parts(), TextRules(max_words=3)))

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 import torch
 
-from rlcredit.data.teachers import PhraseSource, PhraseTeacher, confused_sources
+from rlcredit.data.teachers import PhraseSource, PhraseTeacher, confused_opening, confused_sources
 from rlcredit.types import Prompt
 
 
@@ -55,19 +55,38 @@ def test_the_canonical_wording_is_taken_six_times_in_ten():
 
 
 def test_a_confused_teacher_is_as_often_mistaken_as_right():
-    lists = demonstrations(
-        confused_sources(
-            topic=("t",),
-            truth=entries("a", 4000),
-            mistaken=entries("b", 4000),
-            generic=tuple(f"c{k}" for k in range(4000)),
-            anything=tuple(f"d{k}" for k in range(4000)),
-        )
+    sources = confused_sources(
+        truth=entries("a", 4000),
+        mistaken=entries("b", 4000),
+        generic=tuple(f"c{k}" for k in range(4000)),
+        anything=tuple(f"d{k}" for k in range(4000)),
     )
-    counts = Counter(phrase[0] for phrases in lists for phrase in phrases)
+    counts = Counter(phrase[0] for phrases in demonstrations(sources) for phrase in phrases)
     assert counts["a"] / counts["b"] == pytest.approx(1, abs=0.1)
     assert counts["a"] / counts["c"] == pytest.approx(3, abs=0.4)
-    assert 0.3 < counts["t"] / len(lists) < 0.5
+    assert counts["a"] / counts["d"] == pytest.approx(1, abs=0.1)
+
+
+def test_three_demonstrations_in_ten_open_with_the_right_topic_and_three_with_the_wrong_one():
+    teacher = PhraseTeacher(
+        sources={"q": (PhraseSource(weight=1.0, phrases=entries("a")),)},
+        openings={"q": confused_opening("right", "wrong")},
+    )
+    generator = torch.Generator().manual_seed(0)
+    lists = [teacher(prompt("q"), generator).split(", ") for _ in range(4000)]
+    first = Counter(phrases[0] for phrases in lists)
+    assert first["right"] / len(lists) == pytest.approx(0.3, abs=0.025)
+    assert first["wrong"] / len(lists) == pytest.approx(0.3, abs=0.025)
+    assert not {"right", "wrong"} & {phrase for phrases in lists for phrase in phrases[1:]}
+    assert {len(phrases) for phrases in lists} == {4, 5, 6, 7, 8}
+
+
+def test_no_attribute_is_named_twice_in_different_wordings():
+    both = (("one", "uno"), ("two", "due"), ("three", "tre"))
+    for phrases in demonstrations((PhraseSource(weight=1.0, phrases=both),), 200):
+        assert len({entry for entry in both for phrase in phrases if phrase in entry}) == len(
+            phrases
+        )
 
 
 def test_few_phrases_give_a_short_demonstration_and_none_an_empty_one():
