@@ -21,6 +21,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from rlcredit.types import Randomness
+
 TARGET = Path(__file__).parents[1] / "tests" / "golden" / "trl.json"
 WORDS = ["<pad>", "<eos>", "red", "blue", "tent", "boot", "warm", "light", "dry", "old"]
 REWARDS = [0.1, 0.7, 0.7, 0.25, 0.0, 1.0, 0.6, 0.3]
@@ -70,7 +72,6 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def policy() -> Qwen3ForCausalLM:
     """Random weights, in double precision."""
-    torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(WORDS),
         hidden_size=8,
@@ -80,12 +81,16 @@ def policy() -> Qwen3ForCausalLM:
         num_key_value_heads=1,
         head_dim=4,
         max_position_embeddings=32,
-        initializer_range=0.5,
         tie_word_embeddings=True,
         pad_token_id=0,
         eos_token_id=1,
     )
-    return Qwen3ForCausalLM(config).double()
+    model = Qwen3ForCausalLM(config).double()
+    generator = Randomness(seed=0, step=0).generator("weights")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.5, generator=generator)
+    return model
 
 
 def reward(completions: list[str], **_: Any) -> list[float]:
@@ -127,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = trainer(folder)
     batch = run.batch
-    generator = torch.Generator().manual_seed(1)
+    generator = Randomness(seed=0, step=0).generator("drift")
     shape = batch["completion_ids"].shape
     with torch.no_grad():
         logprobs = run._get_per_token_logps_and_entropies(

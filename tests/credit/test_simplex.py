@@ -172,3 +172,29 @@ def test_far_logits_stay_finite():
     for kind in KINDS:
         found = projection_coefficients(far, target_logits=-far, divergence=kind)
         assert torch.isfinite(found).all()
+
+
+@given(st.floats(0.2, 5), st.floats(-2, 2))
+def test_two_rollouts_are_soft_label_logistic_regression(tau, difference):
+    win = torch.sigmoid(torch.tensor(1 / tau)).double()
+    logits = torch.tensor([[difference, 0.0]], dtype=DOUBLE)
+    rewards = torch.tensor([[1.0, 0.0]], dtype=DOUBLE) / tau
+    found = projection_coefficients(logits, target_logits=rewards)[0, 0].item()
+    chance = torch.sigmoid(torch.tensor(difference)).item()
+    assert found == pytest.approx(chance - win.item(), abs=1e-6)
+
+
+def test_the_policy_gradient_is_the_reverse_projection_up_to_the_drift():
+    generator = torch.Generator().manual_seed(0)
+    advantages = torch.randn(1, 8, generator=generator, dtype=DOUBLE)
+    advantages = advantages - advantages.mean()
+    direction = torch.randn(1, 8, generator=generator, dtype=DOUBLE)
+    gaps = []
+    for size in (0.1, 0.01, 0.001):
+        drift = size * direction
+        exact = projection_coefficients(
+            drift, target_logits=advantages, divergence=Divergence.reverse_kl
+        )
+        gaps.append((drift.exp() * advantages / 8 + exact).abs().max().item())
+    assert gaps[0] / gaps[1] == pytest.approx(10, rel=0.3)
+    assert gaps[1] / gaps[2] == pytest.approx(10, rel=0.1)
