@@ -240,3 +240,43 @@ def test_a_rollout_grained_estimator_gives_one_number_per_rollout(estimator):
     lowest = torch.where(mask, values, torch.inf).amin(-1)
     varies = bool((highest > lowest + 1e-6).any())
     assert varies == (estimator.grain != Grain.rollout)
+
+
+def test_responses_without_any_segment_or_candidate_are_credited_as_wholes(estimator):
+    signals = make_signals(estimator.needs)
+    none = torch.zeros_like(signals.segments.mask)
+    ids = torch.full_like(signals.segments.ids, -1)
+    segments = replace(signals.segments, ids=ids, mask=none, valid=none, first=none)
+    changed = replace(signals, segments=segments)
+    if signals.game is not None:
+        game = signals.game
+        only_empty = torch.arange(game.evaluated.shape[-1]).expand_as(game.evaluated) == 0
+        game = replace(
+            game,
+            players=none,
+            members=torch.zeros_like(game.members),
+            rewards=torch.zeros_like(game.rewards),
+            evaluated=only_empty,
+        )
+        changed = replace(changed, game=game)
+    if signals.candidates is not None:
+        candidates = signals.candidates
+        candidates = replace(candidates, mask=torch.zeros_like(candidates.mask), candidate_ids=ids)
+        changed = replace(changed, candidates=candidates)
+    result = estimator(changed)
+    values, mask = result.values, signals.response_mask
+    highest = torch.where(mask, values, -torch.inf).amax(-1)
+    lowest = torch.where(mask, values, torch.inf).amin(-1)
+    assert torch.isfinite(values).all()
+    assert torch.equal(highest, lowest)
+    assert all(torch.isfinite(value) for value in result.metrics.values())
+
+
+@pytest.mark.gpu
+def test_signals_of_a_gpu_give_the_same_advantages_on_it(estimator):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    signals = make_signals(estimator.needs)
+    found = estimator(apply(signals, lambda tensor: tensor.cuda())).values
+    assert found.device.type == "cuda"
+    torch.testing.assert_close(found.cpu(), estimator(signals).values, rtol=0, atol=1e-4)

@@ -1,14 +1,16 @@
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 import torch
 
+from rlcredit.credit.simplex import Divergence
+from rlcredit.losses.lpo import LPO, Logit
 from rlcredit.losses.surrogate import Aggregation, ClippedSurrogate
 from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.trainer.backward import accumulate, microbatches
-from rlcredit.types import Loss, Needs, Randomness, UpdateBatch
+from rlcredit.types import Randomness, UpdateBatch
 from tests.policy.toy import toy_prompts, toy_task
 
 
@@ -49,25 +51,11 @@ def batch(rollouts):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Coupled:
-    """Cross-entropy from a softmax over the group's mean log-ratios: siblings matter."""
-
-    needs: Needs = field(default_factory=Needs)
-    couples_group: bool = True
-
-    def __call__(self, logprobs, batch):
-        ratio = torch.where(batch.response_mask, logprobs - batch.old_logprobs, 0.0).sum(-1)
-        log_policy = torch.log_softmax(ratio, dim=1)
-        target = torch.softmax(batch.advantages[..., 0], dim=1)
-        value = -(target * log_policy).sum() / batch.num_prompts
-        return Loss(value=value, metrics={"loss/policy": value.detach()})
-
-
 LOSSES = [
     ClippedSurrogate(kl_coef=0.1),
     ClippedSurrogate(aggregation=Aggregation.sequence_mean, clip_low=0.05, clip_high=0.05),
-    Coupled(),
+    LPO(),
+    LPO(divergence=Divergence.reverse_kl, logit=Logit.sum),
 ]
 
 
@@ -78,7 +66,7 @@ def gradient(policy, loss, rollouts, batch, chunks, *, on_policy=False):
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 70, 150])
-@pytest.mark.parametrize("loss", LOSSES, ids=["token mean + KL", "sequence mean", "coupled"])
+@pytest.mark.parametrize("loss", LOSSES, ids=["token mean", "sequence mean", "lpo", "lpo reverse"])
 def test_every_split_into_microbatches_gives_the_same_gradient(
     policy, rollouts, batch, loss, tokens
 ):
@@ -94,7 +82,7 @@ def test_every_split_into_microbatches_gives_the_same_gradient(
     torch.testing.assert_close(split.logprobs, whole.logprobs, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("loss", LOSSES[::2], ids=["surrogate", "coupled"])
+@pytest.mark.parametrize("loss", LOSSES[::2], ids=["surrogate", "lpo"])
 def test_on_policy_is_what_recomputed_old_logprobs_give(policy, rollouts, batch, loss):
     with torch.no_grad():
         own = policy.logprobs(rollouts).logprobs.view(batch.response_mask.shape)
