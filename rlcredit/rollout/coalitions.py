@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rlcredit.text.spans import Span
@@ -24,6 +24,8 @@ class Part:
     spans: tuple[Span, ...]
     valid: tuple[bool, ...]
     first: tuple[bool, ...]
+    sentences: tuple[int, ...]
+    """Number of the sentence in which each segment begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,8 @@ class Asked:
     """One response's coalitions."""
 
     players: Bool[Tensor, " M"]
+    unions: Int[Tensor, " M"]
+    """The sentence of each segment."""
     members: Bool[Tensor, "C M"]
     """Over all its segments; row 0 is empty, row 1 is every player."""
     live: bool
@@ -70,7 +74,8 @@ def ask(part: Part, planner: Planner, *, row: int, first_copies: bool, live: boo
         chosen[1:] = True
     members = torch.zeros(len(chosen), len(players), dtype=torch.bool)
     members[:, places] = chosen
-    return Asked(players=players, members=members, live=live, sampled=sampled)
+    unions = torch.tensor(part.sentences, dtype=torch.long)
+    return Asked(players=players, unions=unions, members=members, live=live, sampled=sampled)
 
 
 def game(
@@ -91,10 +96,12 @@ def game(
     rows = [one for group in asked for one in group]
     num_coalitions = max(NUM_KNOWN, *(len(one.members) for one in rows))
     players = torch.zeros(len(rows), num_segments, dtype=torch.bool)
+    unions = torch.zeros(len(rows), num_segments, dtype=torch.long)
     members = torch.zeros(len(rows), num_coalitions, num_segments, dtype=torch.bool)
     evaluated = torch.zeros(len(rows), num_coalitions, dtype=torch.bool)
     for index, one in enumerate(rows):
         players[index, : len(one.players)] = one.players
+        unions[index, : len(one.unions)] = one.unions
         members[index, : len(one.members), : len(one.players)] = one.members
         evaluated[index, : len(one.members)] = True
     table = rewards.new_zeros(evaluated.shape)
@@ -105,6 +112,7 @@ def game(
     shape = rewards.shape
     return CoalitionGame(
         players=players.unflatten(0, shape).to(table.device),
+        unions=unions.unflatten(0, shape).to(table.device),
         members=members.unflatten(0, shape).to(table.device),
         rewards=table.unflatten(0, shape),
         evaluated=evaluated.unflatten(0, shape).to(table.device),

@@ -4,6 +4,7 @@ A response's scored text is cut into segments; whole responses, and the coalitio
 are asked for, get a reward. Knows neither which estimator asks nor how a reward comes about.
 """
 
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from rlcredit.rollout.coalitions import NUM_KNOWN, Asked, Part, Planner, ask, ga
 from rlcredit.text.base import Segmenter
 from rlcredit.text.render import coalition_text
 from rlcredit.text.response import TextRules, segment_key
+from rlcredit.text.segmenters import Sentences
 from rlcredit.text.spans import Span
 from rlcredit.text.tokens import segment_ids
 from rlcredit.types import CoalitionGame, Needs, Prompt, Randomness, Rollouts, Segments, Signals
@@ -80,6 +82,7 @@ class Scorer:
             Span(scored.start + start, scored.start + end)
             for start, end in self.segmenter(scored.of(text))
         ]
+        starts = [start for start, _ in Sentences()(scored.of(text))]
         written = [span.of(text) for span in spans]
         keys = [segment_key(segment) for segment in written]
         return Part(
@@ -88,6 +91,7 @@ class Scorer:
             spans=tuple(spans),
             valid=tuple(self.rules.is_valid(segment) for segment in written),
             first=tuple(keys.index(key) == index for index, key in enumerate(keys)),
+            sentences=tuple(bisect(starts, span.start - scored.start) - 1 for span in spans),
         )
 
     def _check(self, needs: Needs) -> None:

@@ -9,12 +9,15 @@ from rlcredit.estimators import (
     Additive,
     LeaveOneOut,
     Myerson,
+    Owen,
     Random,
     SelfNormalised,
+    Shapley,
     Weighted,
 )
 from rlcredit.estimators.ospo import Duplicates
 from rlcredit.types import Randomness, Signals
+from tests.credit.oracles import owen
 from tests.strategies import DOUBLE, make_game, make_layout, make_segments, random_value
 
 OWN = {(0, 0): 0.6, (0, 1): 0.1, (0, 2): 0.2, (1, 0): 0.3, (1, 1): 0.3}
@@ -217,3 +220,32 @@ def test_settings_that_leave_nothing_are_refused():
 def test_doubles_are_credited_as_doubles():
     estimator = OSPO(value=Myerson(), construction=Weighted())
     assert estimator(signals_of(estimator.needs.coalitions)).values.dtype == DOUBLE
+
+
+def test_owen_reads_the_unions_and_is_the_shapley_value_without_them():
+    plan = Owen().plan
+    ids, mask = make_layout(([1] * 4, [1] * 2))
+    segments = make_segments(ids, 4)
+    # Segment 2 of the first response repeats another and is no player.
+    players = segments.mask.clone()
+    players[0, 0, 2] = False
+    game = make_game(plan, players, random_value(5))
+    signals = Signals(
+        rewards=game.rewards[:, :, 1], response_mask=mask, segments=segments, game=game
+    )
+
+    def credit(value, **fields):
+        played = replace(signals, game=replace(game, **fields))
+        found = OSPO(value=value, construction=Additive(), duplicates=Duplicates.all)(played)
+        assert found.credit is not None
+        return found.credit[0, 0, [0, 2, 4, 6]]
+
+    shapley = credit(Shapley())
+    torch.testing.assert_close(credit(Owen()), shapley)
+    unions = torch.tensor([[[0, 1, 1, 0], [0, 0, 0, 0]]])
+    found = credit(Owen(), unions=unions)
+    value = random_value(5)
+    table = [value(0, 0, tuple((0, 1, 3)[i] for i in range(3) if s >> i & 1)) for s in range(8)]
+    expected = owen([0.0, *table[1:]], [0, 1, 0])
+    assert found.tolist() == pytest.approx([expected[0], expected[1], 0.0, expected[2]])
+    assert shapley.sum().item() == pytest.approx(found.sum().item())

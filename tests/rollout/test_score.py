@@ -220,3 +220,12 @@ def test_a_reward_that_fails_is_not_hidden():
     scorer = Scorer(reward=broken, rules=RULES, segmenter=Phrases())
     with pytest.raises(RuntimeError, match="the index is gone"):
         scorer(written(["a", "b"]), Needs(), randomness=RANDOMNESS)
+
+
+def test_the_union_of_a_segment_is_the_sentence_it_begins_in():
+    rules = TextRules()
+    signals = scored(written(["<answer>a, b. c, d! e</answer>", "a, b"]), rules=rules)
+    assert signals.game is not None
+    assert signals.game.unions is not None
+    # "a", "b. c", "d! e"; the sentences begin at "a", "c" and "e".
+    assert signals.game.unions[0].tolist() == [[0, 0, 1], [0, 0, 0]]
