@@ -177,8 +177,10 @@ def explain(error: BaseException) -> str | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and its causes, outermost first."""
-    while error is not None:
+    """The error and its causes, outermost first; an error that is its own cause's context once."""
+    seen: list[BaseException] = []
+    while error is not None and not any(error is link for link in seen):
+        seen.append(error)
         yield error
         error = error.__cause__ or error.__context__
 
