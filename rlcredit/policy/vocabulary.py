@@ -1,6 +1,8 @@
 """A byte-level BPE tokenizer, trained on the task's own texts."""
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -18,9 +20,13 @@ def train_tokenizer(
     every text, and taken away when it is decoded. All bytes are in the vocabulary, so every text
     can be encoded. The same texts give the same tokenizer.
 
+    Tokens that no training text is encoded with, most of them steps on the way to a longer one, are
+    left out: a policy would have to learn never to write them, and forget it again under
+    reinforcement learning.
+
     Args:
         texts: What it is trained on.
-        vocab_size: At most so many tokens; fewer where the texts hold no more frequent pairs.
+        vocab_size: At most so many tokens, before unused ones are left out.
         context: Longest sequence of the model, in tokens.
 
     Raises:
@@ -44,7 +50,9 @@ def train_tokenizer(
         initial_alphabet=sorted(alphabet),
         show_progress=False,
     )
+    texts = list(texts)
     bpe.train_from_iterator(texts, trainer)
+    bpe.model = _used(bpe, texts)
     bpe.post_processor = processors.TemplateProcessing(
         single=f"$A {SEPARATOR}", special_tokens=[(SEPARATOR, SEPARATOR_ID)]
     )
@@ -56,4 +64,32 @@ def train_tokenizer(
         padding_side="left",
         model_max_length=context,
         clean_up_tokenization_spaces=False,
+    )
+
+
+def _used(bpe: Tokenizer, texts: list[str]) -> models.BPE:
+    """The model without the tokens that its training texts do not need; they encode as before.
+
+    A word that is one token is looked up whole, so the merges that lead to it are not needed; those
+    of a word of several tokens are.
+    """
+    trained: dict[str, Any] = json.loads(bpe.to_str())["model"]
+    merges: list[tuple[str, str]] = [(left, right) for left, right in trained["merges"]]
+    halves: dict[str, set[str]] = {}
+    for left, right in merges:
+        halves.setdefault(left + right, set()).update((left, right))
+    needed: set[str] = {token for token in trained["vocab"] if token not in halves}
+    for word in {word for text in texts for word, _ in bpe.pre_tokenizer.pre_tokenize_str(text)}:
+        tokens = [token.value for token in bpe.model.tokenize(word)]
+        needed.update(tokens)
+        waiting = tokens if len(tokens) > 1 else []
+        while waiting:
+            found = halves.get(waiting.pop(), set())
+            needed |= found
+            waiting += found
+    kept = sorted(needed, key=lambda token: trained["vocab"][token])
+    return models.BPE(
+        vocab={token: index for index, token in enumerate(kept)},
+        merges=[pair for pair in merges if {*pair, "".join(pair)} <= needed],
+        ignore_merges=True,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from rlcredit.policy.base import PolicySource
 from rlcredit.policy.causal_lm import CausalLM
@@ -16,7 +17,7 @@ from rlcredit.policy.vocabulary import train_tokenizer
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.types import Randomness
-from tests.policy.toy import WORDS, toy_policy, toy_task
+from tests.policy.toy import WORDS, toy_policy, toy_prompts, toy_task
 
 SMALL = Tiny(
     hidden_size=32,
@@ -156,11 +157,45 @@ def test_a_tokenizer_is_the_same_for_the_same_texts_and_keeps_every_text():
     tokenizer = train_tokenizer(texts, vocab_size=280, context=64)
     again = train_tokenizer(texts, vocab_size=280, context=64)
     assert tokenizer.backend_tokenizer.to_str() == again.backend_tokenizer.to_str()
-    assert len(tokenizer) == 280
+    assert 259 < len(tokenizer) <= 280
     for text in ("tent", "a tënt, 🙂", "", "two  spaces, \n a line"):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
         assert tokenizer(text)["input_ids"] == [*ids, tokenizer.sep_token_id]
+
+
+def byte_pairs(texts: list[str], vocab_size: int) -> Tokenizer:
+    """The textbook tokenizer: every merge kept."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            special_tokens=["<pad>", "<end>", "<sep>"],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
+    )
+    return bpe
+
+
+@pytest.mark.parametrize("vocab_size", [270, 300, 330, 2048])
+def test_only_tokens_that_no_training_text_needs_are_left_out(vocab_size: int):
+    seen = [f"{prompt.text}, {word}" for prompt in toy_prompts() for word in WORDS]
+    texts = [*seen, "lighter", "tents and waterproofing", "ab abc bc abcd"] * 2
+    ours = train_tokenizer(texts, vocab_size=vocab_size, context=64)
+    textbook = byte_pairs(texts, vocab_size)
+    for text in texts:
+        assert ours.tokenize(text) == textbook.encode(text).tokens
+    used = {token for text in texts for token in textbook.encode(text).tokens}
+    assert used <= set(ours.get_vocab()) <= set(textbook.get_vocab())
+    if vocab_size == 2048:
+        singles = {token for token in textbook.get_vocab() if len(token) == 1}
+        specials = {"<pad>", "<end>", "<sep>"}
+        assert set(ours.get_vocab()) == used | singles | specials
+        assert len(ours) < textbook.get_vocab_size() - 40
 
 
 def test_a_word_is_the_same_token_at_the_head_of_a_text_and_inside():
