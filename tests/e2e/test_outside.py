@@ -1,0 +1,31 @@
+"""The example of CONTRIBUTING.md: a component from outside the repository."""
+
+import os
+import re
+import subprocess
+import sys
+
+from tests.e2e.running import ROOT, SMALL, metrics
+
+
+def test_the_documented_estimator_trains_from_a_folder_of_its_own(tmp_path, cache):
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"```python\n# rlcredit/estimators/median\.py\n(.*?)```", page, re.S)
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "median.py").write_text(code)
+    (tmp_path / "my_conf" / "estimator").mkdir(parents=True)
+    (yaml,) = re.findall(r"my_conf/estimator/median\.yaml +(_target_: .*)\n", page)
+    (tmp_path / "my_conf" / "estimator" / "median.yaml").write_text(f"{yaml}\n")
+    words = [*SMALL, "trainer.steps=2", "evaluation.every=0", f"cache={cache}"]
+    folder = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "train.py"), "--config-dir", str(tmp_path / "my_conf")]
+    done = subprocess.run(
+        [*command, "estimator=median", "dataset=esci", *words, f"hydra.run.dir={folder}"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    assert metrics(folder)[-1]["step"] == 2

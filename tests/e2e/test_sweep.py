@@ -1,0 +1,31 @@
+import subprocess
+import sys
+
+from tests.e2e.running import ROOT, SMALL
+
+
+def sweep(folder, cache, *overrides):
+    words = [*SMALL, "trainer.steps=2", "evaluation.every=0", f"cache={cache}"]
+    command = [sys.executable, "train.py", "-m", f"hydra.sweep.dir={folder}", *words, *overrides]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+
+
+def test_a_failed_job_is_reported_and_stops_no_other_and_finished_ones_are_not_repeated(
+    tmp_path, cache
+):
+    swept = "trainer.optimizer.lr=-1,1e-3"
+    done = sweep(tmp_path, cache, swept)
+    assert done.returncode == 1
+    assert "trainer.optimizer.lr=-1" in done.stdout + done.stderr
+    folders = sorted(p for p in tmp_path.glob("esci/grpo/seed0-*"))
+    assert len(folders) == 2
+    assert sorted((f / "summary.json").exists() for f in folders) == [False, True]
+    assert sorted((f / "failure.txt").exists() for f in folders) == [False, True]
+    assert "finished" in done.stdout
+    assert "failed" in done.stdout
+    (finished,) = [f for f in folders if (f / "summary.json").exists()]
+    stamp = (finished / "summary.json").stat().st_mtime_ns
+    again = sweep(tmp_path, cache, swept)
+    assert again.returncode == 1
+    assert "holds this very run, finished" in again.stdout
+    assert (finished / "summary.json").stat().st_mtime_ns == stamp
