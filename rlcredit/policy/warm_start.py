@@ -98,19 +98,14 @@ def teach(
         generator = Randomness(seed=seed, step=step).generator("warm_start")
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate(step)
-        chosen = torch.randint(len(prompts), (settings.batch_size,), generator=generator).tolist()
-        pairs = [(prompts[index].text, teacher(prompts[index], generator)) for index in chosen]
+        pairs = _demonstrations(prompts, teacher, settings.batch_size, generator)
         loss = _loss(model, tokenizer, pairs)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise FloatingPointError(
-                f"the warm start's loss is {losses[-1]} at step {step}; lower policy.warm_start.lr "
-                f"(it is {settings.lr})"
-            )
+        _check_finite(losses[-1], step, settings)
         if (step + 1) % REPORT_EVERY == 0:
             recent = sum(losses[-REPORT_EVERY:]) / REPORT_EVERY
             say(
@@ -120,6 +115,22 @@ def teach(
     model.eval()
     tail = losses[-REPORT_EVERY // 4 :]
     return sum(tail) / len(tail) if tail else None
+
+
+def _demonstrations(
+    prompts: Sequence[Prompt], teacher: Teacher, num: int, generator: torch.Generator
+) -> list[tuple[str, str]]:
+    """Prompts drawn with replacement, each with a fresh demonstration."""
+    chosen = torch.randint(len(prompts), (num,), generator=generator).tolist()
+    return [(prompts[index].text, teacher(prompts[index], generator)) for index in chosen]
+
+
+def _check_finite(loss: float, step: int, settings: WarmStart) -> None:
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the warm start's loss is {loss} at step {step}; lower policy.warm_start.lr "
+            f"(it is {settings.lr})"
+        )
 
 
 def _loss(
