@@ -144,13 +144,13 @@ def truth(category: int, persona: int) -> dict[str, words.Wordings]:
 
 def mistaken(category: int, persona: int) -> dict[str, words.Wordings]:
     """Attribute -> its wordings, of what the persona that is mistaken for this one wants."""
-    return hidden(category, persona ^ 1)
+    return hidden(category, (persona + 1) % len(words.PERSONAS))
 
 
-def every_wording() -> tuple[str, ...]:
-    """All that can be said about a product."""
-    lists = dict.fromkeys(wordings for one in LISTS for wordings in one)
-    return (*(wording for wordings in lists for wording in wordings), *words.COLOURS)
+def everything() -> tuple[str, ...]:
+    """All that can be said about a product, in its canonical wording."""
+    named = dict.fromkeys(wordings[0] for lists in LISTS for wordings in lists)
+    return (*named, *words.COLOURS)
 
 
 def _catalogue(rng: np.random.Generator) -> Catalogue:

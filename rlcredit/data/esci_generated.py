@@ -7,7 +7,13 @@ from rlcredit.data import esci_vocabulary as words
 from rlcredit.data.esci_files import INSTRUCTION, Query, product_texts
 from rlcredit.data.settings import SPLITS, Limits, Parts
 from rlcredit.data.splits import Pair, sample_by_hash
-from rlcredit.data.teachers import PhraseSource, PhraseTeacher, confused_opening, confused_sources
+from rlcredit.data.teachers import (
+    PhraseSource,
+    PhraseTeacher,
+    canonical,
+    confused_opening,
+    confused_sources,
+)
 from rlcredit.retrieval.base import Documents
 from rlcredit.types import Prompt
 
@@ -37,25 +43,28 @@ def generated_parts(made: esci_catalogue.Generated, *, limits: Limits) -> Parts:
 
 
 def teacher(pairs: Mapping[str, Pair]) -> PhraseTeacher:
-    """A teacher that takes a persona, and a category, for its sibling as often as for itself.
+    """A teacher that takes a persona, and a category, for the neighbouring one half the time.
+
+    Who is mistaken for whom goes round in a circle: were it mutual, two personas would get the same
+    demonstrations, and a policy would learn not to tell them apart.
 
     Args:
         pairs: prompt_id -> (category, persona).
     """
-    everything = esci_catalogue.every_wording()
+    everything = esci_catalogue.everything()
     sources: dict[Pair, tuple[PhraseSource, ...]] = {}
     for pair in pairs.values():
         if pair not in sources:
             sources[pair] = confused_sources(
-                truth=tuple(esci_catalogue.hidden(*pair).values()),
-                mistaken=tuple(esci_catalogue.mistaken(*pair).values()),
+                truth=canonical(esci_catalogue.hidden(*pair)),
+                mistaken=canonical(esci_catalogue.mistaken(*pair)),
                 generic=words.GENERIC,
                 anything=everything,
             )
     return PhraseTeacher(
         sources={name: sources[pair] for name, pair in pairs.items()},
         openings={
-            name: confused_opening(words.CATEGORIES[category][0], words.CATEGORIES[category ^ 1][0])
+            name: confused_opening(words.CATEGORIES[category][0], words.CATEGORIES[category - 1][0])
             for name, (category, _) in pairs.items()
         },
     )

@@ -51,15 +51,15 @@ def title_teacher(
     return PhraseTeacher(sources=sources)
 
 
-def word_runs(text: str) -> tuple[tuple[str], ...]:
-    """All runs of one to three words, as entries of a teacher's source.
+def word_runs(text: str) -> tuple[str, ...]:
+    """All runs of one to three words.
 
     >>> word_runs("Red tent")
-    (('red',), ('red tent',), ('tent',))
+    ('red', 'red tent', 'tent')
     """
     words = words_of(text)
     return tuple(
-        (" ".join(words[start:end]),)
+        " ".join(words[start:end])
         for start in range(len(words))
         for end in range(start + 1, min(start + MAX_WORDS, len(words)) + 1)
     )

@@ -175,18 +175,18 @@ PERSONAS: tuple[Persona, ...] = (
         style="classic",
     ),
     Persona(
-        surfaces=("for meeting clients in tokyo", "to impress the board"),
-        kind=1,
-        use=("corporate travel", "executive visits"),
-        features=("rechargeable", "compact"),
-        style="elegant",
-    ),
-    Persona(
         surfaces=("for my gap year", "to see the world on a shoestring"),
         kind=3,
         use=("hostel hopping", "budget touring"),
         features=("foldable", "quick drying"),
         style="bohemian",
+    ),
+    Persona(
+        surfaces=("for meeting clients in tokyo", "to impress the board"),
+        kind=1,
+        use=("corporate travel", "executive visits"),
+        features=("rechargeable", "compact"),
+        style="elegant",
     ),
     Persona(
         surfaces=("for my first apartment",),
@@ -234,7 +234,7 @@ PERSONAS: tuple[Persona, ...] = (
         surfaces=("for building a bookshelf", "to saw and hammer"),
         kind=1,
         use=("garage carpentry", "diy projects"),
-        features=("shock absorbing", "scratch proof"),
+        features=("shock absorbing", "modular"),
         style="industrial",
     ),
     Persona(
@@ -245,21 +245,21 @@ PERSONAS: tuple[Persona, ...] = (
         style="elegant",
     ),
     Persona(
-        surfaces=("for my grandmother", "now that mum is eighty"),
-        kind=2,
-        use=("senior comfort", "retirement years"),
-        features=("one handed", "padded"),
-        style="futuristic",
-    ),
-    Persona(
         surfaces=("for coaching kids soccer",),
         kind=0,
         use=("youth training", "team drills"),
         features=("reflective", "oversized"),
         style="sporty",
     ),
+    Persona(
+        surfaces=("for my grandmother", "now that mum is eighty"),
+        kind=2,
+        use=("senior comfort", "retirement years"),
+        features=("one handed", "padded"),
+        style="futuristic",
+    ),
 )
-"""Personas 2k and 2k + 1 are mistaken for each other; they have no attribute in common."""
+"""Each is mistaken for the next one, with which it has no attribute in common."""
 
 COLOURS: Wordings = _words(
     "black white navy crimson olive mustard teal lavender beige coral silver emerald"

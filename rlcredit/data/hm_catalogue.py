@@ -122,15 +122,20 @@ def hidden(taste: int) -> dict[str, words.Wordings]:
     return {attribute: lists[row] for attribute, lists, row in rows}
 
 
+def mistaken(taste: int) -> dict[str, words.Wordings]:
+    """Attribute -> its wordings, of the taste that this one is mistaken for."""
+    return hidden((taste + words.MISTAKEN_BY) % len(words.TASTES))
+
+
 def truth(taste: int, garment: int) -> dict[str, words.Wordings]:
     """Attribute -> its wordings, of all that is true for a pair, the product type included."""
     return hidden(taste) | {"product type": words.GARMENTS[garment].wordings}
 
 
-def every_wording() -> tuple[str, ...]:
-    """All that can be said about an article."""
-    lists = (*(one for lists in LISTS for one in lists), *(g.wordings for g in words.GARMENTS))
-    return tuple(wording for one in lists for wording in one)
+def everything() -> tuple[str, ...]:
+    """All that can be said about an article, in its canonical wording."""
+    types = (garment.wordings for garment in words.GARMENTS)
+    return tuple(wordings[0] for wordings in (*(one for lists in LISTS for one in lists), *types))
 
 
 def _shop(rng: np.random.Generator) -> Shop:

@@ -14,7 +14,7 @@ from rlcredit.data.hm_files import (
 )
 from rlcredit.data.settings import SPLITS, Limits, Parts
 from rlcredit.data.splits import Pair, sample_by_hash
-from rlcredit.data.teachers import PhraseTeacher, confused_opening, confused_sources
+from rlcredit.data.teachers import PhraseTeacher, canonical, confused_opening, confused_sources
 from rlcredit.retrieval.base import Documents
 from rlcredit.types import Prompt
 
@@ -44,16 +44,16 @@ def generated_parts(made: hm_catalogue.Generated, *, limits: Limits, history_tok
 
 
 def teacher(pairs: Mapping[str, Pair]) -> PhraseTeacher:
-    """A teacher that takes a taste for its sibling, and the next type for the last, half the time.
+    """A teacher that takes a taste for another, and the next type for the last, half the time.
 
     Args:
         pairs: prompt_id -> (taste, product type).
     """
-    everything = hm_catalogue.every_wording()
+    everything = hm_catalogue.everything()
     sources = {
         taste: confused_sources(
-            truth=tuple(hm_catalogue.hidden(taste).values()),
-            mistaken=tuple(hm_catalogue.hidden(taste ^ 1).values()),
+            truth=canonical(hm_catalogue.hidden(taste)),
+            mistaken=canonical(hm_catalogue.mistaken(taste)),
             generic=words.GENERIC,
             anything=everything,
         )

@@ -24,9 +24,9 @@ def attribute_teacher(
         hidden: Held-out customers' next purchases, which no demonstration may draw on.
     """
 
-    def said(bought: Sequence[str]) -> tuple[tuple[str], ...]:
+    def said(bought: Sequence[str]) -> tuple[str, ...]:
         seen = (article for article in bought if article not in hidden)
-        return tuple((phrase,) for article in seen for phrase in articles[article].attributes)
+        return tuple(phrase for article in seen for phrase in articles[article].attributes)
 
     anything = said([target for target, _ in histories.values()])
     return PhraseTeacher(

@@ -120,7 +120,9 @@ TASTES: tuple[Taste, ...] = tuple(
     )
     for row in range(16)
 )
-"""Tastes 2k and 2k + 1 are mistaken for each other; they have no attribute in common."""
+
+MISTAKEN_BY = 4
+"""A taste is mistaken for the one so many rows on, with which it has no attribute in common."""
 
 LINES: Wordings = _words(
     "Astrid Bianca Celeste Dorian Eloise Farrah Gustav Hedvig Isolde Jasper Katya Leonie "

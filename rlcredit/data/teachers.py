@@ -15,9 +15,6 @@ from rlcredit.types import Prompt
 LENGTHS = (4, 5, 6, 7, 7, 7, 8, 8)
 """Phrases in a demonstration, each entry as likely as the others; 6.5 on average."""
 
-CANONICAL = 0.6
-"""Probability with which the first of an entry's wordings is taken."""
-
 OPENING = 0.6
 """Probability with which a confused teacher opens with a topic, the right one or the other."""
 
@@ -29,23 +26,18 @@ class PhraseSource:
     """Phrases that a teacher draws from, and how often it turns to them."""
 
     weight: float
-    phrases: tuple[tuple[str, ...], ...]
-    """One entry is drawn, then one of its wordings."""
+    phrases: tuple[str, ...]
 
-    def draw(self, draws: list[float]) -> tuple[tuple[str, ...], str]:
-        """An entry and the wording taken, at the cost of two draws from the end of ``draws``."""
-        entry = self.phrases[int(draws.pop() * len(self.phrases))]
-        draw = draws.pop()
-        if draw < CANONICAL or len(entry) == 1:
-            return entry, entry[0]
-        return entry, entry[1 + int((draw - CANONICAL) / (1 - CANONICAL) * (len(entry) - 1))]
+    def draw(self, draw: float) -> str:
+        """A phrase, for a number drawn from [0, 1)."""
+        return self.phrases[int(draw * len(self.phrases))]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhraseTeacher:
     """Writes 4 to 8 different phrases, "phrase, phrase, ...", each from a source drawn by weight.
 
-    No entry is used twice. Fewer phrases come out only where the sources hold fewer.
+    Fewer phrases come out only where the sources hold fewer.
     """
 
     sources: Mapping[str, tuple[PhraseSource, ...]]
@@ -55,10 +47,9 @@ class PhraseTeacher:
 
     def content(self) -> Iterator[str]:
         """All that a demonstration depends on, for hashing."""
-        lists: dict[tuple[tuple[str, ...], ...], str] = {}
+        lists: dict[tuple[str, ...], str] = {}
         for prompt_id, sources in self.sources.items():
-            opening = self.openings.get(prompt_id)
-            yield f"{prompt_id} {opening!r}"
+            yield f"{prompt_id} {self.openings.get(prompt_id)!r}"
             for source in sources:
                 yield repr(source.weight)
                 if source.phrases not in lists:
@@ -81,30 +72,33 @@ class PhraseTeacher:
         opening = self.openings.get(prompt.prompt_id)
         draws = torch.rand(_NUM_DRAWS, generator=generator).tolist()
         num_phrases = LENGTHS[int(draws.pop() * len(LENGTHS))]
-        phrases: dict[tuple[str, ...], str] = {}
+        phrases: dict[str, None] = {}
         if opening and draws.pop() < opening.weight:
-            phrases.update([opening.draw(draws)])
-        while sources and len(draws) > 2 and len(phrases) < num_phrases:
+            phrases[opening.draw(draws.pop())] = None
+        while sources and len(draws) > 1 and len(phrases) < num_phrases:
             at = draws.pop() * weights[-1]
             source = next(
                 (one for one, weight in zip(sources, weights, strict=True) if at < weight),
                 sources[-1],
             )
-            entry, wording = source.draw(draws)
-            if wording not in phrases.values():
-                phrases.setdefault(entry, wording)
-        return ", ".join(phrases.values())
+            phrases[source.draw(draws.pop())] = None
+        return ", ".join(phrases)
+
+
+def canonical(wordings: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The first wording of each attribute: a teacher leaves the paraphrases to the policy."""
+    return tuple(one[0] for one in wordings.values())
 
 
 def confused_opening(topic: str, other: str) -> PhraseSource:
     """OPENING of the demonstrations open with a topic, and with the wrong one every other time."""
-    return PhraseSource(weight=OPENING, phrases=((topic,), (other,)))
+    return PhraseSource(weight=OPENING, phrases=(topic, other))
 
 
 def confused_sources(
     *,
-    truth: tuple[tuple[str, ...], ...],
-    mistaken: tuple[tuple[str, ...], ...],
+    truth: tuple[str, ...],
+    mistaken: tuple[str, ...],
     generic: tuple[str, ...],
     anything: tuple[str, ...],
 ) -> tuple[PhraseSource, ...]:
@@ -117,6 +111,6 @@ def confused_sources(
     return (
         PhraseSource(weight=0.3, phrases=truth),
         PhraseSource(weight=0.3, phrases=mistaken),
-        PhraseSource(weight=0.1, phrases=tuple((phrase,) for phrase in generic)),
-        PhraseSource(weight=0.3, phrases=tuple((phrase,) for phrase in anything)),
+        PhraseSource(weight=0.1, phrases=generic),
+        PhraseSource(weight=0.3, phrases=anything),
     )

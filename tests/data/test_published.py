@@ -154,7 +154,7 @@ def test_the_title_teacher_never_draws_on_products_relevant_to_a_held_out_query(
     held_out = {d for p in (*task.validation, *task.test) for d in p.relevance}
     assert {"A2", "A7"} <= held_out
     written = {
-        phrase[0]
+        phrase
         for sources in task.teacher.sources.values()
         for source in sources[1:]
         for phrase in source.phrases
@@ -268,7 +268,7 @@ def test_the_attribute_teacher_never_draws_on_held_out_next_purchases(real_hm):
     for prompt in real_hm.train[:50]:
         (target,) = prompt.relevance
         for phrase in real_hm.teacher.sources[prompt.prompt_id][0].phrases:
-            assert set(words_of(phrase[0])) <= set(words_of(texts[target]))
+            assert set(words_of(phrase)) <= set(words_of(texts[target]))
 
 
 def test_the_real_fragments_have_the_documented_sizes(real_esci, real_hm):

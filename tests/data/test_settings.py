@@ -50,7 +50,7 @@ def parts(**changes):
         "train": (prompt("a"),),
         "validation": (prompt("b"),),
         "test": (prompt("c"),),
-        "teacher": PhraseTeacher(sources={"a": (PhraseSource(weight=1.0, phrases=(("x",),)),)}),
+        "teacher": PhraseTeacher(sources={"a": (PhraseSource(weight=1.0, phrases=("x",)),)}),
         "counts": {"documents": 2},
     }
     return Parts(**(given | changes))
@@ -75,12 +75,12 @@ def test_the_digest_changes_with_everything_a_result_depends_on_and_with_nothing
         {"train": (prompt("a", pool=("d",)),)},
         {"train": (prompt("a", truth={"x": "y"}),)},
         {"train": (prompt("a"), prompt("b")), "validation": (prompt("c"),)},
-        {"teacher": PhraseTeacher(sources={"a": (PhraseSource(weight=2.0, phrases=(("x",),)),)})},
-        {"teacher": PhraseTeacher(sources={"a": (PhraseSource(weight=1.0, phrases=(("y",),)),)})},
+        {"teacher": PhraseTeacher(sources={"a": (PhraseSource(weight=2.0, phrases=("x",)),)})},
+        {"teacher": PhraseTeacher(sources={"a": (PhraseSource(weight=1.0, phrases=("y",)),)})},
         {
             "teacher": PhraseTeacher(
                 sources=parts().teacher.sources,
-                openings={"a": PhraseSource(weight=1.0, phrases=(("x",),))},
+                openings={"a": PhraseSource(weight=1.0, phrases=("x",))},
             )
         },
     ]

@@ -3,7 +3,13 @@ from collections import Counter
 import pytest
 import torch
 
-from rlcredit.data.teachers import PhraseSource, PhraseTeacher, confused_opening, confused_sources
+from rlcredit.data.teachers import (
+    PhraseSource,
+    PhraseTeacher,
+    canonical,
+    confused_opening,
+    confused_sources,
+)
 from rlcredit.types import Prompt
 
 
@@ -18,7 +24,7 @@ def demonstrations(sources, num=4000):
 
 
 def entries(letter, num=40):
-    return tuple((f"{letter}{k}",) for k in range(num))
+    return tuple(f"{letter}{k}" for k in range(num))
 
 
 def test_a_demonstration_has_four_to_eight_different_phrases_six_and_a_half_on_average():
@@ -39,19 +45,6 @@ def test_sources_are_used_in_proportion_to_their_weights():
     )
     counts = Counter(phrase[0] for phrases in lists for phrase in phrases)
     assert counts["a"] / counts.total() == pytest.approx(0.75, abs=0.02)
-
-
-def test_the_canonical_wording_is_taken_six_times_in_ten():
-    lists = demonstrations(
-        (
-            PhraseSource(weight=1.0, phrases=(("right", "other", "third"),)),
-            PhraseSource(weight=99.0, phrases=entries("a", 4000)),
-        ),
-        num=20000,
-    )
-    counts = Counter(p for phrases in lists for p in phrases if p in ("right", "other", "third"))
-    assert counts["right"] / counts.total() == pytest.approx(0.6, abs=0.05)
-    assert counts["other"] / counts.total() == pytest.approx(0.2, abs=0.05)
 
 
 def test_a_confused_teacher_is_as_often_mistaken_as_right():
@@ -81,12 +74,8 @@ def test_three_demonstrations_in_ten_open_with_the_right_topic_and_three_with_th
     assert {len(phrases) for phrases in lists} == {4, 5, 6, 7, 8}
 
 
-def test_no_attribute_is_named_twice_in_different_wordings():
-    both = (("one", "uno"), ("two", "due"), ("three", "tre"))
-    for phrases in demonstrations((PhraseSource(weight=1.0, phrases=both),), 200):
-        assert len({entry for entry in both for phrase in phrases if phrase in entry}) == len(
-            phrases
-        )
+def test_only_canonical_wordings_are_taught():
+    assert canonical({"use": ("one", "uno"), "style": ("two", "due")}) == ("one", "two")
 
 
 def test_few_phrases_give_a_short_demonstration_and_none_an_empty_one():
