@@ -34,7 +34,7 @@ PACKAGE = Path(__file__).parent
 
 def run(cfg: DictConfig) -> float | None:
     """One Hydra job. In a sweep a job that fails is recorded and the others go on."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
     if HydraConfig.get().mode is RunMode.RUN:
         return launch(job(cfg), folder)
     try:

@@ -47,6 +47,8 @@ class Run:
     last_step: int | None = None
     """Of the checkpoint that the run goes on from."""
     completions: CompletionsFile = field(init=False)
+    measured: dict[str, float] = field(default_factory=dict)
+    """Final measures on the test split, once they are known."""
     seconds_before: float = 0.0
     """Wall time of earlier sittings."""
     started: float = field(default_factory=time.monotonic)
@@ -111,7 +113,7 @@ class Run:
             failed = False
         finally:
             for tracker in self.trackers:
-                tracker.finish({}, failed=failed)
+                tracker.finish(self.measured, failed=failed)
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
         """To every tracker."""
@@ -213,6 +215,7 @@ class Run:
             versions=package_versions(),
         )
         path = summary.write(self.folder)
+        self.measured = after.metrics()
         self.console.results(
             before,
             after,

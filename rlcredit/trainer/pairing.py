@@ -31,6 +31,6 @@ def check_pairing(estimator: AdvantageEstimator, loss: PolicyLoss, *, group_size
         )
     if (estimator.needs | loss.needs).candidates:
         raise ValueError(
-            f"{type(estimator).__name__} credits the candidates of a response, and no data set here "
-            "has responses of several candidates; estimator=ospo and loo credit segments"
+            f"{type(estimator).__name__} credits the candidates of a response, and no data set "
+            "here has responses of several candidates; estimator=ospo and loo credit segments"
         )
