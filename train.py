@@ -5,8 +5,8 @@ import sys
 
 import hydra
 from omegaconf import DictConfig
-from rlcredit.build import explain, run
 
+from rlcredit.build import explain, run
 from rlcredit.config import register
 
 register()
