@@ -18,11 +18,11 @@ from hydra.core.utils import JobReturn
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlcredit.config import evaluation_digest, run_digest
+from rlcredit.config import evaluation_digest, run_digest, schema
 from rlcredit.job import Job
 from rlcredit.launch import launch
 from rlcredit.report.sweep import print_sweep, save_failure
@@ -100,13 +100,21 @@ def rescore_run(cfg: DictConfig) -> None:
     assert isinstance(saved, DictConfig), "the root of a config is a mapping"
     rescore(
         run,
-        dataset=build(saved.dataset),
+        dataset=build(typed(saved.dataset)),
         retriever=build(cfg.retriever),
         name=str(HydraConfig.get().runtime.choices["retriever"]),
-        reward=build(saved.reward),
+        reward=build(typed(saved.reward)),
         temperature=saved.rollout.temperature,
         cache=Path(cfg.cache),
     )
+
+
+def typed(node: DictConfig) -> DictConfig:
+    """A component's node read back from a file, with the types of its schema (enums above all)."""
+    whole = OmegaConf.structured(schema(get_class(node["_target_"])))
+    merged = OmegaConf.merge(whole, node)
+    assert isinstance(merged, DictConfig), "a component is a mapping"
+    return merged
 
 
 def build(node: DictConfig) -> Any:

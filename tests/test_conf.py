@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlcredit.build import build, explain
+from rlcredit.build import build, explain, typed
 from rlcredit.config import COMPONENTS, components, register, run_digest, schema
 from rlcredit.trainer.pairing import check_pairing
 
@@ -182,3 +182,11 @@ def test_the_digest_is_that_of_what_changes_numbers():
     ]
     assert {digest(*overrides) for overrides in same} == {digest()}
     assert len({digest()} | {digest(*overrides) for overrides in other}) == len(other) + 1
+
+
+@pytest.mark.parametrize("group", ["dataset", "reward", "retriever"])
+def test_a_saved_config_builds_the_same_component(group, tmp_path):
+    node = compose("train", overrides=["dataset.source=path", "dataset.path=somewhere"])[group]
+    OmegaConf.save(node, tmp_path / "config.yaml", resolve=True)
+    again = build(typed(OmegaConf.load(tmp_path / "config.yaml")))
+    assert repr(again) == repr(build(node))  # an enum equals its name, and is not it
