@@ -34,6 +34,9 @@ class SearchTask:
     rules: TextRules
     """Which part of a response is searched with."""
     teacher: Teacher
+    hidden: frozenset[str] = frozenset()
+    """Documents that nothing made from the training side may read: published ones that are relevant
+    to a held-out prompt."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """What was read, dropped and kept, and why; printed in the header."""
     digest: str

@@ -66,12 +66,15 @@ def published_parts(
     counts["products"] = len(texts)
     counts["pools below size"] = sum(len(prompt.pool) < pools.size for prompt in prompts)
     sides = {s: tuple(p for p in prompts if split_of[p.prompt_id] == s) for s in SPLITS}
+    held_out = sides["validation"] + sides["test"]
+    hidden = frozenset(product for prompt in held_out for product in prompt.relevance)
     return Parts(
         documents=documents,
         train=sides["train"],
         validation=sides["validation"],
         test=sides["test"],
-        teacher=title_teacher(sides["train"], sides["validation"] + sides["test"], titles),
+        teacher=title_teacher(sides["train"], titles, hidden=hidden),
+        hidden=hidden,
         counts=dict(counts),
     )
 

@@ -1,6 +1,6 @@
 """A teacher for published queries: it copies from the query and from training products' titles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from rlcredit.data.cleaning import words_of
 from rlcredit.data.pools import nearest
@@ -16,7 +16,7 @@ MAX_WORDS = 3
 
 
 def title_teacher(
-    train: Sequence[Prompt], held_out: Sequence[Prompt], titles: Mapping[str, str]
+    train: Sequence[Prompt], titles: Mapping[str, str], *, hidden: Set[str]
 ) -> PhraseTeacher:
     """Demonstrations from runs of up to three words of queries and titles.
 
@@ -24,10 +24,9 @@ def title_teacher(
 
     Args:
         train: The prompts that can be demonstrated.
-        held_out: Prompts whose relevant products must not be seen.
         titles: product_id -> title.
+        hidden: Products relevant to held-out prompts, which no demonstration may draw on.
     """
-    hidden = {product for prompt in held_out for product in prompt.relevance}
     exact = {prompt.prompt_id: _exact(prompt, hidden) for prompt in train}
     known = sorted({product for products in exact.values() for product in products})
     runs = {product: word_runs(titles[product]) for product in known}
@@ -65,7 +64,7 @@ def word_runs(text: str) -> tuple[str, ...]:
     )
 
 
-def _exact(prompt: Prompt, hidden: set[str]) -> list[str]:
+def _exact(prompt: Prompt, hidden: Set[str]) -> list[str]:
     return [
         product
         for product, grade in sorted(prompt.relevance.items())

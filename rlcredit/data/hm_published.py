@@ -89,7 +89,7 @@ def published_parts(
     counts["pools below size"] = sum(
         len(prompt.pool) < pool_size for side in prompts.values() for prompt in side
     )
-    held_out = {customer.target for customer in customers if customer.split != "train"}
+    held_out = frozenset(c.target for c in customers if c.split != "train")
     histories = {c.customer_id: (c.target, c.history) for c in customers if c.split == "train"}
     return Parts(
         documents=Documents(ids=ids, texts=tuple(articles[article].text for article in ids)),
@@ -97,6 +97,7 @@ def published_parts(
         validation=prompts["validation"],
         test=prompts["test"],
         teacher=attribute_teacher(histories, articles, hidden=held_out),
+        hidden=held_out,
         counts=dict(counts),
     )
 

@@ -1,6 +1,6 @@
 """A teacher for published histories: it names attributes of what was bought before and next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from rlcredit.data.hm_files import Article
 from rlcredit.data.teachers import PhraseSource, PhraseTeacher
@@ -14,7 +14,7 @@ def attribute_teacher(
     histories: Mapping[str, tuple[str, Sequence[str]]],
     articles: Mapping[str, Article],
     *,
-    hidden: set[str],
+    hidden: Set[str],
 ) -> PhraseTeacher:
     """Demonstrations from types, colours, patterns, departments, sections and garment groups.
 

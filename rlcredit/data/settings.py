@@ -63,6 +63,8 @@ class Parts:
     test: tuple[Prompt, ...]
     teacher: PhraseTeacher
     counts: Mapping[str, int]
+    hidden: frozenset[str] = frozenset()
+    """See :class:`SearchTask`."""
 
 
 def text_rules(
@@ -117,6 +119,7 @@ def finish(name: str, source: Source, parts: Parts, rules: TextRules) -> SearchT
         test=parts.test,
         rules=rules,
         teacher=parts.teacher,
+        hidden=parts.hidden,
         counts=parts.counts,
         digest=_digest(_content(parts, rules)),
     )

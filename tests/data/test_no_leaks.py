@@ -65,3 +65,11 @@ def test_documents_say_something_and_hold_no_markup(any_task):
         assert text
         assert "<br" not in text
         assert not any(ord(character) < 32 for character in text)
+
+
+def test_what_is_relevant_to_a_held_out_prompt_is_hidden_in_published_data(any_task):
+    if any_task.source == "generated":
+        assert any_task.hidden == frozenset()
+        return
+    for prompt in (*any_task.validation, *any_task.test):
+        assert {d for d, grade in prompt.relevance.items() if grade} <= any_task.hidden

@@ -152,6 +152,23 @@ def test_sizes_that_do_not_fit_are_refused(make: Callable, said: str):
         make()
 
 
+def test_a_hidden_document_gives_the_tokenizer_no_token(tmp_path: Path):
+    task = toy_task()
+    strange = replace(task.documents, texts=("zebra " * 50, *task.documents.texts[1:]))
+    empty = replace(task.documents, texts=("", *task.documents.texts[1:]))
+    seen, hidden, absent = (
+        SMALL.load(each, seed=0, cache=tmp_path / name, device=torch.device("cpu"), say=str)
+        for name, each in (
+            ("seen", replace(task, documents=strange)),
+            ("hidden", replace(task, documents=strange, hidden=frozenset({"d0"}))),
+            ("absent", replace(task, documents=empty)),
+        )
+    )
+    vocabulary = hidden.tokenizer.get_vocab()
+    assert vocabulary == absent.tokenizer.get_vocab()
+    assert vocabulary != seen.tokenizer.get_vocab()
+
+
 def test_a_tokenizer_is_the_same_for_the_same_texts_and_keeps_every_text():
     texts = ["light tent, tent for two, red tent's poles", "winter, winter boots, light boots"] * 3
     tokenizer = train_tokenizer(texts, vocab_size=280, context=64)
