@@ -16,6 +16,7 @@ from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.base import Segmenter
+from rlcredit.text.copying import WordRuns
 from rlcredit.tracking.base import Tracker
 from rlcredit.trainer.evaluate import Evaluator
 from rlcredit.trainer.loop import Trainer
@@ -101,6 +102,7 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
         loss=job.loss,
         prompts=task.train,
         seed=job.seed,
+        documents=WordRuns.of(task.documents.texts),
         reference=deepcopy(policy) if job.loss.needs.ref_logprobs else None,
     )
     evaluator = Evaluator(

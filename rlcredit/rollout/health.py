@@ -1,17 +1,16 @@
 """Is the run healthy? Figures about what the policy writes, which credit alone does not show."""
 
-import re
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rlcredit.text.copying import WordRuns, words
 from rlcredit.types import Metrics, Rollouts, Signals
 
-_WORD = re.compile(r"\w+")
 
-
-def rollout_metrics(rollouts: Rollouts, signals: Signals) -> Metrics:
+def rollout_metrics(
+    rollouts: Rollouts, signals: Signals, *, documents: WordRuns | None = None
+) -> Metrics:
     """Figures about a batch of responses, their segments and their rewards.
 
     A share of segments is 0 where no response has a segment. ``reward/group_std`` is the mean over
@@ -20,6 +19,7 @@ def rollout_metrics(rollouts: Rollouts, signals: Signals) -> Metrics:
     Args:
         rollouts: P x G responses.
         signals: Of the same responses.
+        documents: Of the catalogue, where the task has one.
     """
     rewards = signals.rewards
     lengths = rollouts.response_mask.sum(-1).to(rewards.dtype)
@@ -37,6 +37,8 @@ def rollout_metrics(rollouts: Rollouts, signals: Signals) -> Metrics:
         "reward/equal_groups_share": _share(rewards.amax(1) == rewards.amin(1)),
         "reward/evaluations": torch.tensor(float(signals.num_evaluations)),
     }
+    if documents is not None:
+        metrics["text/document_copied_share"] = document_copied_share(rollouts, documents)
     return metrics | _segment_metrics(signals)
 
 
@@ -47,11 +49,20 @@ def copied_share(rollouts: Rollouts) -> Float[Tensor, ""]:
     """
     copied = total = 0
     for prompt, group in zip(rollouts.prompts, rollouts.texts, strict=True):
-        read = set(_WORD.findall(prompt.text.casefold()))
-        words = [word for text in group for word in _WORD.findall(text.casefold())]
-        copied += sum(word in read for word in words)
-        total += len(words)
+        read = set(words(prompt.text))
+        written = [word for text in group for word in words(text)]
+        copied += sum(word in read for word in written)
+        total += len(written)
     return torch.tensor(copied / max(1, total))
+
+
+def document_copied_share(rollouts: Rollouts, documents: WordRuns) -> Float[Tensor, ""]:
+    """Share of all responses' words in runs of three that stand in one document's text.
+
+    A policy that has learnt titles by heart shows here; 0 without words.
+    """
+    flags = [flag for group in rollouts.texts for text in group for flag in documents.copied(text)]
+    return torch.tensor(sum(flags) / max(1, len(flags)))
 
 
 def _segment_metrics(signals: Signals) -> Metrics:

@@ -15,6 +15,7 @@ from rlcredit.policy.base import Policy
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.score import Scorer
+from rlcredit.text.copying import WordRuns
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
 from rlcredit.trainer.settings import TrainerSettings
 from rlcredit.types import (
@@ -63,6 +64,8 @@ class Trainer:
     seed: int
     reference: Policy | None = None
     """A frozen copy for losses that need its log-probs."""
+    documents: WordRuns | None = None
+    """Of the catalogue, to tell what responses copy from it."""
     optimizer: torch.optim.AdamW = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,7 +101,7 @@ class Trainer:
             batch = self.update_batch(rollouts, advantages)
         with clock("update"):
             metrics = self.update(rollouts, batch, number)
-        metrics |= rollout_metrics(rollouts, signals) | advantages.metrics
+        metrics |= rollout_metrics(rollouts, signals, documents=self.documents) | advantages.metrics
         metrics |= advantage_metrics(advantages, batch)
         return StepResult(
             step=number,

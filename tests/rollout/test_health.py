@@ -8,6 +8,7 @@ import torch
 from rlcredit.credit.coalitions import Windows
 from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.score import Scorer
+from rlcredit.text.copying import WordRuns
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases
 from rlcredit.types import Metrics, Needs, Randomness, Rollouts, Signals
@@ -16,10 +17,13 @@ from tests.rollout.toy import Letters, written
 RULES = TextRules(max_words=2, unique=True)
 
 
-def metrics_of(rollouts: Rollouts, needs: Needs | None = None) -> Metrics:
+def signals_of(rollouts: Rollouts, needs: Needs | None = None) -> Signals:
     scorer = Scorer(reward=Letters(), rules=RULES, segmenter=Phrases())
-    signals = scorer(rollouts, needs or Needs(), randomness=Randomness(seed=0, step=0), offset=0)
-    return rollout_metrics(rollouts, signals)
+    return scorer(rollouts, needs or Needs(), randomness=Randomness(seed=0, step=0), offset=0)
+
+
+def metrics_of(rollouts: Rollouts, needs: Needs | None = None) -> Metrics:
+    return rollout_metrics(rollouts, signals_of(rollouts, needs))
 
 
 def close(metrics: Metrics, name: str, value: float) -> bool:
@@ -35,6 +39,14 @@ def test_lengths_ends_and_copies_by_hand():
     assert close(metrics, "response/empty_share", 0.25)
     assert close(metrics, "response/distinct_share", 1.0)
     assert close(metrics, "text/copied_share", 2 / 5)
+
+
+def test_runs_of_three_words_that_stand_in_a_document_are_copied():
+    documents = WordRuns.of(["Red wool hat for kids", "blue hat"])
+    rollouts = written(["a RED, wool hat; b", "wool hat kids"], ["hat for kids hat", "hat blue"])
+    metrics = rollout_metrics(rollouts, signals_of(rollouts), documents=documents)
+    assert close(metrics, "text/document_copied_share", (3 + 0 + 3 + 0) / (5 + 3 + 4 + 2))
+    assert "text/document_copied_share" not in metrics_of(rollouts)
 
 
 def test_segments_by_hand():
