@@ -19,6 +19,7 @@ from rlcredit.text.base import Segmenter
 from rlcredit.text.copying import WordRuns
 from rlcredit.tracking.base import Tracker
 from rlcredit.trainer.evaluate import Evaluator
+from rlcredit.trainer.expansion import Expansion
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.settings import EvaluationSettings, Resume, TrainerSettings
 
@@ -110,6 +111,7 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
         rollout=job.rollout,
         scorer=scorer,
         estimator=job.estimator,
+        expansion=Expansion.of(task.documents, job.reward, cache=job.cache),
         samples=job.evaluation.samples,
         seed=job.seed,
     )

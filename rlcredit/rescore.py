@@ -10,6 +10,7 @@ from rlcredit.report.run_folder import RunSummary, touch_test_split
 from rlcredit.retrieval.base import Retriever
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.trainer.evaluate import Evaluation, score_texts, search_texts
+from rlcredit.trainer.expansion import Expansion
 
 
 def rescore(
@@ -50,12 +51,13 @@ def rescore(
             f"{summary.data_digest[:12]}); put the same files back, or train anew"
         )
     index = retriever.index(task.documents, cache=cache)
+    expansion = Expansion.of(task.documents, reward, cache=cache)
     bound = reward.bind(index, failures=run / "failed_texts")
     touch_test_split(run, phase=f"scored again with {name}")
     scored: list[Evaluation] = []
     for old in (stored[0], stored[1]):
         prompts = task.test[: len(old.prompt_ids)]
-        texts = search_texts(task.rules, prompts, old.responses)
+        texts = search_texts(task.rules, prompts, old.responses, expansion=expansion)
         new = replace(old, scores=score_texts({name: bound}, prompts, texts), credit=None)
         save_evaluation(run, replace(new, phase=f"{old.phase}-{name}"), digest=summary.digest)
         scored.append(new)

@@ -66,7 +66,12 @@ class Run:
             self.parts.trainer.policy, prompts, split="test", phase=phase
         )
         save_evaluation(self.folder, evaluation, digest=digest)
-        written = search_texts(self.parts.task.rules, prompts, evaluation.responses)
+        written = search_texts(
+            self.parts.task.rules,
+            prompts,
+            evaluation.responses,
+            expansion=self.parts.evaluator.expansion,
+        )
         texts = {str(source): rows for source, rows in written.items()}
         write_qrels(self.folder / "trec" / "test.qrels", prompts)
         write_runs(

@@ -82,7 +82,7 @@ def test_every_estimator_goes_with_every_loss_or_is_refused_with_the_remedy():
 def test_every_size_and_experiment_composes(group):
     assert choices(group)
     for name in choices(group):
-        assert compose("train", overrides=[f"{group}={name}"]).trainer.steps >= 1
+        assert compose("train", overrides=[f"{group}={name}"]).trainer.steps >= 0
 
 
 ALL = [cls for package in dict.fromkeys(COMPONENTS.values()) for cls in components(package)]

@@ -17,6 +17,7 @@ SOURCE_NAMES = {
     Source.sampled: "sampled",
     Source.greedy: "greedy",
     Source.query: "raw query",
+    Source.rm3: "RM3",
     Source.oracle: "oracle",
 }
 TIGHT: dict[str, Any] = {"pad_edge": False, "show_edge": False, "padding": (0, 1, 0, 0)}

@@ -1,6 +1,7 @@
 """Scores a policy on held-out prompts: sampled and greedy, with the training retriever and others.
 
-Two baselines go through the same scorer: the raw query, and an oracle that writes what is true.
+Three baselines go through the same scorer: the raw query, its expansion by RM3, and an oracle that
+writes what is true.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import TextRules
 from rlcredit.trainer.credit_check import CreditCheck, check_credit, merge
+from rlcredit.trainer.expansion import Expansion
 from rlcredit.trainer.samples import Completion, completions
 from rlcredit.types import Prompt, Randomness, Rollouts
 
@@ -44,6 +46,8 @@ class Source(StrEnum):
     """The policy, taking the most probable token."""
     query = auto()
     """The person: the raw query."""
+    rm3 = auto()
+    """A search engine without a policy: the raw query, expanded by RM3 on BM25."""
     oracle = auto()
     """The truth: every true attribute in its canonical wording. Generated data only."""
 
@@ -106,6 +110,7 @@ class Evaluator:
     scorer: Scorer
     """The training reward's, for examples and the check of credit."""
     estimator: AdvantageEstimator
+    expansion: Expansion
     samples: int
     seed: int
     max_credit_prompts: int = 32
@@ -152,7 +157,7 @@ class Evaluator:
             scores=score_texts(
                 self.rewards,
                 prompts,
-                search_texts(self.scorer.rules, prompts, responses),
+                search_texts(self.scorer.rules, prompts, responses, expansion=self.expansion),
                 prompts_per_batch=self.prompts_per_batch,
             ),
             responses={source: tuple(texts) for source, texts in responses.items()},
@@ -186,13 +191,16 @@ class Evaluator:
         return check_credit(rollouts, signals.segments, advantages), shown
 
 
-def search_texts(rules: TextRules, prompts: Sequence[Prompt], responses: Written) -> Written:
-    """What the retrievers get: the scored texts, and the two baselines'.
+def search_texts(
+    rules: TextRules, prompts: Sequence[Prompt], responses: Written, *, expansion: Expansion
+) -> Written:
+    """What the retrievers get: the scored texts, and the baselines'.
 
     Args:
         rules: Of the task.
         prompts: P of them.
         responses: Who wrote -> [P][n] responses.
+        expansion: Of the raw queries.
     """
     texts: dict[Source, list[list[str]]] = {
         source: [
@@ -202,6 +210,7 @@ def search_texts(rules: TextRules, prompts: Sequence[Prompt], responses: Written
         for source, written in responses.items()
     }
     texts[Source.query] = [[prompt.query] for prompt in prompts]
+    texts[Source.rm3] = [[text] for text in expansion(prompts)]
     if all(prompt.truth for prompt in prompts):
         texts[Source.oracle] = [
             [scored_text(rules, prompt, oracle_text(prompt))] for prompt in prompts

@@ -11,7 +11,7 @@ class TrainerSettings:
     """How many of what, and how large; the words are those of the header that a run prints."""
 
     steps: int = 100
-    """Batches of rollouts."""
+    """Batches of rollouts; 0 trains nothing and scores the policy as it is."""
     prompts_per_step: int = 10
     """P: over all processes."""
     group_size: int = 8
@@ -32,7 +32,9 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be run."""
-        sizes = ("steps", "prompts_per_step", "group_size", "updates_per_batch", "keep_checkpoints")
+        if self.steps < 0:
+            raise ValueError(f"trainer.steps={self.steps}: it must be at least 0")
+        sizes = ("prompts_per_step", "group_size", "updates_per_batch", "keep_checkpoints")
         for name in (*sizes, "tokens_per_microbatch", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: it must be at least 1")

@@ -55,6 +55,16 @@ def test_a_run_leaves_what_it_promises(tmp_path, cache):
     assert validated == [0, 2, 4]
 
 
+def test_without_steps_the_policy_is_scored_as_it_is(tmp_path, cache):
+    run(tmp_path, f"cache={cache}", "trainer.steps=0")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    for change in summary["measures"].values():
+        assert change["before"] == change["after"]
+        assert change["difference"]["mean"] == 0
+    assert [line["step"] for line in metrics(tmp_path) if _validated(line)] == [0]
+
+
 @pytest.mark.parametrize("estimator", sorted(OF_CANDIDATES))
 def test_credit_of_candidates_is_refused_before_anything_is_loaded(estimator):
     with pytest.raises(ValueError, match=r"no data set here has responses of several candidates"):

@@ -133,8 +133,8 @@ def test_the_table_has_every_row_before_after_and_the_paired_difference(
     assert len(re.findall(r"^ +bm25\*", table, re.MULTILINE)) == 3
     assert re.search(r"\n +bm25\*", table).start() < table.index("tfidf")
     assert table.count("tfidf") == 3
-    names = ("sampled  ", "greedy", "raw query", "oracle")
-    assert [table.count(name) for name in names] == [6, 6, 6, 6]
+    names = ("sampled  ", "greedy", "raw query", "RM3", "oracle")
+    assert [table.count(name) for name in names] == [6, 6, 6, 6, 6]
     assert re.search(r"before training: rank correlation \+0\.195 \[", text)
     assert "70 responses, 10 without contrast" in text
     raw = next(line for line in table.splitlines() if "raw query" in line)

@@ -1,5 +1,6 @@
 """Evaluations: the same draws each time, every retriever and measure, baselines, true files."""
 
+from collections import Counter
 from dataclasses import replace
 
 import ir_measures
@@ -22,6 +23,7 @@ from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases
 from rlcredit.trainer.evaluate import Cell, Evaluator, Source, first_prompts, search_texts
+from rlcredit.trainer.expansion import Expansion
 from rlcredit.trainer.trec import write_qrels, write_runs
 from rlcredit.types import Prompt, Randomness
 from tests.policy.toy import toy_policy
@@ -80,12 +82,15 @@ def rewards(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def evaluator(rewards):
+def evaluator(rewards, tmp_path_factory):
     return Evaluator(
         rewards=rewards,
         rollout=HFRollout(max_new_tokens=16),
         scorer=Scorer(reward=rewards["bm25"], rules=RULES, segmenter=Phrases()),
         estimator=OSPO(value=LeaveOneOut(), construction=Additive()),
+        expansion=Expansion.of(
+            DOCUMENTS, Ranking(measure=NDCG()), cache=tmp_path_factory.mktemp("expansion")
+        ),
         samples=3,
         seed=0,
     )
@@ -169,15 +174,23 @@ def test_batches_change_no_score_and_no_response(evaluator, policy, evaluation, 
 
 def test_the_raw_query_is_not_cut_by_the_rules_of_the_task(evaluator):
     (long,) = (replace(prompts(1)[0], query="a tent for two old friends"),)
-    texts = search_texts(evaluator.scorer.rules, [long], {})
+    texts = search_texts(evaluator.scorer.rules, [long], {}, expansion=evaluator.expansion)
     assert texts[Source.query] == [["a tent for two old friends"]]
+
+
+def test_rm3_expands_the_raw_query_with_words_of_what_it_finds(evaluator, evaluation):
+    (text,) = evaluator.expansion([prompts()[1]])
+    counts = Counter(text.split())
+    # the four lamps are found, "lamp <kind> quiet": half of the weight is the query's one word, and
+    # of the other half a third each goes to "lamp", to "quiet", and to the four kinds together
+    assert counts == {"lamp": 67, "quiet": 17, **dict.fromkeys(KINDS, 4)}
+    assert len(evaluation.scores[Cell("tfidf", "nDCG@10", Source.rm3)]) == 5
 
 
 def test_the_oracle_writes_the_first_wording_of_every_true_attribute(evaluator, evaluation):
     assert oracle_text(prompts()[1]) == "lamp, waterproof"
-    assert search_texts(evaluator.scorer.rules, prompts(), {})[Source.oracle][1] == [
-        "lamp, waterproof"
-    ]
+    texts = search_texts(evaluator.scorer.rules, prompts(), {}, expansion=evaluator.expansion)
+    assert texts[Source.oracle][1] == ["lamp, waterproof"]
     assert evaluation.scores[Cell("bm25", "RR", Source.oracle)] == (1.0,) * 5
     query = np.mean(evaluation.scores[Cell("bm25", "nDCG@10", Source.query)])
     assert query < np.mean(evaluation.scores[Cell("bm25", "nDCG@10", Source.oracle)])
@@ -264,7 +277,9 @@ def test_the_first_prompts_of_a_batch_are_its_first_rows(evaluator, policy):
 
 def test_measures_computed_from_the_files_are_ours(evaluator, evaluation, rewards, tmp_path):
     wanted = prompts()
-    texts = search_texts(evaluator.scorer.rules, wanted, evaluation.responses)
+    texts = search_texts(
+        evaluator.scorer.rules, wanted, evaluation.responses, expansion=evaluator.expansion
+    )
     write_qrels(tmp_path / "test.qrels", wanted)
     named = {str(source): rows for source, rows in texts.items()}
     write_runs(tmp_path / "test-before", wanted, named, rewards)
@@ -274,7 +289,7 @@ def test_measures_computed_from_the_files_are_ours(evaluator, evaluation, reward
     assert files == {
         f"{retriever}.{who}"
         for retriever in rewards
-        for who in ("greedy", "query", "oracle", *sampled)
+        for who in ("greedy", "query", "rm3", "oracle", *sampled)
     }
     for (retriever, measure, source), ours in evaluation.scores.items():
         names = sampled if source is Source.sampled else [str(source)]

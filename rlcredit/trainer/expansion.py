@@ -1,0 +1,39 @@
+"""The baseline that a search engine has anyway: the raw query, expanded by RM3 on BM25."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlcredit.retrieval.base import Documents
+from rlcredit.retrieval.bm25 import BM25
+from rlcredit.retrieval.rm3 import RM3
+from rlcredit.rewards.ranking import Ranking, RankingReward
+from rlcredit.types import Prompt
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Expansion:
+    """Expands queries with what BM25 finds for them among the documents that are ranked."""
+
+    search: RankingReward
+    texts: Mapping[str, str]
+    """Document id -> text."""
+    rm3: RM3
+
+    @classmethod
+    def of(cls, documents: Documents, reward: Ranking, *, cache: Path) -> "Expansion":
+        """RM3 with its usual settings, over the same pools (or catalogue) as the reward."""
+        return cls(
+            search=reward.bind(BM25().index(documents, cache=cache)),
+            texts=dict(zip(documents.ids, documents.texts, strict=True)),
+            rm3=RM3(),
+        )
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The expanded raw query of each prompt."""
+        queries = [prompt.query for prompt in prompts]
+        found = self.search.run(prompts, queries, depth=self.rm3.num_documents)
+        return [
+            self.rm3(query, [(self.texts[document], score) for document, score in ranking])
+            for query, ranking in zip(queries, found, strict=True)
+        ]
