@@ -7,6 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install train smoke test check bench sweep lock clean
+.PHONY: help install train smoke test test-browser report check sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -30,6 +31,12 @@ smoke: install  ## the same in under 90 seconds
 
 test: install  ## the whole test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+test-browser: install  ## the report in headless chromium (needs chromium and chromium-driver)
+	@$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)
+
+report: install  ## one HTML page about a run, or all runs below a folder (RUN=outputs/esci)
+	@$(BIN)/python scripts/report.py run=$(or $(RUN),outputs) $(ARGS)
 
 check: install  ## formatter, linter and type checker
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/basedpyright --level error

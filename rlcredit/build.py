@@ -23,8 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlcredit.config import evaluation_digest, run_digest, schema
+from rlcredit.explore import Explored, explore
 from rlcredit.job import Job
 from rlcredit.launch import launch
+from rlcredit.report.page import find_runs, render, write_page
 from rlcredit.report.sweep import print_sweep, save_failure
 from rlcredit.rescore import rescore
 from rlcredit.trainer.pairing import check_pairing
@@ -93,11 +95,7 @@ _COMPONENTS = (
 def rescore_run(cfg: DictConfig) -> None:
     """Score a finished run's stored responses with the retriever of ``conf/evaluate.yaml``."""
     run = Path(cfg.run)
-    saved_path = run / ".hydra" / "config.yaml"
-    if not saved_path.exists():
-        raise ValueError(f"{run} is no run folder: it has no .hydra/config.yaml; give run=<folder>")
-    saved = OmegaConf.load(saved_path)
-    assert isinstance(saved, DictConfig), "the root of a config is a mapping"
+    saved = saved_config(run)
     rescore(
         run,
         dataset=build(typed(saved.dataset)),
@@ -107,6 +105,48 @@ def rescore_run(cfg: DictConfig) -> None:
         temperature=saved.rollout.temperature,
         cache=Path(cfg.cache),
     )
+
+
+def report_runs(cfg: DictConfig) -> Path:
+    """Write the page of ``conf/report.yaml``; where it lies."""
+    runs, gaps = find_runs([Path(cfg.run)])
+    explored = Path(cfg.explore) if cfg.explore else runs[0].folder
+    views, titles = explore(_explored(explored, cfg), num_prompts=cfg.prompts)
+    html = render(runs, gaps, explored=views, titles=titles, explored_run=explored)
+    return write_page(Path(cfg.out) if cfg.out else Path(cfg.run) / "report.html", html)
+
+
+def _explored(run: Path, cfg: DictConfig) -> Explored:
+    """A finished run's components, and the estimators that its responses are shown to."""
+    saved = saved_config(run)
+    return Explored(
+        run=run,
+        dataset=build(typed(saved.dataset)),
+        retriever=build(typed(saved.retriever)),
+        reward=build(typed(saved.reward)),
+        segmenter=build(typed(saved.segmenter)),
+        encoder=build(typed(saved.encoder)),
+        estimators={
+            name: build(compose("train", overrides=[f"estimator={name}"]).estimator)
+            for name in cfg.estimators
+        },
+        seed=saved.seed,
+        cache=Path(cfg.cache),
+    )
+
+
+def saved_config(run: Path) -> DictConfig:
+    """What a run folder says the run was made of.
+
+    Raises:
+        ValueError: If it is no run folder.
+    """
+    path = run / ".hydra" / "config.yaml"
+    if not path.exists():
+        raise ValueError(f"{run} is no run folder: it has no .hydra/config.yaml; give run=<folder>")
+    saved = OmegaConf.load(path)
+    assert isinstance(saved, DictConfig), "the root of a config is a mapping"
+    return saved
 
 
 def typed(node: DictConfig) -> DictConfig:

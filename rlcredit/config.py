@@ -80,6 +80,25 @@ class EvaluateConfig:
     retriever: Any = MISSING
 
 
+@dataclass
+class ReportConfig:
+    """The root of ``conf/report.yaml``."""
+
+    run: str = MISSING
+    """Folder of a finished run, or one that holds some."""
+    out: str | None = None
+    """The page; None: report.html in that folder."""
+    explore: str | None = None
+    """Run whose responses the credit explorer shows; None: the first finished one."""
+    prompts: int = 6
+    """Of the explorer; 0 leaves it out."""
+    estimators: list[str] = field(
+        default_factory=lambda: ["grpo", "ospo", "loo", "prefix", "ospo_released", "random_credit"]
+    )
+    """Names in conf/estimator that the explorer compares."""
+    cache: str = "outputs/cache"
+
+
 def schema(cls: type) -> type:
     """The fields of a component with their defaults, and its import path as ``_target_``.
 
@@ -114,6 +133,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="report_schema", node=ReportConfig)
     for group, package in COMPONENTS.items():
         for cls in components(package):
             store.store(group=f"schema/{group}", name=cls.__name__.lower(), node=schema(cls))

@@ -20,7 +20,7 @@ FLOORS = [
     {"trainer", "tracking"},
     {"report"},
     {"job"},
-    {"run", "rescore"},
+    {"run", "rescore", "explore"},
     {"launch"},
     {"config"},
     {"build"},
