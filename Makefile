@@ -6,8 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test check bench sweep lock clean
-.PHONY: help install train smoke test test-browser report check sweep lock clean
+.PHONY: help install train smoke test test-browser report check bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from omegaconf import OmegaConf
 
 from rlcredit.report.curves import Curve, Point, aligned, curves_svg, scatter_svg
 from rlcredit.report.explorer import Hit, PromptView
@@ -244,13 +244,15 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 
 def _read_run(folder: Path, summary: RunSummary) -> ReportedRun:
-    hydra = folder / ".hydra"
-    config = OmegaConf.load(hydra / "config.yaml")
+    config, overrides = (
+        yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in ("config", "overrides")
+    )
     return ReportedRun(
         folder=folder,
         summary=summary,
-        overrides=tuple(map(str, OmegaConf.load(hydra / "overrides.yaml"))),
-        seed=int(config.seed),
+        overrides=tuple(map(str, overrides)),
+        seed=int(config["seed"]),
         metrics=tuple(read_lines(folder / METRICS_FILE)),
     )
 
