@@ -177,6 +177,8 @@ def run_digest(cfg: DictConfig) -> str:
     """
     chosen = {name: _plain(cfg[name]) for name in IDENTITY}
     chosen["trainer"] = {name: _plain(cfg.trainer[name]) for name in IDENTITY_OF_TRAINER}
+    if cfg.trainer.autocast:  # later than the digests of runs without it, which stay as they were
+        chosen["trainer"]["autocast"] = True
     chosen["data"] = instantiate(cfg.dataset, _convert_="all").fingerprint()
     return _hash(chosen)
 

@@ -93,7 +93,7 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
         cache=job.cache,
         device=torch.device(job.trainer.device),
         say=say,
-    )
+    ).packed(job.trainer.packing, autocast=job.trainer.autocast, say=say)
     trainer = Trainer(
         settings=job.trainer,
         policy=policy,

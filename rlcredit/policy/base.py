@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlcredit.data.base import SearchTask
+from rlcredit.policy.packing import Packing
 from rlcredit.types import Prompt, Rollouts
 
 
@@ -44,6 +45,11 @@ class Policy(Protocol):
         ...
 
     @property
+    def packing(self) -> Packing:
+        """How tokens are laid out."""
+        ...
+
+    @property
     def description(self) -> str:
         """One line for the log: architecture, parameters, trainable ones, where it comes from."""
         ...
@@ -58,6 +64,12 @@ class Policy(Protocol):
             reserve: Tokens of the model's context to leave for the response; a prompt that leaves
                 fewer is a ValueError.
         """
+        ...
+
+    def packed(
+        self, packing: Packing, *, autocast: bool = False, say: Callable[[str], None]
+    ) -> "Policy":
+        """The same policy with its tokens laid out so; what its model cannot take stays padded."""
         ...
 
     def export(self, folder: Path) -> None:

@@ -1,12 +1,12 @@
 """A causal language model of transformers as a policy.
 
 Knows token ids and padding. Does not know rewards, credit or how responses are sampled. The padded
-path here is the reference for every faster one.
+path here is the reference for the one that computes a prompt once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlcredit.policy.attention import NAME, PackAttention, no_mask, obstacle
 from rlcredit.policy.base import TokenLogprobs
+from rlcredit.policy.head import head_logprobs
+from rlcredit.policy.norms import exact_norms
+from rlcredit.policy.packing import Pack, Packing
 from rlcredit.types import Prompt, Rollouts
 
 
@@ -38,6 +42,10 @@ class CausalLM:
     """The low-rank adapters inside ``model``, where only they are trained."""
     chat_options: dict[str, bool] = field(default_factory=dict)
     """Variables of the chat template."""
+    packing: Packing = Packing.padded
+    """Set by :meth:`packed`."""
+    autocast: bool = False
+    """Log-probs and their gradients in bfloat16 products, with the weights as they are."""
     eos_ids: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,8 +96,56 @@ class CausalLM:
         """Log-probs of the response tokens of rows of the flattened [P * G] batch.
 
         The log-softmax runs in float32 (float64 for a float64 model), at the temperature with
-        which the tokens were sampled. Columns that are padding in all rows are not computed.
+        which the tokens were sampled.
         """
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.autocast):
+            if self.packing is Packing.shared_prefix:
+                return self._packed_logprobs(rollouts, rows)
+            return self._padded_logprobs(rollouts, rows)
+
+    def packed(
+        self, packing: Packing, *, autocast: bool = False, say: Callable[[str], None]
+    ) -> "CausalLM":
+        """The same policy with its tokens laid out so; what its model cannot take stays padded.
+
+        Args:
+            packing: The layout.
+            autocast: Compute log-probs in bfloat16 products.
+            say: Told why a model stays padded.
+        """
+        reason = obstacle(self.model) if packing is Packing.shared_prefix else None
+        if reason is not None:
+            say(f"prompts are computed once per response (trainer.packing=padded), since {reason}")
+            packing = Packing.padded
+        if packing is Packing.shared_prefix:
+            self.model.set_attn_implementation(NAME)
+        if self.model.dtype == torch.float64:
+            exact_norms(self.model)
+        return replace(self, packing=packing, autocast=autocast)
+
+    def _packed_logprobs(self, rollouts: Rollouts, rows: slice) -> TokenLogprobs:
+        """A prompt computed once for its rows, and the head only where a token is scored."""
+        pack = Pack.of(rollouts, rows)
+        model: Any = self.model
+        hidden = model.get_decoder()(
+            input_ids=pack.ids[None],
+            position_ids=pack.positions[None],
+            attention_mask=no_mask(pack.ids.device),
+            use_cache=False,
+            layout=PackAttention(pack),
+        ).last_hidden_state[0, pack.heads]
+        weight = model.get_output_embeddings().weight
+        chosen, entropy = head_logprobs(
+            hidden, weight, pack.heads_of, pack.targets, temperature=rollouts.temperature
+        )
+        shape = rollouts.response_mask.flatten(0, 1)[rows].shape
+        return TokenLogprobs(
+            logprobs=chosen.new_zeros(shape).index_put(pack.cells, chosen),
+            entropy=entropy.new_zeros(shape).index_put(pack.cells, entropy[pack.heads_of]),
+        )
+
+    def _padded_logprobs(self, rollouts: Rollouts, rows: slice) -> TokenLogprobs:
+        """A row per response. Columns that are padding in all rows are not computed."""
         group_size = rollouts.response_ids.shape[1]
         responses = rollouts.response_ids.flatten(0, 1)[rows]
         mask = rollouts.response_mask.flatten(0, 1)[rows]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy
+from rlcredit.policy.packing import Packing
 from rlcredit.types import Metrics, Rollouts, UpdateBatch
 
 
@@ -27,12 +28,30 @@ class Gradient:
     entropy: Float[Tensor, "P G T"]
 
 
-def microbatches(rollouts: Rollouts, tokens: int) -> list[slice]:
-    """Rows of the flattened [P * G] batch: at most ``tokens`` padded tokens, at least a row."""
+def microbatches(
+    rollouts: Rollouts, tokens: int, *, packing: Packing = Packing.padded
+) -> list[slice]:
+    """Rows of the flattened [P * G] batch: at most ``tokens`` tokens in each part, at least a row.
+
+    Padded, every row counts as the longest; with shared prompts, the tokens that are really there
+    count, a prompt once for each part that holds rows of it.
+    """
     num_prompts, group_size, length = rollouts.response_ids.shape
-    rows = max(1, tokens // (rollouts.prompt_ids.shape[1] + length))
     total = num_prompts * group_size
-    return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
+    if packing is Packing.padded:
+        rows = max(1, tokens // (rollouts.prompt_ids.shape[1] + length))
+        return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
+    prompts = rollouts.prompt_mask.sum(1).tolist()
+    responses = rollouts.response_mask.sum(2).flatten().tolist()
+    parts, start, used = [], 0, 0
+    for row, length in enumerate(responses):
+        prompt = prompts[row // group_size]
+        cost = length + (prompt if row == start or row % group_size == 0 else 0)
+        if row > start and used + cost > tokens:
+            parts.append(slice(start, row))
+            start, used, cost = row, 0, length + prompt
+        used += cost
+    return [*parts, slice(start, total)]
 
 
 def rows_of(batch: UpdateBatch, rows: slice) -> UpdateBatch:

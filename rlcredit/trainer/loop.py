@@ -146,17 +146,22 @@ class Trainer:
         """Log-probs under the reference policy, where the loss asks for them."""
         if self.reference is None or not self.loss.needs.ref_logprobs:
             return None
-        chunks = microbatches(rollouts, self.settings.tokens_per_microbatch)
+        chunks = self.microbatches(rollouts)
         with torch.no_grad():
             parts = [self.reference.logprobs(rollouts, rows).logprobs for rows in chunks]
         return torch.cat(parts).view(rollouts.response_mask.shape)
+
+    def microbatches(self, rollouts: Rollouts) -> list[slice]:
+        """Rows that go through the policy together."""
+        budget = self.settings.tokens_per_microbatch
+        return microbatches(rollouts, budget, packing=self.policy.packing)
 
     def update(self, rollouts: Rollouts, batch: UpdateBatch, number: int) -> Metrics:
         """One or more optimizer steps on a batch; metrics are those of the first."""
         rate = self.settings.optimizer.rate(number, self.settings.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        chunks = microbatches(rollouts, self.settings.tokens_per_microbatch)
+        chunks = self.microbatches(rollouts)
         metrics: Metrics = {}
         for index in range(self.settings.updates_per_batch):
             self.optimizer.zero_grad(set_to_none=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rlcredit.policy.packing import Packing
 from rlcredit.trainer.optim import AdamW
 
 
@@ -19,7 +20,13 @@ class TrainerSettings:
     updates_per_batch: int = 1
     """Optimizer steps on each batch of rollouts; beyond the first they are off-policy."""
     tokens_per_microbatch: int = 16384
-    """Padded tokens in one backward pass; changes memory and speed, no number."""
+    """Tokens in one backward pass; changes memory and speed, no number."""
+    packing: Packing = Packing.shared_prefix
+    """A prompt is computed once for all its responses, where the model can take it. Like the size
+    of micro-batches it moves the last bits of a float32 run, and is no part of its digest."""
+    autocast: bool = False
+    """Log-probs and gradients in bfloat16 products (weights, sampling and optimizer stay as they
+    are): faster, log-probs off by up to about 0.01."""
     max_advantage: float | None = 4.0
     """Advantages are clamped to +- this; None leaves them. The clamped share is logged."""
     optimizer: AdamW = field(default_factory=AdamW)

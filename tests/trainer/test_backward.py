@@ -6,6 +6,7 @@ import torch
 from rlcredit.credit.simplex import Divergence
 from rlcredit.losses.lpo import LPO, Logit
 from rlcredit.losses.surrogate import Aggregation, ClippedSurrogate
+from rlcredit.policy.packing import Packing
 from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.hf import HFRollout
@@ -51,6 +52,7 @@ def batch(rollouts):
     )
 
 
+WHOLE = [slice(0, 12)]
 LOSSES = [
     ClippedSurrogate(kl_coef=0.1),
     ClippedSurrogate(aggregation=Aggregation.sequence_mean, clip_low=0.05, clip_high=0.05),
@@ -82,6 +84,23 @@ def test_every_split_into_microbatches_gives_the_same_gradient(
     torch.testing.assert_close(split.logprobs, whole.logprobs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("tokens", [1, 40, 90, 10_000])
+@pytest.mark.parametrize("loss", LOSSES, ids=["token mean", "sequence mean", "lpo", "lpo reverse"])
+def test_every_split_of_every_packing_gives_the_same_gradient(
+    policy, rollouts, batch, loss, tokens
+):
+    whole, want = gradient(policy.packed(Packing.padded, say=print), loss, rollouts, batch, WHOLE)
+    packed = policy.packed(Packing.shared_prefix, say=print)
+    chunks = microbatches(rollouts, tokens, packing=packed.packing)
+    assert (len(chunks) == 1) == (tokens == 10_000)
+    split, got = gradient(packed, loss, rollouts, batch, chunks)
+    assert want.norm() > 1e-3
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
+    assert split.loss == pytest.approx(whole.loss, rel=1e-9)
+    torch.testing.assert_close(split.logprobs, whole.logprobs, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(split.entropy, whole.entropy, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("loss", LOSSES[::2], ids=["surrogate", "lpo"])
 def test_on_policy_is_what_recomputed_old_logprobs_give(policy, rollouts, batch, loss):
     with torch.no_grad():
@@ -99,3 +118,21 @@ def test_microbatches_cover_every_row_once_within_the_budget(rollouts):
     assert [row for chunk in chunks for row in range(12)[chunk]] == list(range(12))
     assert max(chunk.stop - chunk.start for chunk in chunks) == 3
     assert microbatches(rollouts, 1) == [slice(i, i + 1) for i in range(12)]
+
+
+def test_shared_prompts_are_counted_once_in_each_part(rollouts):
+    prompts = rollouts.prompt_mask.sum(1).tolist()
+    lengths = rollouts.response_mask.sum(2).flatten().tolist()
+    budget = max(prompts) + max(lengths) + 8
+    chunks = microbatches(rollouts, budget, packing=Packing.shared_prefix)
+    assert [row for chunk in chunks for row in range(12)[chunk]] == list(range(12))
+    costs = [
+        sum(lengths[c])
+        + sum(prompts[p] for p in range(3) if c.start < 4 * p + 4 and c.stop > 4 * p)
+        for c in chunks
+    ]
+    assert max(costs) <= budget
+    assert 1 < len(chunks) < 12
+    for cost, after in zip(costs, chunks[1:], strict=False):
+        prompt = prompts[after.start // 4] if after.start % 4 == 0 else 0
+        assert cost + lengths[after.start] + prompt > budget
