@@ -1,8 +1,7 @@
 """Sampling with the Hugging Face model itself: a decode loop of our own.
 
-A prompt is read once, whatever the group's size; its key-value cache is then repeated. Rows that
-ended leave the batch. Neither changes a sample: each rollout draws from a stream of its own, one
-uniform number per position.
+A prompt is read once, whatever the group's size. Rows that ended leave the batch. Neither changes a
+sample: each rollout draws from a stream of its own, one uniform number per position.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import Cache
 
 from rlcredit.policy.base import Policy
-from rlcredit.policy.causal_lm import pad_id, positions
+from rlcredit.policy.causal_lm import pad_id
+from rlcredit.policy.packing import Packing
+from rlcredit.rollout.decoding import CacheState, PrefixState
 from rlcredit.text.spans import Span
 from rlcredit.text.tokens import batch_char_spans, decoded
 from rlcredit.types import Prompt, Randomness, Rollouts
@@ -106,7 +106,7 @@ class HFRollout:
         alive = torch.tensor(rows, device=ids.device)
         prompts = torch.arange(rows[0] // group_size, rows[-1] // group_size + 1, device=ids.device)
         skip = int((~mask[prompts]).sum(1).min())
-        state = _State.read(policy, ids[prompts, skip:], mask[prompts, skip:])
+        state = self._read(policy, ids[prompts, skip:], mask[prompts, skip:])
         state.take(alive // group_size - prompts[0])
         ends = torch.tensor(sorted(policy.eos_ids), device=ids.device)
         for position in range(self.max_new_tokens):
@@ -124,6 +124,14 @@ class HFRollout:
             if not len(alive) or position + 1 == self.max_new_tokens:
                 return
             state.advance(policy, tokens)
+
+    def _read(
+        self, policy: Policy, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"]
+    ) -> CacheState | PrefixState:
+        """One row per prompt, read once."""
+        if policy.packing is Packing.shared_prefix:
+            return PrefixState.read(policy, ids, mask, room=self.max_new_tokens)
+        return CacheState.read(policy, ids, mask)
 
     def _rollouts(
         self,
@@ -179,45 +187,6 @@ class _Sampled:
             ),
             finished=torch.zeros(rows, dtype=torch.bool, device=device),
         )
-
-
-@dataclass(kw_only=True)
-class _State:
-    """The model's memory of the rows that still grow, and its logits for their next token."""
-
-    logits: Float[Tensor, "B V"]
-    cache: Cache
-    mask: Bool[Tensor, "B L"]
-
-    @classmethod
-    def read(cls, policy: Policy, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"]) -> "_State":
-        """One row per prompt."""
-        output = policy.model(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=positions(mask),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return cls(logits=output.logits[:, -1], cache=output.past_key_values, mask=mask)
-
-    def take(self, rows: Int[Tensor, " C"]) -> None:
-        """These rows, in this order; one may be taken several times."""
-        self.logits, self.mask = self.logits[rows], self.mask[rows]
-        self.cache.batch_select_indices(rows)
-
-    def advance(self, policy: Policy, tokens: Int[Tensor, " B"]) -> None:
-        """Append one token to every row."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
-        output = policy.model(
-            input_ids=tokens[:, None],
-            attention_mask=self.mask.long(),
-            position_ids=positions(self.mask)[:, -1:],
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self.logits, self.cache = output.logits[:, -1], output.past_key_values
 
 
 def draw(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rlcredit.policy.causal_lm import CausalLM
+from rlcredit.policy.packing import Packing
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.hf import HFRollout, draw
 from rlcredit.types import Prompt, Randomness, Rollouts
@@ -22,15 +23,16 @@ RAGGED = tuple(
 """Prompts of 2 to 7 tokens."""
 
 
-@pytest.fixture(scope="module")
-def policy() -> CausalLM:
-    return toy_policy()
+@pytest.fixture(scope="module", params=list(Packing))
+def policy(request: pytest.FixtureRequest) -> CausalLM:
+    return toy_policy().packed(request.param, say=print)
 
 
-@pytest.fixture(scope="module")
-def exact() -> CausalLM:
+@pytest.fixture(scope="module", params=list(Packing))
+def exact(request: pytest.FixtureRequest) -> CausalLM:
     """The same in float64, sampled at its initial weights: flat, so responses of all lengths."""
-    return toy_policy(steps=0, dtype=torch.float64, extra_ends=50)
+    made = toy_policy(steps=0, dtype=torch.float64, extra_ends=50)
+    return made.packed(request.param, say=print)
 
 
 def sample(
@@ -306,3 +308,15 @@ def stories() -> CausalLM:
     return HF(name=str(folder)).load(
         toy_task(), seed=0, cache=Path(), device=torch.device("cpu"), say=lambda line: None
     )
+
+
+def test_both_ways_of_remembering_give_the_same_samples():
+    policy = toy_policy(steps=0, dtype=torch.float64, extra_ends=50)
+    found = [
+        sample(policy.packed(packing, say=print), RAGGED, group_size=6, max_rows=rows)
+        for packing in Packing
+        for rows in (256, 4)
+    ]
+    for other in found[1:]:
+        assert responses(other) == responses(found[0])
+        torch.testing.assert_close(other.rollout_logprobs, found[0].rollout_logprobs)
