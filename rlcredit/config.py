@@ -179,6 +179,8 @@ def run_digest(cfg: DictConfig) -> str:
     chosen["trainer"] = {name: _plain(cfg.trainer[name]) for name in IDENTITY_OF_TRAINER}
     if cfg.trainer.autocast:  # later than the digests of runs without it, which stay as they were
         chosen["trainer"]["autocast"] = True
+    if cfg.trainer.mismatch.correction is not None:  # the same
+        chosen["trainer"]["mismatch"] = _plain(cfg.trainer.mismatch)
     chosen["data"] = instantiate(cfg.dataset, _convert_="all").fingerprint()
     return _hash(chosen)
 

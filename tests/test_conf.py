@@ -165,6 +165,7 @@ def test_the_digest_is_that_of_what_changes_numbers():
         ["cache=elsewhere"],
         ["trainer.tokens_per_microbatch=64"],
         ["trainer.checkpoint_every=1"],
+        ["trainer.mismatch.max_kl=null"],
         ["evaluation.samples=1"],
         ["resume=never"],
     ]
@@ -179,6 +180,7 @@ def test_the_digest_is_that_of_what_changes_numbers():
         ["reward=recall"],
         ["rollout.temperature=0.9"],
         ["loss.clip_high=0.3"],
+        ["trainer.mismatch.correction=truncate"],
     ]
     assert {digest(*overrides) for overrides in same} == {digest()}
     assert len({digest()} | {digest(*overrides) for overrides in other}) == len(other) + 1

@@ -1,16 +1,17 @@
-"""Importance ratios, ways of clipping them, and estimates of a KL divergence.
+"""Importance ratios, ways of clipping them, sampler weights, and estimates of a KL divergence.
 
 Everything is per token: masks are applied where tokens are summed up (``masked.py``), except in the
 ratios, where a masked token must not make the exponential overflow.
 """
 
+import math
 from enum import StrEnum, auto
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlcredit.credit.masked import full_precision, masked_mean
+from rlcredit.credit.masked import full_precision, masked_mean, masked_sum
 
 
 class KL(StrEnum):
@@ -19,6 +20,20 @@ class KL(StrEnum):
     k1 = auto()
     k2 = auto()
     k3 = auto()
+
+
+class Cut(StrEnum):
+    """What becomes of a weight above the limit: it is the limit, or its tokens count nothing."""
+
+    truncate = auto()
+    mask = auto()
+
+
+class Unit(StrEnum):
+    """What a sampler weight is taken over: each token alone, or the whole response."""
+
+    token = auto()
+    sequence = auto()
 
 
 def token_log_ratio(
@@ -162,3 +177,65 @@ def kl_estimate(
             return difference.square() / 2
         case KL.k3:
             return difference.exp() - difference - 1
+
+
+def sampler_weights(
+    old_logprobs: Float[Tensor, "*batch T"],
+    rollout_logprobs: Float[Tensor, "*batch T"],
+    mask: Bool[Tensor, "*batch T"],
+    *,
+    cut: Cut,
+    unit: Unit,
+    limit: float,
+) -> Float[Tensor, "*batch T"]:
+    """Weights that correct for a sampler whose probabilities are not quite the trainer's.
+
+    w_t = pi_old(y_t) / mu(y_t)        unit=token; the product over the response, unit=sequence
+
+    cut=truncate gives min(w, limit), the truncated importance sampling of Ionides (2008, Truncated
+    Importance Sampling, Eq. 3; standard); cut=mask gives w where w <= limit and 0 elsewhere, so
+    that what the sampler drew far too seldom is left out. Both are 1 where pi_old = mu.
+
+    Args:
+        old_logprobs: Under the trainer's policy before the batch's first update, in nats.
+        rollout_logprobs: Under the sampler mu, in nats.
+        mask: True on response tokens.
+        cut: What becomes of weights above the limit.
+        unit: What a weight is taken over.
+        limit: The largest weight; at least 1.
+
+    Returns:
+        Weights per token, detached, in at least float32; 1 on masked tokens.
+    """
+    log_ratio = token_log_ratio(old_logprobs.detach(), rollout_logprobs.detach(), mask)
+    if unit == Unit.sequence:
+        log_ratio = masked_sum(log_ratio, mask, keepdim=True).expand_as(log_ratio)
+    # the exponential of anything above the limit is not needed, and could overflow
+    above = log_ratio > math.log(limit)
+    kept = log_ratio.masked_fill(above, 0).exp()
+    weights = kept.masked_fill(above, limit if cut == Cut.truncate else 0)
+    return torch.where(mask, weights, 1)
+
+
+def effective_share(
+    old_logprobs: Float[Tensor, "*batch T"],
+    rollout_logprobs: Float[Tensor, "*batch T"],
+    mask: Bool[Tensor, "*batch T"],
+) -> Float[Tensor, ""]:
+    """Effective sample size of a sampler's tokens over their number, in (0, 1].
+
+    (sum w)^2 / (N sum w^2)  with w = pi_old / mu per token      Kish (1965); standard
+
+    Args:
+        old_logprobs: Under the trainer's policy, in nats.
+        rollout_logprobs: Under the sampler mu, in nats.
+        mask: True on the N tokens that count.
+
+    Returns:
+        The share; 1 where no token counts.
+    """
+    log_ratio = token_log_ratio(old_logprobs, rollout_logprobs, mask)[mask].double()
+    if not len(log_ratio):
+        return torch.ones((), dtype=torch.float64, device=mask.device)
+    weights = (log_ratio - log_ratio.max()).exp()  # the share does not change with their scale
+    return weights.sum().square() / (len(weights) * weights.square().sum())

@@ -17,6 +17,7 @@ from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.copying import WordRuns
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
+from rlcredit.trainer.mismatch import mismatch_metrics
 from rlcredit.trainer.settings import TrainerSettings
 from rlcredit.types import (
     Advantages,
@@ -67,11 +68,14 @@ class Trainer:
     documents: WordRuns | None = None
     """Of the catalogue, to tell what responses copy from it."""
     optimizer: torch.optim.AdamW = field(init=False)
+    training_loss: PolicyLoss = field(init=False)
+    """The loss, corrected for what the sampler differs by, if that is asked for."""
 
     def __post_init__(self) -> None:
         """Build the optimizer; refuse what the loss cannot have."""
         if self.loss.needs.ref_logprobs and self.reference is None:
             raise ValueError(f"{type(self.loss).__name__} needs a reference policy's log-probs")
+        self.training_loss = self.settings.mismatch.corrected(self.loss)
         self.optimizer = self.settings.optimizer.build(self.policy.model)
 
     @property
@@ -166,18 +170,24 @@ class Trainer:
         for index in range(self.settings.updates_per_batch):
             self.optimizer.zero_grad(set_to_none=True)
             gradient = accumulate(
-                self.policy, self.loss, rollouts, batch, chunks=chunks, on_policy=index == 0
+                self.policy,
+                self.training_loss,
+                rollouts,
+                batch,
+                chunks=chunks,
+                on_policy=index == 0,
             )
             norm = torch.nn.utils.clip_grad_norm_(
                 [p for p in self.policy.model.parameters() if p.requires_grad],
                 self.settings.optimizer.max_grad_norm,
             )
             self.refuse_non_finite(gradient, norm, number, batch, rollouts)
-            self.optimizer.step()
             if index == 0:
                 batch = replace(batch, old_logprobs=gradient.logprobs)
                 metrics = gradient.metrics | update_metrics(gradient, batch)
                 metrics["train/grad_norm"] = norm.detach()
+                self.settings.mismatch.refuse(metrics, step=number)
+            self.optimizer.step()
         metrics["train/learning_rate"] = torch.tensor(rate, dtype=torch.float64)
         return metrics
 
@@ -202,15 +212,11 @@ class Trainer:
 
 
 def update_metrics(gradient: Gradient, batch: UpdateBatch) -> Metrics:
-    """Entropy, and how far the sampler's log-probs are from the trainer's."""
-    mask = batch.response_mask
-    gap = torch.where(mask, gradient.logprobs - batch.rollout_logprobs, 0.0)
+    """Loss, entropy, and how far the sampler's log-probs are from the trainer's."""
     return {
         "train/loss": torch.tensor(gradient.loss, dtype=torch.float64),
-        "train/entropy_nats": _token_mean(gradient.entropy, mask),
-        "mismatch/max_abs_logprob": gap.abs().max(),
-        "mismatch/kl_nats": _token_mean(gap.exp() - 1.0 - gap, mask),
-    }
+        "train/entropy_nats": _token_mean(gradient.entropy, batch.response_mask),
+    } | mismatch_metrics(gradient.logprobs, batch)
 
 
 def advantage_metrics(advantages: Advantages, batch: UpdateBatch) -> Metrics:

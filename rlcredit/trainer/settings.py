@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rlcredit.policy.packing import Packing
+from rlcredit.trainer.mismatch import Mismatch
 from rlcredit.trainer.optim import AdamW
 
 
@@ -29,6 +30,7 @@ class TrainerSettings:
     are): faster, log-probs off by up to about 0.01."""
     max_advantage: float | None = 4.0
     """Advantages are clamped to +- this; None leaves them. The clamped share is logged."""
+    mismatch: Mismatch = field(default_factory=Mismatch)
     optimizer: AdamW = field(default_factory=AdamW)
     device: str = "cpu"
     threads: int | None = None

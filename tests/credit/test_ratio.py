@@ -5,10 +5,14 @@ import torch
 
 from rlcredit.credit.ratio import (
     KL,
+    Cut,
+    Unit,
     cispo_weight,
     clipped_surrogate,
     dual_clip,
+    effective_share,
     kl_estimate,
+    sampler_weights,
     sequence_ratio,
     token_ratio,
 )
@@ -83,3 +87,39 @@ def test_k1_and_k3_average_to_the_divergence_itself():
         mean = (policy.exp() * kl_estimate(policy, reference, kind=kind)).sum()
         torch.testing.assert_close(mean, exact)
     assert (kl_estimate(policy, reference, kind=KL.k3) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("cut", "unit", "expected"),
+    [
+        (Cut.truncate, Unit.token, [[1.5, 0.5, 1.0], [1.0, 1.2, 0.5]]),
+        (Cut.mask, Unit.token, [[0.0, 0.5, 1.0], [1.0, 1.2, 0.5]]),
+        (Cut.truncate, Unit.sequence, [[1.5, 1.5, 1.0], [0.6, 0.6, 0.6]]),
+        (Cut.mask, Unit.sequence, [[0.0, 0.0, 1.0], [0.6, 0.6, 0.6]]),
+    ],
+)
+def test_sampler_weights_by_hand(cut, unit, expected):
+    ratios = torch.tensor([[4.0, 0.5, torch.nan], [1.0, 1.2, 0.5]], dtype=torch.float64)
+    rollout = torch.tensor([[-3.0, -2.0, torch.inf], [-1.0, -1.0, -1.0]], dtype=torch.float64)
+    found = sampler_weights(rollout + ratios.log(), rollout, MASK, cut=cut, unit=unit, limit=1.5)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_sampler_weights_of_the_policy_s_own_samples_are_one_and_never_overflow():
+    for cut in Cut:
+        for unit in Unit:
+            same = sampler_weights(OLD, OLD, MASK, cut=cut, unit=unit, limit=1.0)
+            assert same.tolist() == [[1.0] * 3] * 2
+            far = sampler_weights(OLD + 1e4, OLD, MASK, cut=cut, unit=unit, limit=2.0)
+            assert far[1].tolist() == [2.0 if cut == Cut.truncate else 0.0] * 3
+
+
+def test_the_effective_share_by_hand_and_whatever_the_scale():
+    weights = torch.tensor([[3.0, 1.0, torch.nan], [1.0, 1.0, 2.0]], dtype=torch.float64)
+    rollout = torch.full((2, 3), -1.0, dtype=torch.float64)
+    expected = 8.0**2 / (5 * (9 + 1 + 1 + 1 + 4))
+    for shift in (0.0, 2000.0):
+        found = effective_share(rollout + weights.log() + shift, rollout, MASK)
+        assert found.item() == pytest.approx(expected)
+    assert effective_share(rollout, rollout, MASK).item() == 1
+    assert effective_share(rollout, rollout, torch.zeros_like(MASK)).item() == 1
