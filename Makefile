@@ -40,8 +40,8 @@ report: install  ## one HTML page about a run, or all runs below a folder (RUN=o
 check: install  ## formatter, linter and type checker
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/basedpyright --level error
 
-bench: install  ## what share of a training step credit takes
-	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_speed --credit $(ARGS)
+bench: install  ## a training step against TRL's, and credit's share of it (ARGS=--credit)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_speed $(ARGS)
 
 sweep: install  ## GRPO and OSPO on both data sets, three seeds each
 	@$(BIN)/python train.py -m estimator=grpo,ospo dataset=esci,hm seed=0,1,2 $(ARGS)

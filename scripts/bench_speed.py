@@ -1,41 +1,154 @@
-"""How fast a training step is, and what share of it credit takes.
+"""How fast a training step is: against TRL's on the same work, and what share of it credit takes.
 
-python -m scripts.bench_speed --credit
+    python -m scripts.bench_speed              all of it
+    python -m scripts.bench_speed --credit     only credit's share
+    python -m scripts.bench_speed --scaling    only how a step grows with its sizes
+
+Every ratio is of steps that took turns in one process on one thread; seconds differ between
+machines and hours. TRL's head runs over all positions on a CPU and over the response's alone on a
+GPU ("compact head"); both are measured.
 """
 
 import argparse
 import json
 import os
 import platform
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from rlcredit.policy.packing import Packing
 from scripts.bench_credit import credit_shares, credit_table
+from scripts.bench_trl import Arms, Timing, gradient_parity, own_step
+from scripts.bench_work import Work, own_trainer
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
+PROMPT_TOKENS = (24, 128, 350)
+SCALING = (
+    {},
+    {"prompt_tokens": 24},
+    {"prompt_tokens": 256},
+    {"group_size": 4},
+    {"group_size": 16},
+    {"max_new_tokens": 24},
+    {"max_new_tokens": 96},
+    {"vocab_size": 1024},
+    {"vocab_size": 16384},
+)
+"""What differs from 96 prompt tokens, groups of 8, 48 new tokens and a vocabulary of 4096."""
 
 
 def main() -> None:
     """Measure, print and store."""
-    parser = argparse.ArgumentParser(description="What share of a training step credit takes.")
-    parser.add_argument("--credit", action="store_true", help="the share of credit in a step")
+    parser = argparse.ArgumentParser(description="Speed of a training step.")
+    parser.add_argument("--credit", action="store_true", help="only the share of credit in a step")
+    parser.add_argument("--scaling", action="store_true", help="only growth with the sizes")
+    parser.add_argument("--against-trl", action="store_true", help="only the comparison with TRL")
+    parser.add_argument("--steps", type=int, default=5, help="counted steps of stock TRL")
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"))
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
-    arguments = parser.parse_args()
-    if not arguments.credit:
-        parser.error("say what to measure: --credit")
+    chosen = parser.parse_args()
+    if chosen.steps < 1:
+        parser.error(f"--steps={chosen.steps}: at least one step must be counted")
     torch.set_num_threads(1)
     disable_progress_bar()
-    rows = credit_shares(cache=arguments.cache, say=print)
-    print(credit_table(rows))
-    store(arguments.out / "credit.json", [asdict(row) for row in rows])
+    set_verbosity_error()
+    everything = not (chosen.credit or chosen.scaling or chosen.against_trl)
+    if everything or chosen.credit:
+        shares = credit_shares(cache=chosen.cache, say=print)
+        print(credit_table(shares), flush=True)
+        store(chosen.out / "credit.json", [asdict(row) for row in shares])
+    if everything or chosen.against_trl:
+        parity = gradient_parity(Work(ragged=True))
+        print(f"gradient on TRL's own batch: relative difference {parity:.1e}", flush=True)
+        rows = against_trl(chosen.steps)
+        store(chosen.out / "speed.json", [{"gradient_parity": parity}, *rows])
+    if everything or chosen.scaling:
+        store(chosen.out / "scaling.json", scaling())
 
 
-def store(path: Path, rows: list[dict[str, object]]) -> None:
+def against_trl(steps: int) -> list[dict[str, Any]]:
+    """The table, printed row by row; fewer steps of the arms that are no bar, to save minutes."""
+    print(SPEED_HEAD)
+    rows = []
+    for tokens in PROMPT_TOKENS:
+        for ragged in (False, True):
+            work = Work(prompt_tokens=tokens, ragged=ragged)
+            rows.append(printed(Arms(work=work, steps=steps + 1).run()))
+            few = 1 if tokens == max(PROMPT_TOKENS) else 2
+            rows.append(printed(Arms(work=work, steps=few + 1, compact=True).run()))
+            if not ragged:
+                rows.append(printed(Arms(work=work, steps=few + 1, bf16=True).run()))
+    return rows
+
+
+SPEED_HEAD = "\n".join(
+    [
+        "| prompt, lengths | TRL | steps | TRL samples/s | rlcredit fp32 (of it rollout) | ratio "
+        "| rlcredit bf16 update | ratio | peak MB: TRL, fp32, bf16 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+)
+
+
+def printed(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the comparison, as Markdown."""
+    theirs, mine = row["trl_measured"], row["own_measured"]
+    exact, half = mine["rlcredit fp32"], mine["rlcredit bf16"]
+    share = exact["stages_s"]["rollout"] / exact["step_s"]
+    peaks = ", ".join(_rounded(each["peak_mb"]) for each in (theirs, exact, half))
+    print(
+        f"| {row['work']} | {row['trl']} | {theirs['steps']} | {theirs['samples_per_s']:.1f} "
+        f"| {exact['samples_per_s']:.1f} ({share:.0%}) | {row['ratios']['rlcredit fp32']:.2f} "
+        f"| {half['samples_per_s']:.1f} | {row['ratios']['rlcredit bf16']:.2f} | {peaks} |",
+        flush=True,
+    )
+    return row
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def scaling(
+    changes: Iterable[dict[str, int]] = SCALING, *, base: Work | None = None, steps: int = 2
+) -> list[dict[str, Any]]:
+    """A step with shared prompts beside one of the padded path, as one size after another grows."""
+    base = base or Work(prompt_tokens=96)
+    print("| what differs | step, s | padded / shared | update: padded / shared | rollout: same |")
+    print("|---|---|---|---|---|")
+    rows = []
+    for change in changes:
+        work = replace(base, **change)
+        found = {packing: packing_timing(work, packing, steps=steps) for packing in Packing}
+        shared, padded = found[Packing.shared_prefix], found[Packing.padded]
+        stages = shared["stages_s"], padded["stages_s"]
+        ratios = [stages[1][name] / stages[0][name] for name in ("update", "rollout")]
+        what = ", ".join(f"{name} {value}" for name, value in change.items()) or "nothing"
+        print(
+            f"| {what} | {shared['step_s']:.2f} | {padded['step_s'] / shared['step_s']:.2f} "
+            f"| {ratios[0]:.2f} | {ratios[1]:.2f} |",
+            flush=True,
+        )
+        rows.append({"work": asdict(work), "shared": shared, "padded": padded})
+    return rows
+
+
+def packing_timing(work: Work, packing: Packing, *, steps: int) -> dict[str, Any]:
+    """Steps of one packing, after one that is not counted."""
+    timing = Timing()
+    trainer = own_trainer(work, work.model(), packing=packing)
+    for number in range(1, steps + 2):
+        own_step(trainer, number, timing)
+    return timing.summary(work.prompts_per_step * work.group_size)
+
+
+def store(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows with what they depend on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
@@ -44,10 +157,10 @@ def store(path: Path, rows: list[dict[str, object]]) -> None:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "rows": rows,
+        "rows": list(rows),
     }
     path.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"stored in {path}")
+    print(f"stored in {path}", flush=True)
 
 
 def _processor() -> str:

@@ -10,7 +10,11 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from rlcredit.credit.group import group_relative
 from rlcredit.losses import ClippedSurrogate
 from rlcredit.losses.surrogate import Aggregation, Objective, Ratio
-from rlcredit.types import UpdateBatch
+from rlcredit.policy.causal_lm import CausalLM
+from rlcredit.policy.packing import Packing
+from rlcredit.trainer.backward import accumulate
+from rlcredit.types import Prompt, Rollouts, UpdateBatch
+from tests.policy.toy import toy_policy
 
 GOLDEN = json.loads((Path(__file__).parent / "trl.json").read_text())
 GROUP_SIZE = GOLDEN["group_size"]
@@ -101,6 +105,33 @@ def test_losses_and_gradients_are_trls(name):
     expected = torch.tensor(stored["gradient"]).double()
     assert expected.norm() > 0.05
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_the_gradient_with_shared_prompts_is_trls_on_its_own_batch(name):
+    model, update = policy(), update_batch()
+    mask, prompts = update.response_mask, grouped("prompt_ids")[:, 0]
+    assert (grouped("prompt_ids") == prompts[:, None]).all()
+    rollouts = Rollouts(
+        prompts=tuple(
+            Prompt(prompt_id=str(i), text="", query="", relevance={}) for i in range(len(prompts))
+        ),
+        texts=tuple(("",) * GROUP_SIZE for _ in prompts),
+        prompt_ids=prompts,
+        prompt_mask=grouped("prompt_mask")[:, 0].bool(),
+        response_ids=grouped("completion_ids"),
+        response_mask=mask,
+        char_spans=torch.zeros(*mask.shape, 2, dtype=torch.long),
+        rollout_logprobs=update.rollout_logprobs,
+        finished=mask.any(2),
+    )
+    made = CausalLM(model=model, tokenizer=toy_policy(steps=0).tokenizer, origin="TRL's")
+    packed = made.packed(Packing.shared_prefix, say=print)
+    chunks = [slice(0, 3), slice(3, 8)]
+    accumulate(packed, OURS[name], rollouts, update, chunks=chunks, on_policy=False)
+    found = torch.cat([p.grad.flatten() for p in model.parameters()])
+    expected = torch.tensor(GOLDEN["variants"][name]["gradient"]).double()
+    assert float((found - expected).norm() / expected.norm()) < 1e-5
 
 
 def test_the_variants_differ_from_one_another():

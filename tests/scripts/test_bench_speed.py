@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rlcredit.policy.packing import Packing
+from scripts.bench_speed import scaling
+from scripts.bench_work import DistinctCharacters, Work, own_trainer
+
+TINY = Work(
+    prompt_tokens=6,
+    prompts_per_step=2,
+    group_size=3,
+    max_new_tokens=5,
+    vocab_size=256,
+    hidden_size=64,
+    num_layers=1,
+)
+
+
+def test_prompts_have_the_stated_length():
+    tokenizer = TINY.tokenizer()
+    assert {len(tokenizer(text)["input_ids"]) for text in TINY.texts()} == {6}
+
+
+def test_ragged_work_ends_at_128_tokens_and_fixed_work_at_one():
+    ragged = replace(TINY, ragged=True).model().generation_config.eos_token_id
+    assert len(set(ragged)) == 128
+    assert TINY.model().generation_config.eos_token_id == 1
+    lengths = own_trainer(replace(TINY, ragged=True, max_new_tokens=12), TINY.model())
+    assert lengths.step(1).rollouts.response_mask.sum(2).unique().numel() > 1
+
+
+def test_the_reward_is_the_number_of_distinct_characters():
+    assert DistinctCharacters()([], ["w1 w1", "", "abcd"]).tolist() == [3.0, 0.0, 4.0]
+
+
+def test_both_packings_take_the_same_first_step():
+    steps = [own_trainer(TINY, TINY.model(), packing=each).step(1) for each in Packing]
+    one, other = steps
+    assert torch.equal(one.rollouts.response_ids, other.rollouts.response_ids)
+    for name in ("train/grad_norm", "train/entropy_nats", "reward/mean"):
+        assert one.metrics[name] == pytest.approx(other.metrics[name], rel=1e-4)
+
+
+def test_scaling_times_both_packings_at_the_changed_size(capsys):
+    rows = scaling([{"group_size": 4}], base=TINY, steps=1)
+    assert rows[0]["work"]["group_size"] == 4
+    assert all(rows[0][side]["step_s"] > 0 for side in ("shared", "padded"))
+    assert set(rows[0]["shared"]["stages_s"]) == {"rollout", "reward", "credit", "update"}
+    assert "| group_size 4 |" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_gradient_on_trls_own_step_is_trls():
+    from scripts.bench_trl import Arms, gradient_parity
+
+    assert gradient_parity(replace(TINY, ragged=True)) < 1e-5
+    row = Arms(work=TINY, steps=2, compact=True).run()
+    assert set(row["ratios"]) == {"rlcredit fp32", "rlcredit bf16"}
+    assert row["trl_measured"]["mean_tokens"] > 4
