@@ -27,8 +27,9 @@ def test_ragged_work_ends_at_128_tokens_and_fixed_work_at_one():
     ragged = replace(TINY, ragged=True).model().generation_config.eos_token_id
     assert len(set(ragged)) == 128
     assert TINY.model().generation_config.eos_token_id == 1
-    lengths = own_trainer(replace(TINY, ragged=True, max_new_tokens=12), TINY.model())
-    assert lengths.step(1).rollouts.response_mask.sum(2).unique().numel() > 1
+    work = replace(TINY, ragged=True, max_new_tokens=12)
+    lengths = own_trainer(work, work.model()).step(1).rollouts.response_mask.sum(2)
+    assert len(lengths.unique()) > 1
 
 
 def test_the_reward_is_the_number_of_distinct_characters():
