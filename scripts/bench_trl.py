@@ -45,18 +45,16 @@ class Timing:
         """Of one step."""
         self.stages.setdefault(stage, []).append(seconds)
 
-    def summary(self, samples: int) -> dict[str, Any]:
-        """Medians; the first step warms up, unless it is the only one."""
-        counted = self.seconds[1:] or self.seconds
+    def summary(self, samples: int, *, skip: int) -> dict[str, Any]:
+        """Medians, without the first ``skip`` steps."""
+        counted = self.seconds[skip:]
         return {
             "steps": len(counted),
             "step_s": median(counted),
             "samples_per_s": samples / median(counted),
             "peak_mb": self.peak_mb,
             "mean_tokens": sum(self.tokens) / max(1, len(self.tokens)),
-            "stages_s": {
-                name: median(values[1:] or values) for name, values in self.stages.items()
-            },
+            "stages_s": {name: median(values[skip:]) for name, values in self.stages.items()},
         }
 
 
@@ -175,6 +173,8 @@ class Arms:
 
     work: Work
     steps: int
+    warm_up: int = 0
+    """Steps before those that are counted; the first comparison of a process needs one."""
     bf16: bool = False
     """TRL under bf16 autocast."""
     compact: bool = False
@@ -184,6 +184,7 @@ class Arms:
 
     def run(self) -> dict[str, Any]:
         """Alternate, and summarise."""
+        steps = self.warm_up + self.steps
         model = self.work.model()
         own = {
             "rlcredit bf16" if autocast else "rlcredit fp32": own_trainer(
@@ -194,7 +195,7 @@ class Arms:
         timings = {name: Timing() for name in own}
         heads = patch("trl.trainer.utils._use_triton", lambda device: True)
         with tempfile.TemporaryDirectory() as folder:
-            rival = rival_of(self.work, model, steps=self.steps, bf16=self.bf16, folder=folder)
+            rival = rival_of(self.work, model, steps=steps, bf16=self.bf16, folder=folder)
             disable_progress_bar()
             rival.add_callback(Turns(rival, own, timings))
             if self.compact:
@@ -205,8 +206,10 @@ class Arms:
                 if self.compact:
                     heads.stop()
         samples = self.work.prompts_per_step * self.work.group_size
-        theirs = rival.timing.summary(samples)
-        mine = {name: timing.summary(samples) for name, timing in timings.items()}
+        theirs = rival.timing.summary(samples, skip=self.warm_up)
+        mine = {
+            name: timing.summary(samples, skip=self.warm_up) for name, timing in timings.items()
+        }
         return {
             "work": self.work.name,
             "trl": f"{'bf16' if self.bf16 else 'fp32'}{', compact head' if self.compact else ''}",

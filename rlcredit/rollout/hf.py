@@ -200,7 +200,8 @@ def draw(
     Raises:
         FloatingPointError: If logits are not finite.
     """
-    probabilities = (logits.double() / temperature).softmax(-1)
+    wide = logits.double()
+    probabilities = (wide if temperature == 1 else wide / temperature).softmax(-1)
     if uniforms is None:
         tokens = logits.argmax(-1)
         checked = probabilities.sum(-1)

@@ -79,6 +79,8 @@ def accumulate(
     *,
     chunks: list[slice],
     on_policy: bool,
+    num_passes: int = 0,
+    factor: float = 1.0,
 ) -> Gradient:
     """Add one update's gradient to ``parameter.grad``.
 
@@ -90,9 +92,23 @@ def accumulate(
         chunks: Micro-batches of rows, see :func:`microbatches`.
         on_policy: The policy has not moved since the rollouts: its own log-probs are the old ones,
             so ``batch.old_logprobs`` is not read and no extra forward pass is needed.
+        num_passes: Passes of the process with the most chunks, the same number in all of them; a
+            process with fewer chunks adds passes of weight zero, so that all meet in the
+            collectives of a sharded model.
+        factor: Multiplies the gradient and nothing else; the number of processes, where their
+            gradients are averaged.
     """
-    if loss.couples_group and len(chunks) > 1:
-        return _two_passes(policy, loss, rollouts, batch, chunks=chunks, on_policy=on_policy)
+    if loss.couples_group and max(num_passes, len(chunks)) > 1:
+        return _two_passes(
+            policy,
+            loss,
+            rollouts,
+            batch,
+            chunks=chunks,
+            on_policy=on_policy,
+            num_passes=num_passes,
+            factor=factor,
+        )
     total, parts = _Total(), []
     for rows in chunks:
         scored = policy.logprobs(rollouts, rows)
@@ -101,10 +117,22 @@ def accumulate(
         if on_policy:
             part = replace(part, old_logprobs=logprobs.detach())
         out = loss(logprobs, part)
-        out.value.backward()
+        (out.value * factor).backward()
         total.add(out.value.detach(), out.metrics)
         parts.append((scored.logprobs.detach(), scored.entropy))
+    for rows in _fillers(chunks, num_passes):
+        _pull(policy, rollouts, rows, 0.0)
     return total.gradient(parts, batch)
+
+
+def _fillers(chunks: list[slice], num_passes: int) -> list[slice]:
+    """Rows for the passes that a process makes only to be in step with others."""
+    return chunks[:1] * max(0, num_passes - len(chunks))
+
+
+def _pull(policy: Policy, rollouts: Rollouts, rows: slice, weights: Tensor | float) -> None:
+    """Add the gradient of a weighted sum of log-probs."""
+    (policy.logprobs(rollouts, rows).logprobs * weights).sum().backward()
 
 
 def _two_passes(
@@ -115,6 +143,8 @@ def _two_passes(
     *,
     chunks: list[slice],
     on_policy: bool,
+    num_passes: int,
+    factor: float,
 ) -> Gradient:
     """The exact gradient of a group-coupled loss, holding one micro-batch's graph at a time.
 
@@ -127,6 +157,8 @@ def _two_passes(
             (scored.logprobs, scored.entropy)
             for scored in (policy.logprobs(rollouts, rows) for rows in chunks)
         ]
+        for rows in _fillers(chunks, num_passes):
+            policy.logprobs(rollouts, rows)
     logprobs = torch.cat([part[0] for part in parts]).view(batch.response_mask.shape)
     if on_policy:
         batch = replace(batch, old_logprobs=logprobs.clone())
@@ -134,7 +166,9 @@ def _two_passes(
     out = loss(leaf, batch)
     (by_logprob,) = torch.autograd.grad(out.value, leaf)
     for rows, weights in zip(chunks, _split(by_logprob, chunks), strict=True):
-        (policy.logprobs(rollouts, rows).logprobs * weights).sum().backward()
+        _pull(policy, rollouts, rows, factor * weights)
+    for rows in _fillers(chunks, num_passes):
+        _pull(policy, rollouts, rows, 0.0)
     total = _Total()
     total.add(out.value.detach(), out.metrics)
     return total.gradient(parts, batch)

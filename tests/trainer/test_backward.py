@@ -61,9 +61,9 @@ LOSSES = [
 ]
 
 
-def gradient(policy, loss, rollouts, batch, chunks, *, on_policy=False):
+def gradient(policy, loss, rollouts, batch, chunks, *, on_policy=False, **options):
     policy.model.zero_grad()
-    out = accumulate(policy, loss, rollouts, batch, chunks=chunks, on_policy=on_policy)
+    out = accumulate(policy, loss, rollouts, batch, chunks=chunks, on_policy=on_policy, **options)
     return out, torch.cat([p.grad.flatten() for p in policy.model.parameters()])
 
 
@@ -99,6 +99,25 @@ def test_every_split_of_every_packing_gives_the_same_gradient(
     assert split.loss == pytest.approx(whole.loss, rel=1e-9)
     torch.testing.assert_close(split.logprobs, whole.logprobs, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(split.entropy, whole.entropy, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("packing", list(Packing))
+@pytest.mark.parametrize("loss", LOSSES[::2], ids=["surrogate", "lpo"])
+def test_passes_of_weight_zero_and_the_factor_change_no_figure(
+    policy, rollouts, batch, loss, packing
+):
+    packed = policy.packed(packing, say=print)
+    calls = []
+    chunks = [slice(0, 5), slice(5, 12)]
+    plain, want = gradient(packed, loss, rollouts, batch, chunks)
+    counting = packed.model.get_decoder().register_forward_pre_hook(lambda *_: calls.append(1))
+    filled, got = gradient(packed, loss, rollouts, batch, chunks, num_passes=4, factor=3.0)
+    counting.remove()
+    assert len(calls) == (8 if loss.couples_group else 4)
+    torch.testing.assert_close(got, 3 * want, rtol=1e-12, atol=1e-14)
+    assert filled.loss == plain.loss
+    assert filled.metrics == plain.metrics
+    assert torch.equal(filled.logprobs, plain.logprobs)
 
 
 @pytest.mark.parametrize("loss", LOSSES[::2], ids=["surrogate", "lpo"])
