@@ -194,14 +194,24 @@ class CoalitionGame:
 @checked
 @dataclass(frozen=True, kw_only=True)
 class CandidateRewards:
-    """Reward of each listed candidate alone, and of the set."""
+    """Reward of each listed candidate alone."""
 
     rewards: Float[Tensor, "P G K"]
     mask: Bool[Tensor, "P G K"]
+    """True where the response lists a candidate that is not empty."""
     candidate_ids: Int[Tensor, "P G T"]
     """Candidate of each token; -1 outside every candidate."""
+    num_asked: int
+    """How many candidates the prompts ask for; a response of more or fewer is incomplete."""
+    first: Bool[Tensor, "P G K"] | None = None
+    """True where the candidate repeats no earlier one of its response; None: nobody looked."""
     covers: Bool[Tensor, "P G K E"] | None = None
     """Which elements (say, relevant documents) each candidate covers, where that is measured."""
+
+    @property
+    def complete(self) -> Bool[Tensor, "P G"]:
+        """True where a response lists exactly as many candidates as its prompt asks for."""
+        return self.mask.sum(dim=-1) == self.num_asked
 
 
 @checked

@@ -47,6 +47,11 @@ class SearchTask:
 class Dataset(Protocol):
     """A data set's settings, and how to load it."""
 
+    @property
+    def candidates(self) -> int:
+        """K, where each response offers several search texts; 0 where it is one."""
+        ...
+
     def fingerprint(self) -> str:
         """Hash of what the loaded set depends on (settings, source files), without loading it."""
         ...

@@ -43,6 +43,8 @@ class ESCI:
     """A longer phrase counts as nothing. None: 3 where generated, else no limit; 0: no limit."""
     unique: bool | None = None
     """A repeated phrase counts once. None: true where generated, else false."""
+    candidates: int = 0
+    """K: each response offers so many alternative search texts (arXiv:2603.29871); 0: it is one."""
     compose: Compose = Compose.own
     pool_size: int | None = None
     """Products to rank per query. None: 100 where generated, else 101. A published query's judged
@@ -150,5 +152,6 @@ class ESCI:
             max_phrases=self.max_phrases,
             max_words=self.max_words,
             unique=self.unique,
+            num_candidates=self.candidates,
             compose=self.compose,
         )

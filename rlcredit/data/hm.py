@@ -42,6 +42,8 @@ class HM:
     """A longer phrase counts as nothing. None: 3 where generated, else no limit; 0: no limit."""
     unique: bool | None = None
     """A repeated phrase counts once. None: true where generated, else false."""
+    candidates: int = 0
+    """K: each response offers so many alternative search texts (arXiv:2603.29871); 0: it is one."""
     compose: Compose = Compose.own
     pool_size: int = POOL
     """Articles to rank: the target and others the customer did not buy."""
@@ -146,5 +148,6 @@ class HM:
             max_phrases=self.max_phrases,
             max_words=self.max_words,
             unique=self.unique,
+            num_candidates=self.candidates,
             compose=self.compose,
         )

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 from rlcredit.data.base import SearchTask
+from rlcredit.data.sets import MAX_PHRASES, SetTeacher, asking_for_sets
 from rlcredit.data.teachers import PhraseTeacher
 from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import Compose, TextRules
@@ -61,7 +62,7 @@ class Parts:
     train: tuple[Prompt, ...]
     validation: tuple[Prompt, ...]
     test: tuple[Prompt, ...]
-    teacher: PhraseTeacher
+    teacher: PhraseTeacher | SetTeacher
     counts: Mapping[str, int]
     hidden: frozenset[str] = frozenset()
     """See :class:`SearchTask`."""
@@ -73,11 +74,18 @@ def text_rules(
     max_phrases: int | None,
     max_words: int | None,
     unique: bool | None,
+    num_candidates: int,
     compose: Compose,
 ) -> TextRules:
-    """The rules of the scored text: None takes the source's default, and 0 means no limit."""
+    """The rules of the scored text: None takes the source's default, and 0 means no limit.
+
+    The limits are those of a candidate where the task asks for several.
+    """
     default = GENERATED_RULES if source is Source.generated else REAL_RULES
+    if num_candidates and source is Source.generated:
+        default = dataclasses.replace(default, max_phrases=MAX_PHRASES)
     return TextRules(
+        num_candidates=num_candidates,
         max_phrases=default.max_phrases if max_phrases is None else max_phrases or None,
         max_words=default.max_words if max_words is None else max_words or None,
         unique=default.unique if unique is None else unique,
@@ -110,6 +118,8 @@ def finish(name: str, source: Source, parts: Parts, rules: TextRules) -> SearchT
                 f"{dict(parts.counts)}; a run needs all three splits, so loosen the filters or "
                 "give it more data"
             )
+    if rules.num_candidates:
+        parts = _of_sets(parts, rules.num_candidates)
     return SearchTask(
         name=name,
         source=str(source),
@@ -122,6 +132,16 @@ def finish(name: str, source: Source, parts: Parts, rules: TextRules) -> SearchT
         hidden=parts.hidden,
         counts=parts.counts,
         digest=_digest(_content(parts, rules)),
+    )
+
+
+def _of_sets(parts: Parts, num_candidates: int) -> Parts:
+    return dataclasses.replace(
+        parts,
+        train=asking_for_sets(parts.train, num_candidates),
+        validation=asking_for_sets(parts.validation, num_candidates),
+        test=asking_for_sets(parts.test, num_candidates),
+        teacher=SetTeacher(base=parts.teacher, num_candidates=num_candidates),
     )
 
 

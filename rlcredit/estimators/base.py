@@ -58,6 +58,11 @@ class AdvantageEstimator(Protocol):
 class SetUtility(Protocol):
     """What a set of candidates earns; v(empty) = 0."""
 
+    @property
+    def reads_covers(self) -> bool:
+        """Whether ``candidates.covers`` must be there."""
+        ...
+
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:

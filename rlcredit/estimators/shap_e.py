@@ -53,18 +53,11 @@ class ShapE:
 
     utility: SetUtility
     share: Share
-    num_candidates: int = 3
-    """K: how many candidates the prompt asks for."""
     norm: Norm = Norm.pooled
     length_weighted: bool = False
     """Weigh credit by mean length / own length (at most 4), so that a response's total is kept."""
     eps: float = 1e-4
     """Added to the std, in reward units."""
-
-    def __post_init__(self) -> None:
-        """Refuse a set that is none."""
-        if self.num_candidates < 1:
-            raise ValueError(f"num_candidates is {self.num_candidates}; a set has 1 or more")
 
     @property
     def needs(self) -> Needs:
@@ -84,14 +77,14 @@ class ShapE:
     def __call__(self, signals: Signals) -> Advantages:
         """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
         candidates = _required(signals)
-        complete = candidates.mask.sum(dim=-1) == self.num_candidates
+        complete, num_asked = candidates.complete, candidates.num_asked
         mask = candidates.mask & complete.unsqueeze(-1)
         rewards = checked_rewards(self.utility(candidates, mask), "ShapE")
-        credit = self.num_candidates * self.share(self.utility, candidates, mask)
+        credit = num_asked * self.share(self.utility, candidates, mask)
         if self.length_weighted:
             credit = credit * _length_weights(candidates, mask)
         plain = spread_rollout(group_relative(rewards, eps=self.eps), signals.response_mask)
-        own = spread_segment(self._standardised(credit, rewards, mask), candidates.candidate_ids)
+        own = spread_segment(self._standardised(credit, rewards, mask, num_asked), candidates.candidate_ids)
         listed = (candidates.candidate_ids >= 0) & complete.unsqueeze(-1) & signals.response_mask
         return Advantages(
             values=torch.where(listed, own, plain),
@@ -108,6 +101,7 @@ class ShapE:
         credit: Float[Tensor, "P G K"],
         rewards: Float[Tensor, "P G"],
         mask: Bool[Tensor, "P G K"],
+        num_asked: int,
     ) -> Float[Tensor, "P G K"]:
         """Advantages of candidates; 0 in groups whose pooled credits (or set rewards) are equal."""
         if self.norm == Norm.group:
@@ -115,7 +109,7 @@ class ShapE:
         else:
             # Rows of exactly K: what is no candidate of a complete response enters as 0.
             order = (~mask).to(torch.uint8).argsort(dim=-1, stable=True)
-            pool = credit.gather(-1, order)[..., : self.num_candidates].flatten(1)
+            pool = credit.gather(-1, order)[..., :num_asked].flatten(1)
         std = pool.std(dim=1) + self.eps
         equal = pool.amax(dim=1) == pool.amin(dim=1)
         centred = credit - pool.mean(dim=1)[:, None, None]

@@ -1,6 +1,7 @@
 """Utilities of a set of candidates: what it earns, and each candidate's Shapley value."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,6 +21,8 @@ from rlcredit.types import CandidateRewards
 class Max:
     """The best candidate's reward: the user picks one."""
 
+    reads_covers: ClassVar[bool] = False
+
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
@@ -36,9 +39,10 @@ class Max:
 
 @dataclass(frozen=True, kw_only=True)
 class Top:
-    """The sum of the m best candidates' rewards: the user picks m."""
+    """The sum of the m best candidates' rewards: the user picks m. A copy is paid once."""
 
     m: int = 2
+    reads_covers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuse to pick nothing."""
@@ -49,7 +53,7 @@ class Top:
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
-        rewards = torch.where(mask, full_precision(candidates.rewards), -torch.inf)
+        rewards = torch.where(_paid(candidates, mask), full_precision(candidates.rewards), -torch.inf)
         best = rewards.sort(dim=-1, descending=True).values[..., : self.m]
         return masked_sum(best, best > -torch.inf)
 
@@ -57,12 +61,14 @@ class Top:
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
-        return shapley_of_top(candidates.rewards, m=self.m, mask=mask)
+        return shapley_of_top(candidates.rewards, m=self.m, mask=_paid(candidates, mask))
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnySuccess:
     """The chance that a candidate succeeds; rewards are independent probabilities."""
+
+    reads_covers: ClassVar[bool] = False
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
@@ -82,6 +88,8 @@ class AnySuccess:
 class Coverage:
     """The number of elements (say, relevant documents) that one candidate at least covers."""
 
+    reads_covers: ClassVar[bool] = True
+
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
@@ -99,19 +107,26 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class Sum:
-    """The sum of the candidates' rewards; each earns its own."""
+    """The sum of the candidates' rewards; each earns its own, a copy of another nothing."""
+
+    reads_covers: ClassVar[bool] = False
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
-        return torch.where(mask, full_precision(candidates.rewards), 0).sort().values.sum(dim=-1)
+        return torch.where(_paid(candidates, mask), full_precision(candidates.rewards), 0).sort().values.sum(dim=-1)
 
     def shapley(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
-        return torch.where(mask, full_precision(candidates.rewards), 0)
+        return torch.where(_paid(candidates, mask), full_precision(candidates.rewards), 0)
+
+
+def _paid(candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]) -> Bool[Tensor, "P G K"]:
+    """The first of equal candidates: a utility that adds rewards up would pay for each copy."""
+    return mask if candidates.first is None else mask & candidates.first
 
 
 def _covers(candidates: CandidateRewards) -> Bool[Tensor, "P G K E"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from rlcredit.retrieval.base import Index
 from rlcredit.types import Prompt
 
-_EXACT = 3
+EXACT = 3
 """The grade that reciprocal rank, recall and average precision count."""
 
 
@@ -59,9 +59,9 @@ class Pools:
         return pool
 
     def _make(self, prompt: Prompt) -> Pool:
-        if max(prompt.relevance.values(), default=0) < _EXACT:
+        if max(prompt.relevance.values(), default=0) < EXACT:
             raise ValueError(
-                f"prompt {prompt.prompt_id!r} has no document of grade {_EXACT} (Exact), so no "
+                f"prompt {prompt.prompt_id!r} has no document of grade {EXACT} (Exact), so no "
                 "text could earn a reward; drop it from the data set"
             )
         self._check(prompt, "judgements", prompt.relevance)

@@ -17,15 +17,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rlcredit.estimators.base import SetUtility
 from rlcredit.retrieval.base import Index
 from rlcredit.retrieval.measures import Measure, order, rank_grades
-from rlcredit.rewards.pools import Pool, Pools
+from rlcredit.rewards.pools import EXACT, Pool, Pools
 from rlcredit.types import Prompt
 
 _log = logging.getLogger(__name__)
 
 _SCORES_AT_ONCE = 2**24
 """Bounds the memory of one product of texts and documents."""
+
+
+_COVERED = 10
+"""Ranks that a set's coverage counts, where the measure has no cut-off."""
 
 
 class Scope(StrEnum):
@@ -41,6 +46,8 @@ class Ranking:
     """The measure of the ranking that a text gets from a retriever."""
 
     measure: Measure
+    utility: SetUtility
+    """What a set of candidates earns, where a task asks for sets."""
     scope: Scope = Scope.pool
 
     def bind(self, index: Index, *, failures: Path | None = None) -> "RankingReward":
@@ -99,6 +106,14 @@ class RankingReward:
         call = _Call.of(prompts, texts)
         ranked, judged = self._ranked(call, depth)
         return ranked[call.pair_of], judged[call.pair_of]
+
+    def covered(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[frozenset[str]]:
+        """The documents of the highest grade that each text finds within the measure's cut-off."""
+        depth = self.measure.cutoff or _COVERED
+        return [
+            frozenset(d for d, _ in ranking if prompt.relevance.get(d, 0) == EXACT)
+            for prompt, ranking in zip(prompts, self.run(prompts, texts, depth=depth), strict=True)
+        ]
 
     def run(
         self, prompts: Sequence[Prompt], texts: Sequence[str], *, depth: int

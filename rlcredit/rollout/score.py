@@ -12,8 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlcredit.estimators.base import SetUtility
 from rlcredit.retrieval.base import Encoder
 from rlcredit.rewards.base import Reward
+from rlcredit.rollout.candidates import SetScorer
 from rlcredit.rollout.coalitions import NUM_KNOWN, Asked, Part, Planner, ask, game
 from rlcredit.text.base import Segmenter
 from rlcredit.text.render import coalition_text
@@ -21,7 +23,7 @@ from rlcredit.text.response import TextRules, segment_key
 from rlcredit.text.segmenters import Sentences
 from rlcredit.text.spans import Span
 from rlcredit.text.tokens import segment_ids
-from rlcredit.types import CoalitionGame, Needs, Prompt, Randomness, Rollouts, Segments, Signals
+from rlcredit.types import CandidateRewards, CoalitionGame, Needs, Prompt, Randomness, Rollouts, Segments, Signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class Scorer:
     reward: Reward
     rules: TextRules
     segmenter: Segmenter
+    utility: SetUtility | None = None
+    """What a set of candidates earns; read where the rules ask for candidates."""
     encoder: Encoder | None = None
     """Only read where embeddings are needed."""
 
@@ -53,11 +57,7 @@ class Scorer:
         """
         self._check(needs)
         parts = [[self.cut(text) for text in group] for group in rollouts.texts]
-        whole = _Batch(rules=self.rules)
-        for prompt, group in zip(rollouts.prompts, parts, strict=True):
-            for part in group:
-                whole.add(prompt, part.scored.of(part.text))
-        rewards = whole.rewards(self.reward).reshape(rollouts.finished.shape)
+        candidates, rewards, num_asked = self._rewards(rollouts, parts)
         rewards = rewards.to(rollouts.response_mask.device)
         segments = _segments(rollouts, parts)
         asked = _Batch(rules=self.rules)
@@ -70,21 +70,41 @@ class Scorer:
             response_mask=rollouts.response_mask,
             segments=segments,
             game=played,
+            candidates=candidates,
             embeddings=self._embeddings(rollouts, parts) if needs.embeddings else None,
             randomness=randomness,
-            num_evaluations=len(whole.texts) + len(asked.texts),
+            num_evaluations=num_asked + len(asked.texts),
         )
 
+    def _rewards(
+        self, rollouts: Rollouts, parts: Sequence[Sequence[Part]]
+    ) -> tuple[CandidateRewards | None, Float[Tensor, "P G"], int]:
+        """Candidates where the task asks for them, rewards of responses, how many were asked."""
+        if self.rules.num_candidates:
+            assert self.utility is not None, "a task of sets has a utility"
+            return SetScorer(reward=self.reward, rules=self.rules, utility=self.utility)(rollouts)
+        whole = _Batch(rules=self.rules)
+        for prompt, group in zip(rollouts.prompts, parts, strict=True):
+            for part in group:
+                whole.add(prompt, part.scored.of(part.text))
+        rewards = whole.rewards(self.reward).reshape(rollouts.finished.shape)
+        return None, rewards, len(whole.texts)
+
     def cut(self, text: str) -> Part:
-        """The scored text of a response, and its segments with their flags."""
+        """The scored text of a response, and its segments with their flags.
+
+        Where a response offers candidates, each is cut for itself.
+        """
         scored = self.rules.scored_span(text)
-        spans = [
-            Span(scored.start + start, scored.start + end)
-            for start, end in self.segmenter(scored.of(text))
+        found = [
+            (number, Span(piece.start + start, piece.start + end))
+            for number, piece in enumerate(self.rules.pieces(text))
+            for start, end in self.segmenter(piece.of(text))
         ]
+        spans = [span for _, span in found]
         starts = [start for start, _ in Sentences()(scored.of(text))]
         written = [span.of(text) for span in spans]
-        keys = [segment_key(segment) for segment in written]
+        keys = [(number, segment_key(span.of(text))) for number, span in found]
         return Part(
             text=text,
             scored=scored,
@@ -95,8 +115,16 @@ class Scorer:
         )
 
     def _check(self, needs: Needs) -> None:
-        if needs.candidates:
-            raise ValueError("this scorer scores whole responses and segments, not candidates")
+        if needs.candidates and not self.rules.num_candidates:
+            raise ValueError(
+                "candidates are needed, and the task's responses are one text each; set "
+                "dataset.candidates=4 (or another number)"
+            )
+        if needs.coalitions is not None and self.rules.num_candidates:
+            raise ValueError(
+                "coalitions of segments are needed, and the task's responses are sets of texts; "
+                "set dataset.candidates=0, or use an estimator of candidates or whole responses"
+            )
         if needs.embeddings and self.encoder is None:
             raise ValueError("embeddings are needed, and no encoder is there; choose encoder=...")
 
@@ -134,7 +162,12 @@ class Scorer:
         self, rollouts: Rollouts, parts: Sequence[Sequence[Part]]
     ) -> Float[Tensor, "P G D"]:
         assert self.encoder is not None  # checked before anything was computed
-        rows = self.encoder([part.scored.of(part.text) for group in parts for part in group])
+        texts = [
+            "; ".join(piece.of(part.text) for piece in self.rules.pieces(part.text))
+            for group in parts
+            for part in group
+        ]
+        rows = self.encoder(texts)
         return rows.unflatten(0, tuple(rollouts.finished.shape)).to(rollouts.response_mask.device)
 
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from rlcredit.text.candidates import MAX_CANDIDATES, candidate_spans
 from rlcredit.text.spans import Span
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -45,6 +46,8 @@ class TextRules:
     """A phrase of more words counts as nothing."""
     unique: bool = False
     """A phrase that repeats an earlier one (case and spaces aside) counts as nothing."""
+    num_candidates: int = 0
+    """K: a response offers so many search texts, each with the limits above; 0: it is one."""
     compose: Compose = Compose.own
     """``expand`` puts the query in front, which makes writing nothing as good as the raw query."""
 
@@ -53,13 +56,19 @@ class TextRules:
         for name, limit in (("max_phrases", self.max_phrases), ("max_words", self.max_words)):
             if limit is not None and limit < 1:
                 raise ValueError(f"{name}={limit}, but a limit is at least 1; null switches it off")
+        if not 0 <= self.num_candidates <= MAX_CANDIDATES:
+            raise ValueError(
+                f"num_candidates={self.num_candidates}, but a response offers 1 to "
+                f"{MAX_CANDIDATES} candidates; 0 makes it one text"
+            )
 
     def scored_span(self, response: str) -> Span:
         """The part of a response that is searched with, without outer white space.
 
         Reasoning at the head (``<think>..</think>``; to the end where it is never closed) is left
         out. Of what remains it is the content of the first ``<answer>..</answer>`` (to the end
-        where it is never closed), or all of it where there is none. ``max_phrases`` cuts it short.
+        where it is never closed), or all of it where there is none. ``max_phrases`` cuts it short,
+        unless it offers candidates: then each of them is cut.
 
         >>> TextRules(max_phrases=2).scored_span("<answer> tent, red, big</answer>")
         Span(start=9, end=18)
@@ -69,16 +78,33 @@ class TextRules:
         answer = _ANSWER.search(response, start)
         if answer:
             start, end = answer.span(1)
-        if self.max_phrases is not None:
-            commas = (match.start() for match in re.finditer(",", response[start:end]))
-            cut = next(
-                (at for count, at in enumerate(commas, 1) if count == self.max_phrases), None
-            )
-            end = end if cut is None else start + cut
-        scored = response[start:end]
-        inner = scored.strip()
-        start += len(scored) - len(scored.lstrip()) if inner else 0
-        return Span(start, start + len(inner))
+        span = Span(start, end) if self.num_candidates else self._cut(response, start, end)
+        return _trimmed(response, span)
+
+    def candidate_spans(self, response: str) -> tuple[Span, ...]:
+        """What is scored of each candidate that the response offers, empty ones included.
+
+        >>> TextRules(num_candidates=2, max_phrases=1).candidate_spans("<c1>a, b</c1><c2></c2>")
+        (Span(start=4, end=5), Span(start=15, end=15))
+        """
+        scored = self.scored_span(response)
+        found = candidate_spans(scored.of(response))
+        moved = [(scored.start + span.start, scored.start + span.end) for span in found]
+        return tuple(_trimmed(response, self._cut(response, *bounds)) for bounds in moved)
+
+    def pieces(self, response: str) -> tuple[Span, ...]:
+        """The texts that are searched with: the scored text, or each candidate."""
+        if self.num_candidates:
+            return self.candidate_spans(response)
+        return (self.scored_span(response),)
+
+    def _cut(self, response: str, start: int, end: int) -> Span:
+        """The first ``max_phrases`` phrases."""
+        if self.max_phrases is None:
+            return Span(start, end)
+        commas = (match.start() for match in re.finditer(",", response[start:end]))
+        cut = next((at for count, at in enumerate(commas, 1) if count == self.max_phrases), None)
+        return Span(start, end if cut is None else start + cut)
 
     def is_valid(self, segment: str) -> bool:
         """Whether the task counts the segment: it has 1 to ``max_words`` words."""
@@ -108,3 +134,11 @@ class TextRules:
         for phrase in valid:
             first.setdefault(segment_key(phrase), phrase)
         return list(first.values())
+
+
+def _trimmed(response: str, span: Span) -> Span:
+    """The span without white space around it."""
+    scored = span.of(response)
+    inner = scored.strip()
+    start = span.start + (len(scored) - len(scored.lstrip()) if inner else 0)
+    return Span(start, start + len(inner))

@@ -1,0 +1,159 @@
+"""Responses that offer several candidates: which they are, what each earns, and what the set does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from rlcredit.estimators.base import SetUtility
+from rlcredit.rewards.base import Reward
+from rlcredit.text.response import TextRules, segment_key
+from rlcredit.text.spans import Span
+from rlcredit.text.tokens import segment_ids
+from rlcredit.types import CandidateRewards, Prompt, Rollouts
+
+
+@runtime_checkable
+class CoveringReward(Protocol):
+    """A reward that can say which documents a text finds."""
+
+    def covered(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[frozenset[str]]:
+        """The relevant documents that each text finds for the prompt beside it."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """One response's candidates."""
+
+    spans: tuple[Span, ...]
+    """In the response's text; what is scored of each."""
+    texts: tuple[str, ...]
+    """As they are searched with, "" where nothing of a candidate counts."""
+
+    @classmethod
+    def of(cls, rules: TextRules, prompt: Prompt, response: str) -> "Offer":
+        """Cut a response into its candidates."""
+        spans = rules.candidate_spans(response)
+        own = [rules.search_text(span.of(response), query="") for span in spans]
+        return cls(
+            spans=spans,
+            texts=tuple(
+                rules.search_text(span.of(response), query=prompt.query) if text else ""
+                for span, text in zip(spans, own, strict=True)
+            ),
+        )
+
+    @property
+    def listed(self) -> list[bool]:
+        """Which candidates are not empty."""
+        return [bool(text) for text in self.texts]
+
+    @property
+    def first(self) -> list[bool]:
+        """Which candidates repeat no earlier one, case and spaces aside."""
+        keys = [segment_key(text) for text in self.texts]
+        return [keys.index(key) == index for index, key in enumerate(keys)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetScorer:
+    """Scores sets of candidates.
+
+    Raises:
+        ValueError: If the utility needs to know what a candidate covers, and the reward cannot say.
+    """
+
+    reward: Reward
+    rules: TextRules
+    utility: SetUtility
+
+    def __post_init__(self) -> None:
+        """Refuse a utility that cannot be computed."""
+        if self.utility.reads_covers and not isinstance(self.reward, CoveringReward):
+            raise ValueError(
+                f"{type(self.utility).__name__} needs to know which documents a candidate finds, "
+                f"and {type(self.reward).__name__} does not say; use reward/utility=max"
+            )
+
+    def __call__(self, rollouts: Rollouts) -> tuple[CandidateRewards, Tensor, int]:
+        """What each candidate earns, what each response does, and how many rewards were asked for.
+
+        A response without exactly K candidates that count earns 0 as a set (arXiv:2603.29871; the
+        rule is ours: else the policy learns to list one).
+        """
+        offers = [
+            [Offer.of(self.rules, prompt, text) for text in group]
+            for prompt, group in zip(rollouts.prompts, rollouts.texts, strict=True)
+        ]
+        flat = [offer for group in offers for offer in group]
+        most = max(1, *(len(offer.texts) for offer in flat))
+        device, shape = rollouts.response_mask.device, rollouts.finished.shape
+        mask = _padded([offer.listed for offer in flat], most)
+        asked = [
+            (prompt, text)
+            for prompt, group in zip(rollouts.prompts, offers, strict=True)
+            for offer in group
+            for text in offer.texts
+            if text
+        ]
+        rewards = torch.zeros(mask.shape)
+        if asked:
+            rewards[mask] = self.reward([p for p, _ in asked], [text for _, text in asked])
+        candidates = CandidateRewards(
+            rewards=rewards.unflatten(0, shape).to(device),
+            mask=mask.unflatten(0, shape).to(device),
+            candidate_ids=_token_ids(rollouts, flat).to(device),
+            num_asked=self.rules.num_candidates,
+            first=_padded([offer.first for offer in flat], most).unflatten(0, shape).to(device),
+            covers=self._covers(asked, mask, shape, device) if self.utility.reads_covers else None,
+        )
+        whole = candidates.mask & candidates.complete.unsqueeze(-1)
+        return candidates, self.utility(candidates, whole).to(rewards.dtype), len(asked)
+
+    def _covers(
+        self,
+        asked: Sequence[tuple[Prompt, str]],
+        mask: Bool[Tensor, "N K"],
+        shape: torch.Size,
+        device: torch.device,
+    ) -> Bool[Tensor, "P G K E"]:
+        """A column for each document that any candidate of the prompt's group finds."""
+        assert isinstance(self.reward, CoveringReward)  # checked before anything was scored
+        found = self.reward.covered([p for p, _ in asked], [text for _, text in asked])
+        columns: dict[str, dict[str, int]] = {}
+        for (prompt, _), documents in zip(asked, found, strict=True):
+            known = columns.setdefault(prompt.prompt_id, {})
+            for document in sorted(documents):
+                known.setdefault(document, len(known))
+        width = max(1, *(len(known) for known in columns.values())) if columns else 1
+        covers = torch.zeros(*mask.shape, width, dtype=torch.bool)
+        rows = mask.nonzero().tolist()
+        for (row, column), (prompt, _), documents in zip(rows, asked, found, strict=True):
+            for document in documents:
+                covers[row, column, columns[prompt.prompt_id][document]] = True
+        return covers.unflatten(0, shape).to(device)
+
+
+def _padded(rows: Sequence[Sequence[bool]], width: int) -> Bool[Tensor, "N K"]:
+    return torch.tensor([[*row, *[False] * (width - len(row))] for row in rows], dtype=torch.bool)
+
+
+def _token_ids(rollouts: Rollouts, offers: Sequence[Offer]) -> Int[Tensor, "P G T"]:
+    """The candidate of each token: that of which it writes more than half of its characters.
+
+    A token that writes a tag's end and a word's beginning belongs to neither unless the word's part
+    is the longer one.
+    """
+    chars = rollouts.char_spans.flatten(0, 1).cpu()
+    rows = []
+    for spans, offer in zip(chars, offers, strict=True):
+        ids = segment_ids(spans, offer.spans)
+        bounds = torch.tensor([*offer.spans, Span(0, 0)])[ids]
+        shared = torch.minimum(spans[:, 1], bounds[:, 1]) - torch.maximum(spans[:, 0], bounds[:, 0])
+        rows.append(torch.where(2 * shared > spans[:, 1] - spans[:, 0], ids, -1))
+    ids = torch.stack(rows).unflatten(0, rollouts.finished.shape)
+    return ids.masked_fill(~rollouts.response_mask.cpu(), -1)
