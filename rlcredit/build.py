@@ -56,7 +56,12 @@ def job(cfg: DictConfig) -> Job:
     """
     choices = HydraConfig.get().runtime.choices
     parts = {name: build(cfg[name]) for name in _COMPONENTS}
-    check_pairing(parts["estimator"], parts["loss"], group_size=parts["trainer"].group_size)
+    check_pairing(
+        parts["estimator"],
+        parts["loss"],
+        group_size=parts["trainer"].group_size,
+        num_candidates=parts["dataset"].candidates,
+    )
     names = [*dict.fromkeys([str(choices["retriever"]), *cfg.evaluation.retrievers])]
     return Job(
         seed=cfg.seed,

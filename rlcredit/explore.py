@@ -15,7 +15,8 @@ from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.base import Segmenter
-from rlcredit.trainer.evaluate import SMALLEST_GROUP, Source
+from rlcredit.trainer.cells import Source
+from rlcredit.trainer.evaluate import SMALLEST_GROUP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,8 @@ def explore(job: Explored, *, num_prompts: int) -> tuple[list[PromptView], dict[
             "prompts=0 for a report without explorer"
         )
     task = job.dataset.load()
+    if task.rules.num_candidates:
+        return [], {}  # the explorer takes segments of one text away, and a set is several
     if task.digest != summary.data_digest:
         raise ValueError(
             f"the data are no longer those of {job.run} (hash {task.digest[:12]}, then "

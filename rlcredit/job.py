@@ -10,7 +10,7 @@ import torch
 from rlcredit.data.base import Dataset, SearchTask
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.losses.base import PolicyLoss
-from rlcredit.policy.base import PolicySource
+from rlcredit.policy.base import Policy, PolicySource
 from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.base import Rollout
@@ -22,6 +22,7 @@ from rlcredit.trainer.evaluate import Evaluator
 from rlcredit.trainer.expansion import Expansion
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.settings import EvaluationSettings, Resume, TrainerSettings
+from rlcredit.types import Randomness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,31 @@ class Parts:
     """By the training retriever alone; for curves."""
 
 
+_ROOM_SAMPLE = 64
+"""Training prompts whose demonstrations are measured."""
+
+
+def check_room(task: SearchTask, policy: Policy, rollout: Rollout) -> None:
+    """Refuse a length cap that cuts sets of candidates: without the last one, none is rewarded.
+
+    Raises:
+        ValueError: If half of the teacher's sets are longer than the cap.
+    """
+    if not task.rules.num_candidates:
+        return
+    generator = Randomness(seed=0, step=0).generator("room")
+    written = [task.teacher(prompt, generator) for prompt in task.train[:_ROOM_SAMPLE]]
+    rows = policy.tokenizer(written, add_special_tokens=False)["input_ids"]
+    lengths = sorted(len(row) + 1 for row in rows)
+    if lengths[len(lengths) // 2] > rollout.max_new_tokens:
+        raise ValueError(
+            f"rollout.max_new_tokens={rollout.max_new_tokens} cuts sets of "
+            f"{task.rules.num_candidates} candidates short: demonstrations of this task have "
+            f"{lengths[0]} to {lengths[-1]} tokens with their end, and a set without its last "
+            f"candidate earns nothing; set rollout.max_new_tokens={lengths[-1]} or more"
+        )
+
+
 def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
     """Load data, indexes and policy, and put the parts together.
 
@@ -84,6 +110,7 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
     scorer = Scorer(
         reward=rewards[job.retriever_name],
         rules=task.rules,
+        utility=job.reward.utility,
         segmenter=job.segmenter,
         encoder=job.encoder,
     )
@@ -94,6 +121,7 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
         device=torch.device(job.trainer.device),
         say=say,
     ).packed(job.trainer.packing, autocast=job.trainer.autocast, say=say)
+    check_room(task, policy, job.rollout)
     trainer = Trainer(
         settings=job.trainer,
         policy=policy,

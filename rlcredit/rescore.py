@@ -9,8 +9,9 @@ from rlcredit.report.evaluations import load_evaluation, save_evaluation
 from rlcredit.report.run_folder import RunSummary, touch_test_split
 from rlcredit.retrieval.base import Retriever
 from rlcredit.rewards.ranking import Ranking
-from rlcredit.trainer.evaluate import Evaluation, score_texts, search_texts
+from rlcredit.trainer.evaluate import Evaluation
 from rlcredit.trainer.expansion import Expansion
+from rlcredit.trainer.scores import score_responses
 
 
 def rescore(
@@ -57,8 +58,10 @@ def rescore(
     scored: list[Evaluation] = []
     for old in (stored[0], stored[1]):
         prompts = task.test[: len(old.prompt_ids)]
-        texts = search_texts(task.rules, prompts, old.responses, expansion=expansion)
-        new = replace(old, scores=score_texts({name: bound}, prompts, texts), credit=None)
+        scores = score_responses(
+            {name: bound}, task.rules, prompts, old.responses, expansion=expansion
+        )
+        new = replace(old, scores=scores, credit=None)
         save_evaluation(run, replace(new, phase=f"{old.phase}-{name}"), digest=summary.digest)
         scored.append(new)
     console = RunConsole()

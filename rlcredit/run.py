@@ -25,10 +25,11 @@ from rlcredit.report.run_folder import (
 from rlcredit.tracking.base import RunInfo, RunTracker
 from rlcredit.tracking.jsonl import JSONL
 from rlcredit.trainer.checkpoint import Checkpoint, restore, save
-from rlcredit.trainer.evaluate import Evaluation, search_texts
+from rlcredit.trainer.evaluate import Evaluation
 from rlcredit.trainer.loop import NonFiniteError, StepResult
 from rlcredit.trainer.postmortem import save_batch
 from rlcredit.trainer.samples import completions
+from rlcredit.trainer.scores import run_texts
 from rlcredit.trainer.stop import stop_request
 from rlcredit.trainer.trec import write_qrels, write_runs
 from rlcredit.trainer.watch import SegmentWatch
@@ -66,13 +67,12 @@ class Run:
             self.parts.trainer.policy, prompts, split="test", phase=phase
         )
         save_evaluation(self.folder, evaluation, digest=digest)
-        written = search_texts(
+        texts = run_texts(
             self.parts.task.rules,
             prompts,
             evaluation.responses,
             expansion=self.parts.evaluator.expansion,
         )
-        texts = {str(source): rows for source, rows in written.items()}
         write_qrels(self.folder / "trec" / "test.qrels", prompts)
         write_runs(
             self.folder / "trec" / f"test-{phase}", prompts, texts, self.parts.evaluator.rewards

@@ -178,7 +178,9 @@ def _with_candidates(signals, generator, dtype):
     ids = torch.where(signals.segments.ids < 3, signals.segments.ids, -1)
     mask = signals.segments.mask[..., :3]
     rewards = torch.rand(mask.shape, generator=generator, dtype=DOUBLE) * mask
-    candidates = CandidateRewards(rewards=rewards.to(dtype), mask=mask, candidate_ids=ids)
+    candidates = CandidateRewards(
+        rewards=rewards.to(dtype), mask=mask, candidate_ids=ids, num_asked=3
+    )
     return replace(signals, candidates=candidates, rewards=rewards.amax(dim=-1).to(dtype))
 
 

@@ -63,5 +63,5 @@ def test_shape_is_pooled_by_default_and_its_utility_can_be_chosen():
     shape = built("estimator", "shape")
     assert isinstance(shape, ShapE)
     assert shape.norm == Norm.pooled
-    top = built("estimator", "shape", ("estimator/utility=top_m", "estimator.utility.m=3"))
+    top = built("estimator", "shape", ("reward/utility=top_m", "reward.utility.m=3"))
     assert top.utility.m == 3

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from rlcredit.data.teachers import PhraseTeacher
+from rlcredit.data.teachers import HashedTeacher
 from rlcredit.text.candidates import instruction, written
 from rlcredit.types import Prompt
 
@@ -19,7 +19,7 @@ LENGTHS = (1, 2, 2, 3)
 class SetTeacher:
     """Writes K demonstrations of the task's own teacher, each cut to a few phrases, as a set."""
 
-    base: PhraseTeacher
+    base: HashedTeacher
     num_candidates: int
 
     def content(self) -> Iterator[str]:

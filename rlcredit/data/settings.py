@@ -10,7 +10,7 @@ from typing import Any
 
 from rlcredit.data.base import SearchTask
 from rlcredit.data.sets import MAX_PHRASES, SetTeacher, asking_for_sets
-from rlcredit.data.teachers import PhraseTeacher
+from rlcredit.data.teachers import HashedTeacher
 from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import Compose, TextRules
 from rlcredit.types import Prompt
@@ -62,7 +62,7 @@ class Parts:
     train: tuple[Prompt, ...]
     validation: tuple[Prompt, ...]
     test: tuple[Prompt, ...]
-    teacher: PhraseTeacher | SetTeacher
+    teacher: HashedTeacher
     counts: Mapping[str, int]
     hidden: frozenset[str] = frozenset()
     """See :class:`SearchTask`."""

@@ -7,9 +7,11 @@ prompts only and refuses any other.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Protocol
 
 import torch
 
+from rlcredit.data.base import Teacher
 from rlcredit.types import Prompt
 
 LENGTHS = (4, 5, 6, 7, 7, 7, 8, 8)
@@ -19,6 +21,14 @@ OPENING = 0.6
 """Probability with which a confused teacher opens with a topic, the right one or the other."""
 
 _NUM_DRAWS = 100
+
+
+class HashedTeacher(Teacher, Protocol):
+    """A teacher that says what its demonstrations depend on."""
+
+    def content(self) -> Iterator[str]:
+        """All that a demonstration depends on, for hashing."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,9 @@ class ShapE:
         if self.length_weighted:
             credit = credit * _length_weights(candidates, mask)
         plain = spread_rollout(group_relative(rewards, eps=self.eps), signals.response_mask)
-        own = spread_segment(self._standardised(credit, rewards, mask, num_asked), candidates.candidate_ids)
+        own = spread_segment(
+            self._standardised(credit, rewards, mask, num_asked), candidates.candidate_ids
+        )
         listed = (candidates.candidate_ids >= 0) & complete.unsqueeze(-1) & signals.response_mask
         return Advantages(
             values=torch.where(listed, own, plain),

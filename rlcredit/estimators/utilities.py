@@ -53,7 +53,9 @@ class Top:
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
-        rewards = torch.where(_paid(candidates, mask), full_precision(candidates.rewards), -torch.inf)
+        rewards = torch.where(
+            _paid(candidates, mask), full_precision(candidates.rewards), -torch.inf
+        )
         best = rewards.sort(dim=-1, descending=True).values[..., : self.m]
         return masked_sum(best, best > -torch.inf)
 
@@ -115,7 +117,11 @@ class Sum:
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
         """See :class:`rlcredit.estimators.base.SetUtility`."""
-        return torch.where(_paid(candidates, mask), full_precision(candidates.rewards), 0).sort().values.sum(dim=-1)
+        return (
+            torch.where(_paid(candidates, mask), full_precision(candidates.rewards), 0)
+            .sort()
+            .values.sum(dim=-1)
+        )
 
     def shapley(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]

@@ -22,6 +22,7 @@ from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.draws import global_stream
 from rlcredit.policy.vocabulary import END_ID, PAD_ID, train_tokenizer
 from rlcredit.policy.warm_start import WarmStart, teach
+from rlcredit.text.candidates import tags
 from rlcredit.types import Randomness
 
 RECIPE = 3
@@ -117,7 +118,12 @@ class Tiny:
         """Train tokenizer and weights, and put them into ``folder``, whole or not at all."""
         began = monotonic()
         texts = _texts(task, seed)
-        tokenizer = train_tokenizer(texts, vocab_size=self.vocab_size, context=self.context)
+        tokenizer = train_tokenizer(
+            texts,
+            vocab_size=self.vocab_size,
+            context=self.context,
+            whole=[tag for pair in tags(task.rules.num_candidates) for tag in pair],
+        )
         model = self._initial(len(tokenizer), seed)
         say(
             f"warm start: {self.warm_start.steps} supervised steps of a policy made from scratch, "

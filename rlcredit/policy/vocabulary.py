@@ -1,10 +1,10 @@
 """A byte-level BPE tokenizer, trained on the task's own texts."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 PAD, END, SEPARATOR = "<pad>", "<end>", "<sep>"
@@ -12,7 +12,7 @@ PAD_ID, END_ID, SEPARATOR_ID = range(3)
 
 
 def train_tokenizer(
-    texts: Iterable[str], *, vocab_size: int, context: int
+    texts: Iterable[str], *, vocab_size: int, context: int, whole: Sequence[str] = ()
 ) -> PreTrainedTokenizerFast:
     """A tokenizer whose encoding of a prompt ends with a separator.
 
@@ -28,6 +28,7 @@ def train_tokenizer(
         texts: What it is trained on.
         vocab_size: At most so many tokens, before unused ones are left out.
         context: Longest sequence of the model, in tokens.
+        whole: Strings that are one token wherever they stand (the tags of candidates).
 
     Raises:
         ValueError: If ``vocab_size`` has no room for the bytes and the special tokens.
@@ -50,12 +51,13 @@ def train_tokenizer(
         initial_alphabet=sorted(alphabet),
         show_progress=False,
     )
-    texts = list(texts)
+    texts = [_without(text, whole) for text in texts]
     bpe.train_from_iterator(texts, trainer)
     bpe.model = _used(bpe, texts)
     bpe.post_processor = processors.TemplateProcessing(
         single=f"$A {SEPARATOR}", special_tokens=[(SEPARATOR, SEPARATOR_ID)]
     )
+    bpe.add_tokens([AddedToken(text, normalized=False) for text in whole])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token=PAD,
@@ -65,6 +67,12 @@ def train_tokenizer(
         model_max_length=context,
         clean_up_tokenization_spaces=False,
     )
+
+
+def _without(text: str, whole: Sequence[str]) -> str:
+    for each in whole:
+        text = text.replace(each, "\n")
+    return text
 
 
 def _used(bpe: Tokenizer, texts: list[str]) -> models.BPE:

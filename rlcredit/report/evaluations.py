@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from rlcredit.tracking.lines import replace_file
+from rlcredit.trainer.cells import Cell, Source
 from rlcredit.trainer.credit_check import CreditCheck
-from rlcredit.trainer.evaluate import Cell, Evaluation, Source
+from rlcredit.trainer.evaluate import Evaluation
 from rlcredit.trainer.samples import Completion, SegmentCredit
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlcredit.report.stats import Interval, mean_interval, paired_interval
+from rlcredit.trainer.cells import Cell
 from rlcredit.trainer.credit_check import CreditCheck
-from rlcredit.trainer.evaluate import Cell, Evaluation
+from rlcredit.trainer.evaluate import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from rlcredit.report.figures import Comparison
 from rlcredit.report.lines import with_interval
-from rlcredit.trainer.evaluate import Source
+from rlcredit.trainer.cells import Source
 
 MEASURE_NAMES = {"RR": "MRR", "R@10": "recall@10"}
 """What people call the mean of a measure."""

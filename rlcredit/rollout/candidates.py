@@ -1,4 +1,4 @@
-"""Responses that offer several candidates: which they are, what each earns, and what the set does."""
+"""Responses that offer several candidates: which they are, what each earns, what the set does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,9 +100,11 @@ class SetScorer:
             for text in offer.texts
             if text
         ]
-        rewards = torch.zeros(mask.shape)
+        earned = torch.zeros(0)
         if asked:
-            rewards[mask] = self.reward([p for p, _ in asked], [text for _, text in asked])
+            earned = self.reward([p for p, _ in asked], [text for _, text in asked])
+        rewards = earned.new_zeros(mask.shape)
+        rewards[mask] = earned
         candidates = CandidateRewards(
             rewards=rewards.unflatten(0, shape).to(device),
             mask=mask.unflatten(0, shape).to(device),

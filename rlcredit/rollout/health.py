@@ -39,7 +39,7 @@ def rollout_metrics(
     }
     if documents is not None:
         metrics["text/document_copied_share"] = document_copied_share(rollouts, documents)
-    return metrics | _segment_metrics(signals)
+    return metrics | _segment_metrics(signals) | _candidate_metrics(signals)
 
 
 def copied_share(rollouts: Rollouts) -> Float[Tensor, ""]:
@@ -77,6 +77,22 @@ def _segment_metrics(signals: Signals) -> Metrics:
     if signals.game is not None:
         metrics["segments/players_per_response"] = signals.game.players.sum(-1).float().mean()
         metrics["coalitions/sampled_share"] = _share(signals.game.sampled)
+    return metrics
+
+
+def _candidate_metrics(signals: Signals) -> Metrics:
+    candidates = signals.candidates
+    if candidates is None:
+        return {}
+    complete = candidates.complete
+    rewards = torch.where(candidates.mask & complete.unsqueeze(-1), candidates.rewards, 0)
+    metrics = {
+        "candidates/per_response": candidates.mask.sum(-1).float().mean(),
+        "candidates/complete_share": _share(complete),
+        "candidates/mean_reward": rewards.sum(-1).mean() / candidates.num_asked,
+    }
+    if candidates.first is not None:
+        metrics["candidates/distinct_share"] = _share(candidates.first, among=candidates.mask)
     return metrics
 
 

@@ -23,7 +23,16 @@ from rlcredit.text.response import TextRules, segment_key
 from rlcredit.text.segmenters import Sentences
 from rlcredit.text.spans import Span
 from rlcredit.text.tokens import segment_ids
-from rlcredit.types import CandidateRewards, CoalitionGame, Needs, Prompt, Randomness, Rollouts, Segments, Signals
+from rlcredit.types import (
+    CandidateRewards,
+    CoalitionGame,
+    Needs,
+    Prompt,
+    Randomness,
+    Rollouts,
+    Segments,
+    Signals,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,26 +4,23 @@ Three baselines go through the same scorer: the raw query, its expansion by RM3,
 writes what is true.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from enum import StrEnum, auto
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlcredit.data.settings import oracle_text
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.policy.base import Policy
-from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
 from rlcredit.rewards.ranking import RankingReward
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.score import Scorer
-from rlcredit.text.response import TextRules
+from rlcredit.trainer.cells import Cell, Source
 from rlcredit.trainer.credit_check import CreditCheck, check_credit, merge
 from rlcredit.trainer.expansion import Expansion
 from rlcredit.trainer.samples import Completion, completions
+from rlcredit.trainer.scores import score_responses
 from rlcredit.types import Prompt, Randomness, Rollouts
 
 EVALUATION_STEP = -1
@@ -32,37 +29,6 @@ of a run with the same seed from the same ones (common random numbers)."""
 
 SMALLEST_GROUP = 3
 """Samples below which no estimator is asked for credit: some compare three rollouts or more."""
-
-MEASURES = (NDCG(), ReciprocalRank(), Recall())
-"""From one ranking: nDCG@10, reciprocal rank (as deep as run files are), recall@10."""
-
-
-class Source(StrEnum):
-    """Who wrote the text that is searched with."""
-
-    sampled = auto()
-    """The policy, at the temperature of training; a prompt's score is the mean over its samples."""
-    greedy = auto()
-    """The policy, taking the most probable token."""
-    query = auto()
-    """The person: the raw query."""
-    rm3 = auto()
-    """A search engine without a policy: the raw query, expanded by RM3 on BM25."""
-    oracle = auto()
-    """The truth: every true attribute in its canonical wording. Generated data only."""
-
-
-class Cell(NamedTuple):
-    """What a score is the score of."""
-
-    retriever: str
-    measure: str
-    source: Source
-
-    @property
-    def name(self) -> str:
-        """As it is written in metrics: ``bm25/ndcg@10_sampled``."""
-        return f"{self.retriever}/{self.measure.lower()}_{self.source}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +60,6 @@ class Evaluation:
             for cell in self.scores
             if cell.source in policy
         }
-
-
-Written = Mapping[Source, Sequence[Sequence[str]]]
-"""Texts by who wrote them: [P][texts per prompt]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +116,12 @@ class Evaluator:
             split=split,
             phase=phase,
             prompt_ids=tuple(prompt.prompt_id for prompt in prompts),
-            scores=score_texts(
+            scores=score_responses(
                 self.rewards,
+                self.scorer.rules,
                 prompts,
-                search_texts(self.scorer.rules, prompts, responses, expansion=self.expansion),
+                responses,
+                expansion=self.expansion,
                 prompts_per_batch=self.prompts_per_batch,
             ),
             responses={source: tuple(texts) for source, texts in responses.items()},
@@ -189,81 +153,6 @@ class Evaluator:
         if advantages is None or signals.segments is None:
             return None, shown
         return check_credit(rollouts, signals.segments, advantages), shown
-
-
-def search_texts(
-    rules: TextRules, prompts: Sequence[Prompt], responses: Written, *, expansion: Expansion
-) -> Written:
-    """What the retrievers get: the scored texts, and the baselines'.
-
-    Args:
-        rules: Of the task.
-        prompts: P of them.
-        responses: Who wrote -> [P][n] responses.
-        expansion: Of the raw queries.
-    """
-    texts: dict[Source, list[list[str]]] = {
-        source: [
-            [scored_text(rules, prompt, response) for response in own]
-            for prompt, own in zip(prompts, written, strict=True)
-        ]
-        for source, written in responses.items()
-    }
-    texts[Source.query] = [[prompt.query] for prompt in prompts]
-    texts[Source.rm3] = [[text] for text in expansion(prompts)]
-    if all(prompt.truth for prompt in prompts):
-        texts[Source.oracle] = [
-            [scored_text(rules, prompt, oracle_text(prompt))] for prompt in prompts
-        ]
-    return texts
-
-
-def score_texts(
-    rewards: Mapping[str, RankingReward],
-    prompts: Sequence[Prompt],
-    texts: Written,
-    *,
-    prompts_per_batch: int = 64,
-) -> dict[Cell, tuple[float, ...]]:
-    """Every measure of every text by every retriever: one score per prompt, the mean of its texts.
-
-    Args:
-        rewards: Retriever name -> its reward.
-        prompts: P of them.
-        texts: Who wrote -> [P][n] search texts.
-        prompts_per_batch: Bounds the memory of a ranking.
-    """
-    scores: dict[Cell, list[float]] = {}
-    for start in range(0, len(prompts), prompts_per_batch):
-        rows = slice(start, start + prompts_per_batch)
-        batch = {source: written[rows] for source, written in texts.items()}
-        for cell, values in _batch_scores(rewards, prompts[rows], batch):
-            scores.setdefault(cell, []).extend(values)
-    return {cell: tuple(values) for cell, values in scores.items()}
-
-
-def _batch_scores(
-    rewards: Mapping[str, RankingReward], prompts: Sequence[Prompt], texts: Written
-) -> Iterator[tuple[Cell, list[float]]]:
-    pairs = [
-        (prompt, text)
-        for written in texts.values()
-        for prompt, own in zip(prompts, written, strict=True)
-        for text in own
-    ]
-    sizes = [len(prompts) * len(written[0]) for written in texts.values()]
-    for name, reward in rewards.items():
-        ranked, judged = reward.ranked([p for p, _ in pairs], [text for _, text in pairs])
-        for measure in MEASURES:
-            parts = measure(ranked, judged).double().split(sizes)
-            for source, part in zip(texts, parts, strict=True):
-                means = part.view(len(prompts), -1).mean(1)
-                yield Cell(name, measure.name, source), means.tolist()
-
-
-def scored_text(rules: TextRules, prompt: Prompt, response: str) -> str:
-    """The part of a response that is searched with, as the retriever gets it."""
-    return rules.search_text(rules.scored_span(response).of(response), query=prompt.query)
 
 
 def first_prompts(rollouts: Rollouts, count: int) -> Rollouts:

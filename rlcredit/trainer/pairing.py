@@ -5,17 +5,20 @@ from rlcredit.estimators.base import AdvantageEstimator, Grain
 from rlcredit.losses.base import PolicyLoss
 
 
-def check_pairing(estimator: AdvantageEstimator, loss: PolicyLoss, *, group_size: int) -> None:
+def check_pairing(
+    estimator: AdvantageEstimator, loss: PolicyLoss, *, group_size: int, num_candidates: int
+) -> None:
     """Refuse what cannot work, with the remedy.
 
     Args:
         estimator: Makes the advantages.
         loss: Reads them.
         group_size: Rollouts per prompt.
+        num_candidates: That the task asks for; 0: responses are one text.
 
     Raises:
-        ValueError: If the estimator's credit is finer than the loss can use, or the group is too
-            small for it.
+        ValueError: If the estimator's credit is finer than the loss can use, the group is too
+            small for it, or it credits candidates where there are none, or segments of sets.
     """
     if estimator.grain != Grain.rollout and not loss.takes_tokens:
         raise ValueError(
@@ -29,8 +32,16 @@ def check_pairing(estimator: AdvantageEstimator, loss: PolicyLoss, *, group_size
             f"trainer.group_size={group_size}, and {type(estimator).__name__} compares {smallest} "
             f"or more rollouts of a prompt; set trainer.group_size >= {smallest}"
         )
-    if (estimator.needs | loss.needs).candidates:
+    needs = estimator.needs | loss.needs
+    if needs.candidates and not num_candidates:
         raise ValueError(
-            f"{type(estimator).__name__} credits the candidates of a response, and no data set "
-            "here has responses of several candidates; estimator=ospo and loo credit segments"
+            f"{type(estimator).__name__} credits the candidates of a response, and this task's "
+            "responses are one text each; set dataset.candidates=4 (or another number), or use "
+            "estimator=ospo or loo, which credit segments"
+        )
+    if needs.coalitions is not None and num_candidates:
+        raise ValueError(
+            f"{type(estimator).__name__} credits the segments of one text, and with "
+            f"dataset.candidates={num_candidates} a response is a set of texts; use estimator="
+            "shape, shape_loo or winner_takes_all, a rollout-level one, or dataset.candidates=0"
         )

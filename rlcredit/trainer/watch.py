@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-NAME = "segments/per_response"
+WATCHED = (("candidates/per_response", "candidates"), ("segments/per_response", "segments"))
+"""Metric and what it counts; the first that a run logs is watched."""
 WINDOW = 5
 
 
 @dataclass
 class SegmentWatch:
-    """Warns once when responses hold half as many segments as they did at the start.
+    """Warns once when responses hold half as many segments (or candidates) as at the start.
 
     Credit by segment can be won by writing fewer of them (one segment earns all the credit), and a
     one-step gradient check does not show it.
@@ -21,7 +22,8 @@ class SegmentWatch:
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> str | None:
         """Look at one step's metrics; a sentence if there is something to say."""
-        count = metrics[NAME]
+        name, parts = next(watched for watched in WATCHED if watched[0] in metrics)
+        count = metrics[name]
         if len(self.first) < WINDOW:
             self.first.append(count)
         self.last = [*self.last, count][-WINDOW:]
@@ -30,7 +32,7 @@ class SegmentWatch:
             return None
         self.warned = True
         return (
-            f"step {step}: responses hold {now:.1f} segments, {before:.1f} at the start. "
+            f"step {step}: responses hold {now:.1f} {parts}, {before:.1f} at the start. "
             "The policy may be gaming the segmentation; read some responses in completions.jsonl"
         )
 

@@ -65,10 +65,44 @@ def test_without_steps_the_policy_is_scored_as_it_is(tmp_path, cache):
     assert [line["step"] for line in metrics(tmp_path) if _validated(line)] == [0]
 
 
+SETS = ("dataset.candidates=2", "rollout.max_new_tokens=48", "evaluation.every=0")
+
+
 @pytest.mark.parametrize("estimator", sorted(OF_CANDIDATES))
-def test_credit_of_candidates_is_refused_before_anything_is_loaded(estimator):
-    with pytest.raises(ValueError, match=r"no data set here has responses of several candidates"):
-        composed(f"estimator={estimator}")
+def test_credit_of_candidates_trains_on_a_task_of_sets(tmp_path, cache, estimator):
+    printed = run(tmp_path, f"cache={cache}", f"estimator={estimator}", *SETS)
+    for line in metrics(tmp_path)[1:]:
+        assert line["train/grad_norm"] > 0
+        assert line["candidates/per_response"] > 1
+        assert line["reward/evaluations"] >= 12
+    measures = json.loads((tmp_path / "summary.json").read_text())["measures"]
+    for source in ("sampled", "greedy"):
+        best, mean, worst = (
+            measures[f"bm25/ndcg@10{kind}_{source}"]["after"]["mean"]
+            for kind in ("", "-mean-of-k", "-worst-of-k")
+        )
+        assert best >= mean >= worst
+        assert 0 <= measures[f"bm25/complete_{source}"]["after"]["mean"] <= 1
+    assert "mean-of-k" in printed
+    runs = {path.name for path in (tmp_path / "trec" / "test-after").iterdir()}
+    assert {"bm25.greedy.c2.run.gz", "bm25.sampled.c1-0.run.gz", "bm25.rm3.run.gz"} <= runs
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("estimator=shape",), r"set dataset\.candidates=4"),
+        (("estimator=loo", "dataset.candidates=3"), r"or dataset\.candidates=0"),
+    ],
+)
+def test_candidates_that_nobody_writes_or_reads_are_refused_before_loading(overrides, said):
+    with pytest.raises(ValueError, match=said):
+        composed(*overrides)
+
+
+def test_a_length_cap_without_room_for_the_set_is_refused_with_the_number(tmp_path, cache):
+    with pytest.raises(ValueError, match=r"set rollout\.max_new_tokens=\d+ or more"):
+        run(tmp_path, f"cache={cache}", *SETS, "rollout.max_new_tokens=8")
 
 
 def _validated(line):

@@ -30,6 +30,7 @@ def signals_of(rewards=REWARDS, *, lengths=None, mask=None, **fields):
     ids, response_mask = make_layout(lengths or [[2] * num_candidates] * rewards.shape[1])
     if mask is None:
         mask = torch.ones_like(rewards, dtype=torch.bool)
+    fields = {"num_asked": min(num_candidates, 3)} | fields
     candidates = CandidateRewards(rewards=rewards, mask=mask, candidate_ids=ids, **fields)
     best = torch.where(mask, rewards, 0).amax(-1)
     return Signals(rewards=best, response_mask=response_mask, candidates=candidates)
@@ -67,7 +68,7 @@ def test_one_candidate_is_grpo_bit_for_bit():
     rewards = torch.tensor([[[0.2], [0.7], [0.4]]], dtype=DOUBLE)
     signals = signals_of(rewards)
     for norm in Norm:
-        shape = replace(SHAPE, num_candidates=1, norm=norm)
+        shape = replace(SHAPE, norm=norm)
         assert torch.equal(shape(signals).values, GRPO()(signals).values)
 
 
@@ -185,7 +186,5 @@ def test_no_candidate_at_all_is_a_group_of_zeros():
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(ValueError, match="num_candidates is 0"):
-        replace(SHAPE, num_candidates=0)
     with pytest.raises(ValueError, match="m is 0"):
         Top(m=0)

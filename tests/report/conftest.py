@@ -6,8 +6,9 @@ import pytest
 from rlcredit.data.base import SearchTask
 from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import TextRules
+from rlcredit.trainer.cells import Cell, Source
 from rlcredit.trainer.credit_check import CreditCheck
-from rlcredit.trainer.evaluate import Cell, Evaluation, Source
+from rlcredit.trainer.evaluate import Evaluation
 from rlcredit.trainer.samples import Completion, SegmentCredit
 from rlcredit.types import Prompt
 

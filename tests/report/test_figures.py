@@ -7,8 +7,8 @@ import pytest
 
 from rlcredit.report.figures import compare, evaluation_metrics, intervals, truth_rho
 from rlcredit.report.stats import mean_interval
+from rlcredit.trainer.cells import Cell, Source
 from rlcredit.trainer.credit_check import CreditCheck
-from rlcredit.trainer.evaluate import Cell, Source
 
 
 def test_a_comparison_holds_both_means_and_the_paired_difference(make_evaluation):

@@ -7,6 +7,7 @@ import ir_measures
 import pytest
 import torch
 
+from rlcredit.estimators.utilities import Max
 from rlcredit.retrieval.base import Documents, Encoded, Index
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.linear import LSA, TFIDF
@@ -25,6 +26,10 @@ THEIRS = {
     Recall: ir_measures.R(rel=3) @ 10,
     AveragePrecision: ir_measures.AP(rel=3),
 }
+
+
+def ranked_by(measure, **settings):
+    return Ranking(measure=measure, utility=Max(), **settings)
 
 
 def make_prompts(number, *, pool_size=40, seed=5):
@@ -79,7 +84,7 @@ def naive(index, measure, pairs, *, whole):
 
 @pytest.mark.parametrize("measure", [NDCG(), ReciprocalRank(), Recall(), AveragePrecision()])
 def test_rewards_equal_ir_measures_on_texts_scored_alone(index, measure):
-    reward = Ranking(measure=measure).bind(index)
+    reward = ranked_by(measure).bind(index)
     assert isinstance(reward, Reward)
     expected = naive(index, measure, PAIRS, whole=False)
     assert ask(reward, PAIRS).tolist() == pytest.approx(expected, abs=1e-5)
@@ -92,26 +97,26 @@ def test_rewards_over_the_catalogue_equal_ir_measures(index):
         (Scope.pool, [replace(prompt, pool=()) for prompt in PROMPTS]),
     ]:
         pairs = [(prompts[PROMPTS.index(prompt)], text) for prompt, text in some]
-        reward = Ranking(measure=NDCG(), scope=scope).bind(index)
+        reward = ranked_by(NDCG(), scope=scope).bind(index)
         expected = naive(index, NDCG(), pairs, whole=True)
         assert ask(reward, pairs).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_text_of_nothing_or_of_unknown_words_gets_exactly_zero(index):
-    reward = Ranking(measure=NDCG()).bind(index)
-    whole = Ranking(measure=ReciprocalRank(), scope=Scope.catalogue).bind(index)
+    reward = ranked_by(NDCG()).bind(index)
+    whole = ranked_by(ReciprocalRank(), scope=Scope.catalogue).bind(index)
     for one in (reward, whole):
         pairs = [(prompt, text) for prompt in PROMPTS for text in ("", "xyzzy", " ,")]
         assert ask(one, pairs).tolist() == [0.0] * len(pairs)
 
 
 def test_a_batch_is_rewarded_like_its_pairs_alone_in_any_order(index):
-    reward = Ranking(measure=NDCG()).bind(index)
+    reward = ranked_by(NDCG()).bind(index)
     together = ask(reward, PAIRS)
-    fresh = Ranking(measure=NDCG()).bind(index)
+    fresh = ranked_by(NDCG()).bind(index)
     alone = torch.cat([ask(fresh, [pair]) for pair in PAIRS])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
-    back = ask(Ranking(measure=NDCG()).bind(index), PAIRS[::-1]).flip(0)
+    back = ask(ranked_by(NDCG()).bind(index), PAIRS[::-1]).flip(0)
     torch.testing.assert_close(together, back, rtol=0, atol=1e-5)
 
 
@@ -151,7 +156,7 @@ class Watched:
 
 def test_a_call_encodes_each_distinct_text_once_and_scores_each_distinct_pair_once(bm25):
     watched = Watched(bm25)
-    reward = Ranking(measure=NDCG()).bind(watched)
+    reward = ranked_by(NDCG()).bind(watched)
     asked = [*PAIRS, *PAIRS[:9], PAIRS[0]]
     values = ask(reward, asked)
     assert torch.equal(values[len(PAIRS) :], values[[*range(9), 0]])
@@ -161,12 +166,12 @@ def test_a_call_encodes_each_distinct_text_once_and_scores_each_distinct_pair_on
 
 def test_several_measures_come_from_one_scoring(bm25):
     watched = Watched(bm25)
-    reward = Ranking(measure=NDCG()).bind(watched)
+    reward = ranked_by(NDCG()).bind(watched)
     prompts, texts = [p for p, _ in PAIRS], [t for _, t in PAIRS]
     ranked, judged = reward.ranked(prompts, texts)
     assert ranked.shape == (len(PAIRS), 40)
     for measure in (NDCG(), ReciprocalRank(), Recall(), AveragePrecision()):
-        own = Ranking(measure=measure).bind(bm25)(prompts, texts)
+        own = ranked_by(measure).bind(bm25)(prompts, texts)
         torch.testing.assert_close(measure(ranked, judged).float(), own, rtol=0, atol=1e-6)
     assert len(watched.encoded) == 1
     cut, _ = reward.ranked(prompts, texts, depth=10)
@@ -174,7 +179,7 @@ def test_several_measures_come_from_one_scoring(bm25):
 
 
 def test_runs_hold_the_retrieved_documents_best_first_and_give_the_same_measures(index):
-    reward = Ranking(measure=NDCG()).bind(index)
+    reward = ranked_by(NDCG()).bind(index)
     prompts, texts = [p for p, _ in PAIRS], [t for _, t in PAIRS]
     runs = reward.run(prompts, texts, depth=100)
     for (prompt, text), run, value in zip(PAIRS, runs, reward(prompts, texts), strict=True):
@@ -196,18 +201,19 @@ def test_ties_are_broken_by_document_id_descending_and_leak_nothing(tmp_path):
     texts = ("red tent",) * 4
     index = BM25().index(Documents(ids=("a", "b", "c", "d"), texts=texts), cache=tmp_path)
     prompt = Prompt(prompt_id="q", text="", query="", relevance={"b": 3}, pool=("a", "b", "c", "d"))
-    reward = Ranking(measure=ReciprocalRank()).bind(index)
+    reward = ranked_by(ReciprocalRank()).bind(index)
     assert ask(reward, [(prompt, "red"), (prompt, "zzz")]).tolist() == pytest.approx([1 / 3, 0.0])
     assert [d for d, _ in reward.run([prompt], ["red"], depth=9)[0]] == ["d", "c", "b", "a"]
 
 
 def test_large_products_are_split_without_a_difference(bm25, monkeypatch):
-    reward = Ranking(measure=NDCG(), scope=Scope.catalogue).bind(bm25)
+    reward = ranked_by(NDCG(), scope=Scope.catalogue).bind(bm25)
     whole = ask(reward, PAIRS)
     monkeypatch.setattr(module, "_SCORES_AT_ONCE", 700)
     watched = Watched(bm25)
     assert torch.equal(
-        ask(Ranking(measure=NDCG(), scope=Scope.catalogue).bind(watched), PAIRS), whole
+        ask(ranked_by(NDCG(), scope=Scope.catalogue).bind(watched), PAIRS),
+        whole,
     )
     assert max(watched.scored) == 2
 
@@ -224,13 +230,13 @@ def test_an_index_in_another_order_gives_the_same_rewards(bm25):
             return bm25.score(encoded, rows, order if documents is None else order[documents])
 
     for scope in Scope:
-        ranking = Ranking(measure=NDCG(), scope=scope)
+        ranking = ranked_by(NDCG(), scope=scope)
         assert torch.equal(ask(ranking.bind(Shuffled(bm25)), PAIRS), ask(ranking.bind(bm25), PAIRS))
 
 
 def test_a_pool_smaller_than_the_cutoff_is_ranked_whole_and_said_once(bm25, caplog):
     prompts = make_prompts(3, pool_size=7)
-    reward = Ranking(measure=NDCG()).bind(bm25)
+    reward = ranked_by(NDCG()).bind(bm25)
     pairs = [(prompt, text) for prompt in prompts for text in TEXTS]
     with caplog.at_level(logging.WARNING):
         values = ask(reward, pairs)
@@ -241,13 +247,13 @@ def test_a_pool_smaller_than_the_cutoff_is_ranked_whole_and_said_once(bm25, capl
 
 
 def test_no_pairs_get_no_rewards(bm25):
-    reward = Ranking(measure=NDCG()).bind(bm25)
+    reward = ranked_by(NDCG()).bind(bm25)
     assert reward([], []).tolist() == []
     assert reward.run([], [], depth=5) == []
 
 
 def test_prompts_that_cannot_be_scored_are_named(bm25):
-    reward = Ranking(measure=NDCG()).bind(bm25)
+    reward = ranked_by(NDCG()).bind(bm25)
     prompt = PROMPTS[0]
     cases = [
         ({"relevance": {}}, "'q0' has no document of grade 3"),
@@ -268,7 +274,7 @@ def test_prompts_that_cannot_be_scored_are_named(bm25):
 @pytest.mark.parametrize("broken", ["encode", "score"])
 def test_a_retriever_that_fails_midway_raises_with_its_texts_saved(bm25, broken, tmp_path):
     watched = Watched(bm25, broken=broken)
-    reward = Ranking(measure=NDCG()).bind(watched, failures=tmp_path / "failures")
+    reward = ranked_by(NDCG()).bind(watched, failures=tmp_path / "failures")
     kind = {"encode": "ConnectionError: the server", "score": "MemoryError: no room"}[broken]
     with pytest.raises(
         RuntimeError, match=f"the retriever raised {kind}.*no reward was given"
@@ -279,12 +285,12 @@ def test_a_retriever_that_fails_midway_raises_with_its_texts_saved(bm25, broken,
     assert json.loads(path.read_text())["texts"] == TEXTS
     assert isinstance(caught.value.__cause__, ConnectionError | MemoryError)
     with pytest.raises(RuntimeError, match=r"not saved .bind the reward with failures="):
-        ask(Ranking(measure=NDCG()).bind(watched), PAIRS)
+        ask(ranked_by(NDCG()).bind(watched), PAIRS)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_score_that_is_no_number_raises_and_names_the_text(bm25, value, tmp_path):
-    reward = Ranking(measure=NDCG()).bind(Watched(bm25, value=value), failures=tmp_path)
+    reward = ranked_by(NDCG()).bind(Watched(bm25, value=value), failures=tmp_path)
     with pytest.raises(RuntimeError, match=r"no numbers for 'q0', on 1 texts") as caught:
         ask(reward, PAIRS)
     assert repr(TEXTS[1]) in str(caught.value)
@@ -295,7 +301,7 @@ def test_a_score_that_is_no_number_raises_and_names_the_text(bm25, value, tmp_pa
 def test_a_failure_that_cannot_be_saved_still_says_what_failed(bm25, tmp_path):
     (tmp_path / "file").write_text("in the way")
     watched = Watched(bm25, broken="encode")
-    reward = Ranking(measure=NDCG()).bind(watched, failures=tmp_path / "file")
+    reward = ranked_by(NDCG()).bind(watched, failures=tmp_path / "file")
     with pytest.raises(RuntimeError, match=r"the server is gone.*could not be saved"):
         ask(reward, PAIRS)
 
@@ -311,7 +317,7 @@ def test_a_steps_windows_are_rewarded_in_milliseconds(bm25):
         for b in range(a + 1, len(words) + 1)
     ]
     assert len(pairs) > 2000
-    reward = Ranking(measure=NDCG()).bind(bm25)
+    reward = ranked_by(NDCG()).bind(bm25)
     seconds = []
     for _ in range(4):
         start = time.perf_counter()

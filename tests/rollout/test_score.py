@@ -209,7 +209,7 @@ def test_embeddings_are_of_the_scored_texts_and_only_where_they_are_needed():
 def test_what_cannot_be_computed_is_refused():
     with pytest.raises(ValueError, match="choose encoder"):
         scored(written(["a", "b"]), Needs(embeddings=True))
-    with pytest.raises(ValueError, match="not candidates"):
+    with pytest.raises(ValueError, match=r"dataset\.candidates=4"):
         scored(written(["a", "b"]), Needs(candidates=True))
 
 

@@ -12,6 +12,7 @@ from rlcredit.data.settings import oracle_text
 from rlcredit.estimators.constructions import Additive
 from rlcredit.estimators.grpo import GRPO
 from rlcredit.estimators.ospo import OSPO
+from rlcredit.estimators.utilities import Max
 from rlcredit.estimators.values import LeaveOneOut
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.bm25 import BM25
@@ -22,8 +23,10 @@ from rlcredit.rollout.hf import HFRollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases
-from rlcredit.trainer.evaluate import Cell, Evaluator, Source, first_prompts, search_texts
+from rlcredit.trainer.cells import Cell, Source
+from rlcredit.trainer.evaluate import Evaluator, first_prompts
 from rlcredit.trainer.expansion import Expansion
+from rlcredit.trainer.scores import search_texts
 from rlcredit.trainer.trec import write_qrels, write_runs
 from rlcredit.types import Prompt, Randomness
 from tests.policy.toy import toy_policy
@@ -74,7 +77,7 @@ def policy():
 @pytest.fixture(scope="module")
 def rewards(tmp_path_factory):
     cache = tmp_path_factory.mktemp("indexes")
-    ranking = Ranking(measure=NDCG())
+    ranking = Ranking(measure=NDCG(), utility=Max())
     return {
         "bm25": ranking.bind(BM25().index(DOCUMENTS, cache=cache)),
         "tfidf": ranking.bind(TFIDF().index(DOCUMENTS, cache=cache)),
@@ -89,7 +92,9 @@ def evaluator(rewards, tmp_path_factory):
         scorer=Scorer(reward=rewards["bm25"], rules=RULES, segmenter=Phrases()),
         estimator=OSPO(value=LeaveOneOut(), construction=Additive()),
         expansion=Expansion.of(
-            DOCUMENTS, Ranking(measure=NDCG()), cache=tmp_path_factory.mktemp("expansion")
+            DOCUMENTS,
+            Ranking(measure=NDCG(), utility=Max()),
+            cache=tmp_path_factory.mktemp("expansion"),
         ),
         samples=3,
         seed=0,

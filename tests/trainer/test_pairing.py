@@ -1,7 +1,12 @@
 import pytest
 
-from rlcredit.trainer.pairing import check_pairing
+from rlcredit.trainer import pairing
 from tests.composing import built, names
+
+
+def check_pairing(estimator, loss, *, group_size=8, num_candidates=0):
+    pairing.check_pairing(estimator, loss, group_size=group_size, num_candidates=num_candidates)
+
 
 FINE = {"dapo", "grpo", "dr_grpo", "cispo"}
 COARSE = {"gspo", "lpo", "lpo_reverse"}
@@ -16,19 +21,28 @@ def test_every_loss_is_named_here():
 @pytest.mark.parametrize("estimator", sorted(set(names("estimator")) - OF_CANDIDATES))
 def test_credit_within_a_rollout_is_refused_by_losses_of_whole_rollouts(estimator):
     for loss in FINE:
-        check_pairing(built("estimator", estimator), built("loss", loss), group_size=8)
+        check_pairing(
+            built("estimator", estimator), built("loss", loss), group_size=8, num_candidates=0
+        )
     for loss in COARSE:
         if estimator in OF_ROLLOUTS:
-            check_pairing(built("estimator", estimator), built("loss", loss), group_size=8)
+            check_pairing(
+                built("estimator", estimator), built("loss", loss), group_size=8, num_candidates=0
+            )
         else:
             with pytest.raises(ValueError, match="use loss=dapo"):
-                check_pairing(built("estimator", estimator), built("loss", loss), group_size=8)
+                check_pairing(
+                    built("estimator", estimator),
+                    built("loss", loss),
+                    group_size=8,
+                    num_candidates=0,
+                )
 
 
 def test_setpo_over_a_finer_base_is_refused_too():
     nested = built("estimator", "setpo", ("estimator@estimator.base=ospo",))
     with pytest.raises(ValueError, match="SetPO credits each segment"):
-        check_pairing(nested, built("loss", "lpo"), group_size=8)
+        check_pairing(nested, built("loss", "lpo"))
 
 
 def test_groups_that_are_too_small_are_refused_with_the_smallest_that_works():
@@ -40,6 +54,18 @@ def test_groups_that_are_too_small_are_refused_with_the_smallest_that_works():
 
 
 @pytest.mark.parametrize("estimator", sorted(OF_CANDIDATES))
-def test_credit_of_candidates_is_refused_while_no_data_set_lists_any(estimator):
-    with pytest.raises(ValueError, match="no data set here has responses of several candidates"):
-        check_pairing(built("estimator", estimator), built("loss", "dapo"), group_size=8)
+def test_credit_of_candidates_needs_a_task_of_sets(estimator):
+    pair = built("estimator", estimator), built("loss", "dapo")
+    check_pairing(*pair, num_candidates=4)
+    with pytest.raises(ValueError, match=r"set dataset\.candidates=4"):
+        check_pairing(*pair)
+
+
+@pytest.mark.parametrize("estimator", sorted(set(names("estimator")) - OF_CANDIDATES))
+def test_a_task_of_sets_is_for_credit_of_candidates_or_whole_responses(estimator):
+    pair = built("estimator", estimator), built("loss", "dapo")
+    if estimator in OF_ROLLOUTS:
+        check_pairing(*pair, num_candidates=4)
+        return
+    with pytest.raises(ValueError, match=r"or dataset\.candidates=0"):
+        check_pairing(*pair, num_candidates=4)

@@ -1,0 +1,42 @@
+"""What a score is the score of."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum, auto
+from typing import NamedTuple
+
+from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
+
+MEASURES = (NDCG(), ReciprocalRank(), Recall())
+"""From one ranking: nDCG@10, reciprocal rank (as deep as run files are), recall@10."""
+
+
+class Source(StrEnum):
+    """Who wrote the text that is searched with."""
+
+    sampled = auto()
+    """The policy, at the temperature of training; a prompt's score is the mean over its samples."""
+    greedy = auto()
+    """The policy, taking the most probable token."""
+    query = auto()
+    """The person: the raw query."""
+    rm3 = auto()
+    """A search engine without a policy: the raw query, expanded by RM3 on BM25."""
+    oracle = auto()
+    """The truth: every true attribute in its canonical wording. Generated data only."""
+
+
+class Cell(NamedTuple):
+    """What a score is the score of."""
+
+    retriever: str
+    measure: str
+    source: Source
+
+    @property
+    def name(self) -> str:
+        """As it is written in metrics: ``bm25/ndcg@10_sampled``."""
+        return f"{self.retriever}/{self.measure.lower()}_{self.source}"
+
+
+Written = Mapping[Source, Sequence[Sequence[str]]]
+"""Texts by who wrote them: [P][texts per prompt]."""

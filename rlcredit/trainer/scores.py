@@ -1,0 +1,131 @@
+"""The texts that a policy and the baselines are scored by, and their scores."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rlcredit.data.settings import oracle_text
+from rlcredit.rewards.ranking import RankingReward
+from rlcredit.text.response import TextRules
+from rlcredit.trainer.cells import MEASURES, Cell, Source, Written
+from rlcredit.trainer.expansion import Expansion
+from rlcredit.trainer.sets import offered_sets, score_sets, set_texts
+from rlcredit.types import Prompt
+
+
+def score_responses(
+    rewards: Mapping[str, RankingReward],
+    rules: TextRules,
+    prompts: Sequence[Prompt],
+    responses: Written,
+    *,
+    expansion: Expansion,
+    prompts_per_batch: int = 64,
+) -> dict[Cell, tuple[float, ...]]:
+    """Every measure of every response and baseline by every retriever: one score per prompt.
+
+    Args:
+        rewards: Retriever name -> its reward; the training retriever first.
+        rules: Of the task.
+        prompts: P of them.
+        responses: Who wrote -> [P][n] responses.
+        expansion: Of the raw queries.
+        prompts_per_batch: Bounds the memory of a ranking.
+    """
+    texts = search_texts(rules, prompts, responses, expansion=expansion)
+    scores = score_texts(rewards, prompts, texts, prompts_per_batch=prompts_per_batch)
+    if rules.num_candidates:
+        scores |= score_sets(
+            rewards,
+            prompts,
+            offered_sets(rules, prompts, responses),
+            num_candidates=rules.num_candidates,
+            prompts_per_batch=prompts_per_batch,
+        )
+    return scores
+
+
+def run_texts(
+    rules: TextRules, prompts: Sequence[Prompt], responses: Written, *, expansion: Expansion
+) -> dict[str, Sequence[Sequence[str]]]:
+    """What run files are written of: name -> [P][n] texts; a column for each candidate of a set."""
+    texts = search_texts(rules, prompts, responses, expansion=expansion)
+    sets = offered_sets(rules, prompts, responses) if rules.num_candidates else {}
+    named = {str(source): rows for source, rows in texts.items()}
+    return set_texts(sets, rules.num_candidates) | named
+
+
+def search_texts(
+    rules: TextRules, prompts: Sequence[Prompt], responses: Written, *, expansion: Expansion
+) -> Written:
+    """What the retrievers get: the scored texts, and the baselines'.
+
+    Responses that offer candidates are no single texts, and left out here.
+
+    Args:
+        rules: Of the task.
+        prompts: P of them.
+        responses: Who wrote -> [P][n] responses.
+        expansion: Of the raw queries.
+    """
+    alone = {} if rules.num_candidates else responses
+    texts: dict[Source, list[list[str]]] = {
+        source: [
+            [scored_text(rules, prompt, response) for response in own]
+            for prompt, own in zip(prompts, written, strict=True)
+        ]
+        for source, written in alone.items()
+    }
+    texts[Source.query] = [[prompt.query] for prompt in prompts]
+    texts[Source.rm3] = [[text] for text in expansion(prompts)]
+    if all(prompt.truth for prompt in prompts):
+        texts[Source.oracle] = [
+            [scored_text(rules, prompt, oracle_text(prompt))] for prompt in prompts
+        ]
+    return texts
+
+
+def score_texts(
+    rewards: Mapping[str, RankingReward],
+    prompts: Sequence[Prompt],
+    texts: Written,
+    *,
+    prompts_per_batch: int = 64,
+) -> dict[Cell, tuple[float, ...]]:
+    """Every measure of every text by every retriever: one score per prompt, the mean of its texts.
+
+    Args:
+        rewards: Retriever name -> its reward.
+        prompts: P of them.
+        texts: Who wrote -> [P][n] search texts.
+        prompts_per_batch: Bounds the memory of a ranking.
+    """
+    scores: dict[Cell, list[float]] = {}
+    for start in range(0, len(prompts), prompts_per_batch):
+        rows = slice(start, start + prompts_per_batch)
+        batch = {source: written[rows] for source, written in texts.items()}
+        for cell, values in _batch_scores(rewards, prompts[rows], batch):
+            scores.setdefault(cell, []).extend(values)
+    return {cell: tuple(values) for cell, values in scores.items()}
+
+
+def _batch_scores(
+    rewards: Mapping[str, RankingReward], prompts: Sequence[Prompt], texts: Written
+) -> Iterator[tuple[Cell, list[float]]]:
+    pairs = [
+        (prompt, text)
+        for written in texts.values()
+        for prompt, own in zip(prompts, written, strict=True)
+        for text in own
+    ]
+    sizes = [len(prompts) * len(written[0]) for written in texts.values()]
+    for name, reward in rewards.items():
+        ranked, judged = reward.ranked([p for p, _ in pairs], [text for _, text in pairs])
+        for measure in MEASURES:
+            parts = measure(ranked, judged).double().split(sizes)
+            for source, part in zip(texts, parts, strict=True):
+                means = part.view(len(prompts), -1).mean(1)
+                yield Cell(name, measure.name, source), means.tolist()
+
+
+def scored_text(rules: TextRules, prompt: Prompt, response: str) -> str:
+    """The part of a response that is searched with, as the retriever gets it."""
+    return rules.search_text(rules.scored_span(response).of(response), query=prompt.query)
