@@ -17,6 +17,7 @@ from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.copying import WordRuns
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
+from rlcredit.trainer.memory import sampling_fits, update_fits
 from rlcredit.trainer.mismatch import mismatch_metrics
 from rlcredit.trainer.settings import TrainerSettings
 from rlcredit.types import (
@@ -91,11 +92,13 @@ class Trainer:
     def step(self, number: int) -> StepResult:
         """Sample, score, attribute, update."""
         randomness, clock = Randomness(seed=self.seed, step=number), _Clock()
-        with clock("rollout"):
+        settings = self.settings
+        fits = sampling_fits(settings, max_new_tokens=self.rollout.max_new_tokens)
+        with clock("rollout"), fits:
             rollouts = self.rollout(
                 self.policy,
                 self.batch_prompts(number),
-                group_size=self.settings.group_size,
+                group_size=settings.group_size,
                 randomness=randomness,
             )
         with clock("reward"):
@@ -169,14 +172,15 @@ class Trainer:
         metrics: Metrics = {}
         for index in range(self.settings.updates_per_batch):
             self.optimizer.zero_grad(set_to_none=True)
-            gradient = accumulate(
-                self.policy,
-                self.training_loss,
-                rollouts,
-                batch,
-                chunks=chunks,
-                on_policy=index == 0,
-            )
+            with update_fits(self.settings, rollouts, chunks):
+                gradient = accumulate(
+                    self.policy,
+                    self.training_loss,
+                    rollouts,
+                    batch,
+                    chunks=chunks,
+                    on_policy=index == 0,
+                )
             norm = torch.nn.utils.clip_grad_norm_(
                 [p for p in self.policy.model.parameters() if p.requires_grad],
                 self.settings.optimizer.max_grad_norm,
