@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test test-browser report check bench sweep lock clean
+.PHONY: help install train smoke test test-vllm test-browser report check bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -36,6 +36,19 @@ test-browser: install  ## the report in headless chromium (needs chromium and ch
 
 report: install  ## one HTML page about a run, or all runs below a folder (RUN=outputs/esci)
 	@$(BIN)/python scripts/report.py run=$(or $(RUN),outputs) $(ARGS)
+
+# vLLM pins torch and transformers, so it has an environment of its own; its CPU build asks for
+# torchaudio, torchvision and torchcodec, which nothing here uses: hence --no-deps.
+VLLM_BIN := .venv-vllm/bin
+
+.venv-vllm/.installed: requirements-vllm.lock
+	@test -x $(VLLM_BIN)/python || $(PYTHON) -m venv .venv-vllm
+	@echo "installing vLLM's CPU build into .venv-vllm (a few minutes, once)"
+	@$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm.lock
+	@touch $@
+
+test-vllm: .venv-vllm/.installed  ## the rollout engines' conformance suite, vLLM included, in .venv-vllm
+	@OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest -q tests/rollout/conformance $(ARGS)
 
 check: install  ## formatter, linter and type checker
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/basedpyright --level error

@@ -106,7 +106,7 @@ def schema(cls: type) -> type:
     """
     hints = get_type_hints(cls)
     columns: list[Any] = [("_target_", str, field(default=f"{cls.__module__}.{cls.__qualname__}"))]
-    for f in dataclasses.fields(cls):
+    for f in (f for f in dataclasses.fields(cls) if f.init):
         default = f.default
         if f.default_factory is not dataclasses.MISSING:
             default = f.default_factory()

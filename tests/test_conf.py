@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,12 @@ def test_the_groups_are_those_that_are_promised():
 def test_every_component_composes_and_builds(group, name):
     named = ["policy.name=a/model"] if name == "hf" and group == "policy" else []
     named += ["retriever.name=a/model"] if (group, name) == ("retriever", "sentence") else []
-    built = build(compose("train", overrides=[f"{group}={name}", *named])[group])
+    node = compose("train", overrides=[f"{group}={name}", *named])[group]
+    if (group, name) == ("rollout", "vllm") and find_spec("vllm") is None:
+        with pytest.raises(ValueError, match="make test-vllm"):
+            build(node)
+        return
+    built = build(node)
     assert type(built).__module__.startswith("rlcredit.")
 
 

@@ -2,5 +2,6 @@
 
 from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.hf import HFRollout
+from rlcredit.rollout.vllm import VLLMRollout
 
-__all__ = ["HFRollout", "rollout_metrics"]
+__all__ = ["HFRollout", "VLLMRollout", "rollout_metrics"]

@@ -13,11 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rlcredit.policy.base import Policy
-from rlcredit.policy.causal_lm import pad_id
 from rlcredit.policy.packing import Packing
 from rlcredit.rollout.decoding import CacheState, PrefixState
-from rlcredit.text.spans import Span
-from rlcredit.text.tokens import batch_char_spans, decoded
+from rlcredit.rollout.sampled import Sampled, check_request, check_settings
 from rlcredit.types import Prompt, Randomness, Rollouts
 
 
@@ -36,15 +34,11 @@ class HFRollout:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.max_new_tokens < 1:
-            raise ValueError(f"rollout.max_new_tokens={self.max_new_tokens}, but must be 1 or more")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(
-                f"rollout.temperature={self.temperature} must be above 0; the most probable "
-                "response comes from greedy decoding, not from temperature 0"
-            )
-        if self.max_rows < 1:
-            raise ValueError(f"rollout.max_rows={self.max_rows}, but must be 1 or more")
+        check_settings(
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            max_rows=self.max_rows,
+        )
 
     def __call__(
         self,
@@ -62,15 +56,7 @@ class HFRollout:
             ValueError: If there is no prompt, a prompt is too long, or a greedy group has siblings.
             FloatingPointError: If the policy's logits are not finite.
         """
-        if not prompts or group_size < 1:
-            raise ValueError(
-                f"{len(prompts)} prompts x {group_size} responses: a rollout needs at least one "
-                "prompt and one response to it"
-            )
-        if greedy and group_size > 1:
-            raise ValueError(
-                f"{group_size} greedy responses to a prompt would all be the same; use group_size=1"
-            )
+        check_request(prompts, group_size=group_size, greedy=greedy)
         ids, mask = policy.encode(prompts, reserve=self.max_new_tokens)
         uniforms = None
         if not greedy:
@@ -78,11 +64,11 @@ class HFRollout:
             count = len(prompts) * group_size
             uniforms = _uniforms(randomness, range(first, first + count), self.max_new_tokens)
             uniforms = uniforms.to(ids.device)
-        sampled = _Sampled.empty(len(prompts) * group_size, self.max_new_tokens, policy, ids.device)
+        sampled = Sampled.empty(len(prompts) * group_size, self.max_new_tokens, policy, ids.device)
         with torch.no_grad(), evaluating(policy.model):
             for rows in self._chunks(len(prompts), group_size):
                 self._decode(policy, ids, mask, sampled, uniforms, rows, group_size)
-        return self._rollouts(policy, prompts, ids, mask, sampled, group_size)
+        return sampled.rollouts(policy, prompts, ids, mask, temperature=self.temperature)
 
     def _chunks(self, num_prompts: int, group_size: int) -> Iterator[range]:
         """Rows of the flat [P * G] batch that are decoded at once: whole groups, if they fit."""
@@ -97,7 +83,7 @@ class HFRollout:
         policy: Policy,
         ids: Int[Tensor, "P L"],
         mask: Bool[Tensor, "P L"],
-        sampled: "_Sampled",
+        sampled: Sampled,
         uniforms: Float[Tensor, "B T"] | None,
         rows: range,
         group_size: int,
@@ -132,61 +118,6 @@ class HFRollout:
         if policy.packing is Packing.shared_prefix:
             return PrefixState.read(policy, ids, mask, room=self.max_new_tokens)
         return CacheState.read(policy, ids, mask)
-
-    def _rollouts(
-        self,
-        policy: Policy,
-        prompts: Sequence[Prompt],
-        ids: Int[Tensor, "P L"],
-        mask: Bool[Tensor, "P L"],
-        sampled: "_Sampled",
-        group_size: int,
-    ) -> Rollouts:
-        length = int(sampled.mask.sum(1).max())
-        lists = sampled.ids[:, :length].tolist()
-        rows = [row[:n] for row, n in zip(lists, sampled.mask.sum(1).tolist(), strict=True)]
-        texts = decoded(policy.tokenizer, rows)
-        found = batch_char_spans(policy.tokenizer, rows, texts)
-        spans = torch.tensor([row + [Span(0, 0)] * (length - len(row)) for row in found])
-        groups = (len(prompts), group_size)
-        return Rollouts(
-            prompts=tuple(prompts),
-            texts=tuple(
-                tuple(texts[start : start + group_size])
-                for start in range(0, len(texts), group_size)
-            ),
-            prompt_ids=ids,
-            prompt_mask=mask,
-            response_ids=sampled.ids[:, :length].unflatten(0, groups),
-            response_mask=sampled.mask[:, :length].unflatten(0, groups),
-            char_spans=spans.to(ids.device).unflatten(0, groups),
-            rollout_logprobs=sampled.logprobs[:, :length].unflatten(0, groups),
-            finished=sampled.finished.unflatten(0, groups),
-            temperature=self.temperature,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sampled:
-    """What has been drawn so far, by row of the flattened [P * G] batch."""
-
-    ids: Int[Tensor, "B T"]
-    mask: Bool[Tensor, "B T"]
-    logprobs: Float[Tensor, "B T"]
-    finished: Bool[Tensor, " B"]
-
-    @classmethod
-    def empty(cls, rows: int, length: int, policy: Policy, device: torch.device) -> "_Sampled":
-        """Nothing drawn yet."""
-        wide = policy.model.dtype == torch.float64
-        return cls(
-            ids=torch.full((rows, length), pad_id(policy.tokenizer, policy.eos_ids), device=device),
-            mask=torch.zeros(rows, length, dtype=torch.bool, device=device),
-            logprobs=torch.zeros(
-                rows, length, dtype=torch.float64 if wide else torch.float32, device=device
-            ),
-            finished=torch.zeros(rows, dtype=torch.bool, device=device),
-        )
 
 
 def draw(

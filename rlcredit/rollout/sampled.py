@@ -1,0 +1,126 @@
+"""What every rollout engine shares: the range of its settings, and sampled rows as a record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rlcredit.policy.base import Policy
+from rlcredit.policy.causal_lm import pad_id
+from rlcredit.text.spans import Span
+from rlcredit.text.tokens import batch_char_spans, decoded
+from rlcredit.types import Prompt, Rollouts
+
+
+def check_settings(*, max_new_tokens: int, temperature: float, max_rows: int) -> None:
+    """Refuse settings that no engine can sample with: ValueError."""
+    if max_new_tokens < 1:
+        raise ValueError(f"rollout.max_new_tokens={max_new_tokens}, but must be 1 or more")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(
+            f"rollout.temperature={temperature} must be above 0; the most probable "
+            "response comes from greedy decoding, not from temperature 0"
+        )
+    if max_rows < 1:
+        raise ValueError(f"rollout.max_rows={max_rows}, but must be 1 or more")
+
+
+def check_request(prompts: Sequence[Prompt], *, group_size: int, greedy: bool) -> None:
+    """Refuse an empty batch, and siblings that would all be the same: ValueError."""
+    if not prompts or group_size < 1:
+        raise ValueError(
+            f"{len(prompts)} prompts x {group_size} responses: a rollout needs at least one "
+            "prompt and one response to it"
+        )
+    if greedy and group_size > 1:
+        raise ValueError(
+            f"{group_size} greedy responses to a prompt would all be the same; use group_size=1"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """What has been drawn so far, by row of the flattened [P * G] batch."""
+
+    ids: Int[Tensor, "B T"]
+    mask: Bool[Tensor, "B T"]
+    logprobs: Float[Tensor, "B T"]
+    finished: Bool[Tensor, " B"]
+
+    @classmethod
+    def empty(cls, rows: int, length: int, policy: Policy, device: torch.device) -> "Sampled":
+        """Nothing drawn yet."""
+        wide = policy.model.dtype == torch.float64
+        return cls(
+            ids=torch.full((rows, length), pad_id(policy.tokenizer, policy.eos_ids), device=device),
+            mask=torch.zeros(rows, length, dtype=torch.bool, device=device),
+            logprobs=torch.zeros(
+                rows, length, dtype=torch.float64 if wide else torch.float32, device=device
+            ),
+            finished=torch.zeros(rows, dtype=torch.bool, device=device),
+        )
+
+    def rollouts(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        ids: Int[Tensor, "P L"],
+        mask: Bool[Tensor, "P L"],
+        *,
+        temperature: float,
+    ) -> Rollouts:
+        """The record, as wide as the longest response.
+
+        Args:
+            policy: Decodes the tokens.
+            prompts: P of them; the rows are G responses to each, in order.
+            ids: The prompts' tokens, left-padded.
+            mask: Which of them count.
+            temperature: Of the distribution that was sampled from.
+
+        Raises:
+            RuntimeError: If a response is short: it neither ends with an end token nor fills the
+                length cap.
+        """
+        self._refuse_short(policy.eos_ids)
+        lengths = self.mask.sum(1).tolist()
+        length = max(lengths)
+        rows = [row[:n] for row, n in zip(self.ids.tolist(), lengths, strict=True)]
+        texts = decoded(policy.tokenizer, rows)
+        found = batch_char_spans(policy.tokenizer, rows, texts)
+        spans = torch.tensor([row + [Span(0, 0)] * (length - len(row)) for row in found])
+        group_size = len(rows) // len(prompts)
+        groups = (len(prompts), group_size)
+        return Rollouts(
+            prompts=tuple(prompts),
+            texts=tuple(
+                tuple(texts[start : start + group_size])
+                for start in range(0, len(texts), group_size)
+            ),
+            prompt_ids=ids,
+            prompt_mask=mask,
+            response_ids=self.ids[:, :length].unflatten(0, groups),
+            response_mask=self.mask[:, :length].unflatten(0, groups),
+            char_spans=spans.to(ids.device).unflatten(0, groups),
+            rollout_logprobs=self.logprobs[:, :length].unflatten(0, groups),
+            finished=self.finished.unflatten(0, groups),
+            temperature=temperature,
+        )
+
+    def _refuse_short(self, eos_ids: frozenset[int]) -> None:
+        """Every row ends with an end token and is finished, or fills the cap and is not."""
+        lengths = self.mask.sum(1)
+        last = self.ids.gather(1, (lengths - 1).clamp(min=0)[:, None]).squeeze(1)
+        ends = torch.isin(last, torch.tensor(sorted(eos_ids), device=last.device)) & (lengths > 0)
+        whole = torch.where(self.finished, ends, ~ends & (lengths == self.ids.shape[1]))
+        if bool(whole.all()):
+            return
+        rows = (~whole).nonzero().squeeze(1).tolist()
+        raise RuntimeError(
+            f"{len(rows)} of {len(whole)} responses are incomplete (the first is row {rows[0]}, "
+            f"with {int(lengths[rows[0]])} tokens of at most {self.ids.shape[1]} and no end): the "
+            "rollout engine gave up on them; look for its warning above, and lower "
+            "rollout.max_rows or raise its cache"
+        )
