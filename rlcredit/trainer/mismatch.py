@@ -151,7 +151,7 @@ def mismatch_metrics(
 ) -> dict[str, Float[Tensor, ""]]:
     """Largest difference, divergence and effective share of the sampler's tokens.
 
-    The divergence is the k3 estimate of KL(sampler || trainer), never negative
+    The divergence is the k3 estimate of KL(sampler || trainer), which rounding alone makes negative
     (http://joschu.net/blog/kl-approx.html), as a mean over the update's tokens.
 
     Args:
