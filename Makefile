@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test test-vllm test-browser report check bench sweep lock clean
+.PHONY: help install train smoke test test-vllm test-browser report reproduce-tables check bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -58,6 +58,9 @@ bench: install  ## a training step against TRL's, and credit's share of it (ARGS
 
 sweep: install  ## GRPO and OSPO on both data sets, three seeds each
 	@$(BIN)/python train.py -m estimator=grpo,ospo dataset=esci,hm seed=0,1,2 $(ARGS)
+
+reproduce-tables: install  ## all tables with their proof (SIZE=smoke|sample|paper), missing jobs run first
+	@OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),2) $(BIN)/python -m scripts.reproduce_tables --size $(or $(SIZE),smoke) $(ARGS)
 
 lock: install  ## write requirements.lock from what is installed
 	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip list --format=freeze --disable-pip-version-check \

@@ -54,6 +54,11 @@ def job(cfg: DictConfig) -> Job:
     Raises:
         ValueError: If a value is out of range, or an estimator and a loss do not go together.
     """
+    if cfg.table is not None:
+        raise ValueError(
+            "this experiment declares a table, not a run; make it with "
+            "python scripts/reproduce_tables.py --size smoke"
+        )
     choices = HydraConfig.get().runtime.choices
     parts = {name: build(cfg[name]) for name in _COMPONENTS}
     check_pairing(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from hashlib import blake2b
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
@@ -26,6 +26,7 @@ from rlcredit import (
     retrieval,
     rewards,
     rollout,
+    tables,
     text,
     tracking,
     trainer,
@@ -44,6 +45,7 @@ COMPONENTS: dict[str, ModuleType] = {
     "rollout": rollout,
     "trainer": trainer,
     "tracker": tracking,
+    "table": tables,
 }
 """Config group -> the package whose public dataclasses are its components."""
 
@@ -68,6 +70,8 @@ class TrainConfig:
     trainer: Any = MISSING
     tracker: Any = MISSING
     evaluation: Any = MISSING
+    table: Any = None
+    """Declared by conf/experiment/table_*.yaml alone; scripts/reproduce_tables.py reads it."""
 
 
 @dataclass
@@ -116,10 +120,19 @@ def schema(cls: type) -> type:
             twin, values = schema(type(default)), vars(default)
             columns.append((f.name, twin, field(default_factory=partial(twin, **values))))
         elif isinstance(default, list | dict):
-            columns.append((f.name, hints[f.name], field(default_factory=partial(copy, default))))
+            hint = _twins(hints[f.name])
+            columns.append((f.name, hint, field(default_factory=partial(copy, default))))
         else:
             columns.append((f.name, hints[f.name], field(default=default)))
     return make_dataclass(f"{cls.__name__}Schema", columns)
+
+
+def _twins(hint: Any) -> Any:
+    """``dict[str, Component]`` with the component's schema in its place; other hints unchanged."""
+    key, value = (*get_args(hint), None, None)[:2]
+    if get_origin(hint) is dict and dataclasses.is_dataclass(value) and isinstance(value, type):
+        return dict[key, schema(value)]  # pyright: ignore[reportInvalidTypeForm]
+    return hint
 
 
 def components(package: ModuleType) -> list[type]:

@@ -19,6 +19,7 @@ FLOORS = [
     {"rollout"},
     {"trainer", "tracking"},
     {"report"},
+    {"tables"},
     {"job"},
     {"run", "rescore", "explore"},
     {"launch"},

@@ -1,14 +1,22 @@
-"""Means with bootstrap intervals; the prompt is the unit that is drawn again."""
+"""Means with bootstrap intervals, learning curves and paired tests; scipy and statsmodels do them.
+
+Within a run the prompt is the unit that is drawn again; over runs, seeds and prompts both are.
+"""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import integrate, stats
+from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
 RESAMPLES = 9999
+CROSSED_RESAMPLES = 1999
+"""Of seeds and queries: a table has hundreds of cells."""
+SEEDS_FOR_IQM = 5
 ROUNDING = 1e-12
 """Values closer than this are equal; what is left of rounding must not be divided by itself."""
 SEED = 20251117
@@ -86,3 +94,113 @@ def _bootstrap(values: NDArray[np.float64], method: str) -> tuple[float, float]:
             vectorized=True,
         )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def crossed_interval(scores: NDArray[np.float64]) -> Interval:
+    """The mean of scores by seed and query, with both drawn again: seeds anew, queries anew.
+
+    Every seed is scored on the same queries, so the two are crossed strata: each resample draws
+    S seeds and, apart from them, Q queries. BCa, or the percentile interval where that is not
+    defined (scipy's bootstrap of two samples). One seed leaves the queries to draw from, and the
+    interval then says nothing about other seeds.
+
+    Args:
+        scores: [S, Q].
+
+    Raises:
+        ValueError: If there is no score, or one is not finite.
+    """
+    if scores.ndim != 2 or scores.size == 0:
+        raise ValueError(f"scores by seed and query are a table [S, Q], not {scores.shape}")
+    if 1 in scores.shape:
+        return mean_interval(scores.ravel())
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite; leave out queries with undefined measures")
+    mean = float(scores.mean())
+    if np.ptp(scores) <= ROUNDING * max(1.0, float(np.abs(scores).max())):
+        return Interval(mean=mean, low=mean, high=mean)
+
+    def statistic(
+        seeds: NDArray[np.int64], queries: NDArray[np.int64], axis: int = -1
+    ) -> NDArray[np.float64]:
+        assert axis == -1, "scipy puts the resampled axis last"
+        drawn = scores[seeds[..., :, None], queries[..., None, :]]
+        return np.asarray(drawn.mean((-2, -1)), dtype=np.float64)
+
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+            found = stats.bootstrap(
+                tuple(np.arange(size) for size in scores.shape),
+                statistic,
+                confidence_level=LEVEL,
+                n_resamples=CROSSED_RESAMPLES,
+                batch=250,
+                method=method,
+                rng=np.random.default_rng(SEED),
+                vectorized=True,
+            )
+        low = float(found.confidence_interval.low)
+        high = float(found.confidence_interval.high)
+        if np.isfinite(low) and np.isfinite(high):
+            return Interval(mean=mean, low=low, high=high)
+    return Interval(mean=mean, low=None, high=None)
+
+
+def interquartile_mean(by_seed: NDArray[np.float64]) -> float | None:
+    """The mean of the middle half of the seeds; None for fewer than 5 of them.
+
+    A quarter of the seeds, rounded down, is left out on each side (arXiv:2108.13264).
+    """
+    return float(stats.trim_mean(by_seed, 0.25)) if len(by_seed) >= SEEDS_FOR_IQM else None
+
+
+def area_under_curve(steps: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """The mean height of a learning curve: its area (trapezoids) over the steps that it spans.
+
+    Raises:
+        ValueError: If there are not two points, or steps do not rise.
+    """
+    if len(steps) < 2 or steps.shape != values.shape or (np.diff(steps) <= 0).any():
+        raise ValueError(f"a curve needs two points or more at rising steps, not {steps.tolist()}")
+    return float(integrate.trapezoid(values, steps) / (steps[-1] - steps[0]))
+
+
+def paired_permutation(treatment: NDArray[np.float64], control: NDArray[np.float64]) -> float:
+    """Two-sided p of the mean paired difference; the seed is the unit.
+
+    Under the null hypothesis the two of a pair may change places. Exact (all 2^S sign patterns) up
+    to 13 seeds, sampled beyond; 5 seeds cannot get below 2/32 = .0625.
+
+    Args:
+        treatment: [S], one value per seed, queries averaged.
+        control: [S], of the same seeds.
+
+    Raises:
+        ValueError: If they are not of the same two or more seeds.
+    """
+    if treatment.shape != control.shape or len(treatment) < 2:
+        raise ValueError(
+            f"{len(treatment)} and {len(control)} seeds: a paired test needs the same two seeds or "
+            "more on both sides"
+        )
+    if np.array_equal(treatment, control):
+        return 1.0  # every pattern gives 0
+    found = stats.permutation_test(
+        (treatment, control),
+        lambda a, b, axis: (a - b).mean(axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        alternative="two-sided",
+        rng=np.random.default_rng(SEED),
+    )
+    return float(found.pvalue)
+
+
+def holm(pvalues: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment over the tests of one table (statsmodels)."""
+    if not pvalues:
+        return []
+    adjusted = np.asarray(multipletests(list(pvalues), method="holm")[1], dtype=np.float64)
+    return adjusted.tolist()

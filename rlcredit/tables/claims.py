@@ -1,0 +1,86 @@
+"""Claims and what became of them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from rlcredit.report.stats import Interval, holm, paired_permutation
+from rlcredit.tables.declare import Claim
+from rlcredit.tables.grid import Grid, paired_difference
+
+ALPHA = 0.05
+SEEDS_FOR_TEST = 6
+"""Fewer seeds than this cannot reach p < .05 two-sided (2/32 for 5)."""
+
+
+class Verdict(StrEnum):
+    """Of a claim, at the scale that was run."""
+
+    supported = "supported"
+    contradicted = "not supported"
+    inconclusive = "inconclusive at this scale"
+    untested = "not tested here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A claim with its evidence."""
+
+    key: str
+    claim: Claim
+    effect: Interval | None
+    """Treatment minus control, in the column's unit."""
+    pvalue: float | None
+    adjusted: float | None
+    verdict: Verdict
+    seeds: int
+    why: str = ""
+
+
+def findings(grid: Grid) -> list[Finding]:
+    """Each claim's effect, adjusted p (two-sided paired permutation over seeds, Holm) and verdict.
+
+    Supported: adjusted p < .05 and the effect has the claimed sign. Not supported: adjusted p < .05
+    and the other sign. Everything else is inconclusive, which is not evidence of no effect.
+    """
+    raw = {key: _test(grid, claim) for key, claim in grid.table.claims.items()}
+    tested = {key: p for key, (_, p, _, _) in raw.items() if p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return [
+        Finding(
+            key=key,
+            claim=grid.table.claims[key],
+            effect=effect,
+            pvalue=pvalue,
+            adjusted=adjusted.get(key),
+            verdict=_verdict(grid.table.claims[key], effect, adjusted.get(key)),
+            seeds=seeds,
+            why=why,
+        )
+        for key, (effect, pvalue, seeds, why) in raw.items()
+    ]
+
+
+def _test(grid: Grid, claim: Claim) -> tuple[Interval | None, float | None, int, str]:
+    if not claim.treatment:
+        return None, None, 0, claim.why
+    treatment, control = (
+        grid.cells[claim.data, row, claim.column] for row in (claim.treatment, claim.control)
+    )
+    seeds = [seed for seed in treatment.per_seed if seed in control.per_seed]
+    gaps = "; ".join(dict.fromkeys((*treatment.gaps, *control.gaps)))
+    effect = paired_difference(treatment, control)
+    if effect is None or len(seeds) < SEEDS_FOR_TEST:
+        few = f"{len(seeds)} seeds, and fewer than {SEEDS_FOR_TEST} cannot reach p < .05"
+        return effect, None, len(seeds), "; ".join(filter(None, (few, gaps)))
+    pairs = [np.array([c.per_seed[seed] for seed in seeds]) for c in (treatment, control)]
+    return effect, paired_permutation(pairs[0], pairs[1]), len(seeds), gaps
+
+
+def _verdict(claim: Claim, effect: Interval | None, adjusted: float | None) -> Verdict:
+    if not claim.treatment:
+        return Verdict.untested
+    if effect is None or adjusted is None or adjusted >= ALPHA:
+        return Verdict.inconclusive
+    return Verdict.supported if (effect.mean > 0) == claim.larger else Verdict.contradicted

@@ -1,0 +1,172 @@
+"""What a table is: rows that are overrides, columns that are measures, sizes, seeds, claims.
+
+A table is written down (``conf/experiment/table_*.yaml``) before its runs: its primary measure,
+steps, decoding and tuning budget with it. A job is a row on a data set with a seed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+
+from rlcredit.trainer.evaluate import Source
+
+
+class Phase(StrEnum):
+    """Which of a run's two looks at the test split."""
+
+    before = auto()
+    after = auto()
+
+
+class Reduce(StrEnum):
+    """From a logged series to one number per run."""
+
+    mean = auto()
+    total = auto()
+    last = auto()
+    median = auto()
+    area = auto()
+    """Mean height of the curve over steps (its area, divided by the steps)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One method, or one way to do without."""
+
+    label: str
+    overrides: list[str]
+    """As on the command line of train.py."""
+    by_size: dict[str, list[str]] = field(default_factory=dict)
+    """Size -> further overrides."""
+    phase: Phase = Phase.after
+    """``before``: the policy of the row's run before training (warm start, raw query, oracle)."""
+    source: Source | None = None
+    """Who wrote the searched text; None: the policy, decoded as the column says."""
+    published: dict[str, float] = field(default_factory=dict)
+    """Column -> the paper's number; shown at size=paper in a column of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data set."""
+
+    label: str
+    overrides: list[str]
+    by_size: dict[str, list[str]] = field(default_factory=dict)
+    """Size -> further overrides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A column: a measure on the test split, one value per query."""
+
+    label: str
+    measure: str
+    """``ndcg@10``, ``rr``, ``r@10``: as in summary.json."""
+    retriever: str = "bm25"
+    decoding: Source = Source.sampled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logged:
+    """A column: something of metrics.jsonl, one value per run."""
+
+    label: str
+    metric: str
+    reduce: Reduce = Reduce.mean
+    digits: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How big, how often, and what the result may be called."""
+
+    label: str
+    overrides: list[str]
+    seeds: list[int]
+    runs_here: bool = True
+    """False: composed and priced, not run (it needs GPUs)."""
+    gpus: int = 0
+    parameters: float = 0.0
+    """Of the policy; for the estimate of GPU hours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim of a paper and the comparison that tests it: treatment minus control."""
+
+    text: str
+    """In our words."""
+    source: str
+    treatment: str = ""
+    """Row; empty: not tested here, and ``why`` says why."""
+    control: str = ""
+    data: str = ""
+    column: str = ""
+    larger: bool = True
+    """Whether the claim says that the treatment's value is the larger one."""
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The whole declaration."""
+
+    question: str
+    primary: str
+    """Column on which methods are compared."""
+    steps: str
+    decoding: str
+    tuning: str
+    """The tuning budget, equal for all rows."""
+    control: str = ""
+    """Row from which differences of the primary measure are taken; empty: none."""
+    curve: str = ""
+    """Validation metric of the learning curves; empty: no curves."""
+    data: dict[str, Data] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+    scores: dict[str, Score] = field(default_factory=dict)
+    logged: dict[str, Logged] = field(default_factory=dict)
+    sizes: dict[str, Size] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse names that do not exist."""
+        for what, name, known in self._references():
+            if name and name not in known:
+                raise ValueError(f"{what}={name!r} is not declared; known: {', '.join(known)}")
+        twice = set(self.scores) & set(self.logged)
+        if twice:
+            raise ValueError(f"columns {sorted(twice)} are declared as scores and as logged")
+
+    def _references(self) -> Iterator[tuple[str, str, list[str]]]:
+        rows, columns = list(self.rows), [*self.scores, *self.logged]
+        yield "table.primary", self.primary, columns
+        yield "table.control", self.control, rows
+        for key, claim in self.claims.items():
+            place = f"table.claims.{key}"
+            yield f"{place}.treatment", claim.treatment, rows
+            yield f"{place}.control", claim.control, rows
+            yield f"{place}.data", claim.data, list(self.data)
+            yield f"{place}.column", claim.column, columns
+
+    def size(self, name: str) -> Size:
+        """A size by name.
+
+        Raises:
+            ValueError: If the table has no such size.
+        """
+        if name not in self.sizes:
+            raise ValueError(f"SIZE={name!r}: this table has {', '.join(self.sizes)}")
+        return self.sizes[name]
+
+    def overrides(self, row: str, data: str, size: str) -> list[str]:
+        """Of a job, without its seed; later ones win."""
+        chosen = self.rows[row]
+        return [
+            *self.size(size).overrides,
+            *self.data[data].overrides,
+            *self.data[data].by_size.get(size, []),
+            *chosen.overrides,
+            *chosen.by_size.get(size, []),
+        ]

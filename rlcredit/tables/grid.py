@@ -1,0 +1,250 @@
+"""From declared table and finished runs to cells, each with the runs it came from."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcredit.report.stats import (
+    Interval,
+    area_under_curve,
+    crossed_interval,
+    interquartile_mean,
+    mean_interval,
+)
+from rlcredit.tables.declare import Logged, Reduce, Row, Score, Table
+from rlcredit.tables.records import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedJob:
+    """A run that a table needs."""
+
+    row: str
+    data: str
+    seed: int
+    overrides: tuple[str, ...]
+    digest: str
+    folder: Path
+
+    @property
+    def command(self) -> str:
+        """What runs it alone."""
+        return shlex.join(["python", "train.py", *self.overrides])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRun:
+    """What there is of a planned job: a record, or the reason why there is none."""
+
+    job: PlannedJob
+    record: Record | None
+    gap: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A figure with its proof, or the reasons why there is none."""
+
+    address: str
+    """``esci/ospo/ndcg``."""
+    estimate: Interval | None
+    per_seed: Mapping[int, float]
+    """Seed -> mean over its queries."""
+    runs: tuple[Path, ...]
+    gaps: tuple[str, ...]
+    by_query: NDArray[np.float64] | None = None
+    """[S, Q], where the column has a value per query."""
+
+    def __post_init__(self) -> None:
+        """A figure without the runs it came from is not one."""
+        assert self.estimate is None or len(self.runs) == len(self.per_seed) > 0
+
+    @property
+    def interquartile(self) -> float | None:
+        """Mean of the middle half of five seeds or more."""
+        return interquartile_mean(np.array(list(self.per_seed.values())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A table, filled as far as there are runs."""
+
+    name: str
+    size: str
+    table: Table
+    runs: Mapping[tuple[str, str], Sequence[SeedRun]]
+    """(data, row) -> one entry per declared seed."""
+    problems: tuple[str, ...] = ()
+    """Files that cannot be read, whether or not a cell needs them."""
+    cells: Mapping[tuple[str, str, str], Cell] = field(init=False)
+    """(data, row, column) -> cell."""
+    differences: Mapping[tuple[str, str], Interval | None] = field(init=False)
+    """(data, row) -> primary measure minus the control row's, paired by seed and query."""
+
+    def __post_init__(self) -> None:
+        """Fill the cells."""
+        columns = (*self.table.scores, *self.table.logged)
+        cells = {
+            (data, row, column): self._cell(data, row, column)
+            for (data, row) in self.runs
+            for column in columns
+        }
+        object.__setattr__(self, "cells", cells)
+        differences = {place: self._difference(*place) for place in self.runs}
+        object.__setattr__(self, "differences", differences)
+
+    def _cell(self, data: str, row: str, column: str) -> Cell:
+        address, runs = f"{data}/{row}/{column}", self.runs[data, row]
+        if column in self.table.scores:
+            return score_cell(address, runs, self.table.rows[row], self.table.scores[column])
+        return logged_cell(address, runs, self.table.rows[row], self.table.logged[column])
+
+    def _difference(self, data: str, row: str) -> Interval | None:
+        control, primary = self.table.control, self.table.primary
+        if not control or row == control:
+            return None
+        return paired_difference(self.cells[data, row, primary], self.cells[data, control, primary])
+
+    def revisions(self) -> list[str]:
+        """Code revisions of the runs that are shown, in order of appearance."""
+        return list(
+            dict.fromkeys(revision for runs in self.runs.values() for revision in _of(runs))
+        )
+
+    def row_revisions(self, data: str, row: str) -> list[str]:
+        """Code revisions of a row's runs."""
+        return list(dict.fromkeys(_of(self.runs[data, row])))
+
+
+def _of(runs: Sequence[SeedRun]) -> Iterator[str]:
+    for run in runs:
+        if run.record is not None:
+            yield run.record.summary.code_revision or "unknown"
+
+
+def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -> Cell:
+    """The mean over seeds and queries of a measure on the test split."""
+    name = f"{column.retriever}/{column.measure}_{row.source or column.decoding}"
+    gaps: list[str] = []
+    ids: tuple[str, ...] | None = None
+    values: dict[int, NDArray[np.float64]] = {}
+    for run in runs:
+        if run.record is None:
+            gaps.append(f"seed {run.job.seed}: {run.gap}")
+            continue
+        scores = run.record.scores.get(row.phase)
+        if scores is None or name not in scores.values:
+            why = [problem for problem in run.record.problems if "scores" in problem]
+            gaps.append(f"seed {run.job.seed}: {'; '.join([f'{name} was not scored', *why])}")
+        elif ids is not None and scores.prompt_ids != ids:
+            gaps.append(f"seed {run.job.seed}: scored on other queries than the seeds before it")
+        else:
+            ids = scores.prompt_ids
+            values[run.job.seed] = scores.values[name]
+    if not values:
+        return Cell(address=address, estimate=None, per_seed={}, runs=(), gaps=tuple(gaps))
+    table = np.stack(list(values.values()))
+    defined = np.isfinite(table).all(0)
+    if not defined.all():
+        gaps.append(
+            f"{name} is undefined for {int((~defined).sum())} of {table.shape[1]} queries: left out"
+        )
+        table = np.where(defined, table, np.nan)
+    shown = table[:, defined]
+    estimate = crossed_interval(shown) if shown.size else None
+    means = shown.mean(1) if shown.size else []
+    kept = values if shown.size else {}
+    return Cell(
+        address=address,
+        estimate=estimate,
+        per_seed={seed: float(mean) for seed, mean in zip(kept, means, strict=True)},
+        runs=_folders(runs, kept),
+        gaps=tuple(gaps),
+        by_query=table,
+    )
+
+
+def logged_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Logged) -> Cell:
+    """The mean over seeds of a number that each run logged."""
+    gaps: list[str] = []
+    values: dict[int, float] = {}
+    for run in runs:
+        if run.record is None:
+            gaps.append(f"seed {run.job.seed}: {run.gap}")
+            continue
+        points = curve(run.record, column.metric)
+        gaps += [problem for problem in run.record.problems if "metrics" in problem]
+        if row.source is not None or row.phase == "before" or run.record.summary.steps == 0:
+            continue  # nothing was trained for this row
+        try:
+            values[run.job.seed] = reduce(points, column.reduce)
+        except ValueError as error:
+            gaps.append(f"seed {run.job.seed}: {column.metric}: {error}")
+    if not values:
+        return Cell(address=address, estimate=None, per_seed={}, runs=(), gaps=tuple(gaps))
+    estimate = mean_interval(np.array(list(values.values())))
+    return Cell(
+        address=address,
+        estimate=estimate,
+        per_seed=values,
+        runs=_folders(runs, values),
+        gaps=tuple(gaps),
+    )
+
+
+def _folders(runs: Sequence[SeedRun], seeds: Mapping[int, object]) -> tuple[Path, ...]:
+    return tuple(
+        run.record.folder for run in runs if run.record is not None and run.job.seed in seeds
+    )
+
+
+def curve(record: Record, metric: str) -> NDArray[np.float64]:
+    """[points, 2]: step and value, of the lines that have the metric."""
+    points = [
+        (line["step"], line[metric]) for line in record.logged if metric in line and "step" in line
+    ]
+    return np.array(points, dtype=np.float64).reshape(-1, 2)
+
+
+def reduce(points: NDArray[np.float64], how: Reduce) -> float:
+    """One number of a series.
+
+    Raises:
+        ValueError: If nothing was logged, or it is not finite, or is no curve.
+    """
+    if len(points) == 0:
+        raise ValueError("was not logged")
+    steps, values = points.T
+    if not np.isfinite(values).all():
+        raise ValueError("is not finite at some steps")
+    match how:
+        case Reduce.mean:
+            return float(values.mean())
+        case Reduce.total:
+            return float(values.sum())
+        case Reduce.last:
+            return float(values[-1])
+        case Reduce.median:
+            return float(np.median(values))
+        case Reduce.area:
+            return area_under_curve(steps, values)
+
+
+def paired_difference(treatment: Cell, control: Cell) -> Interval | None:
+    """Interval of treatment minus control over common seeds and queries; None without any."""
+    seeds = [seed for seed in treatment.per_seed if seed in control.per_seed]
+    if not seeds:
+        return None
+    if treatment.by_query is None or control.by_query is None:
+        per_seed = [treatment.per_seed[seed] - control.per_seed[seed] for seed in seeds]
+        return mean_interval(np.array(per_seed))
+    if treatment.by_query.shape[1] != control.by_query.shape[1]:
+        return None
+    rows = [[list(cell.per_seed).index(seed) for seed in seeds] for cell in (treatment, control)]
+    gap = treatment.by_query[rows[0]] - control.by_query[rows[1]]
+    gap = gap[:, np.isfinite(gap).all(0)]
+    return crossed_interval(gap) if gap.size else None

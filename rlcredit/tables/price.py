@@ -1,0 +1,33 @@
+"""What a table would cost on GPUs: a count of floating-point operations, not a measurement."""
+
+from dataclasses import dataclass
+
+PEAK_FLOPS = 989e12
+"""Of an H100 (SXM) in bf16, dense; NVIDIA's data sheet."""
+TRAINING_SHARE = 0.35
+"""Of the peak that training reaches; an assumption."""
+SAMPLING_SHARE = 0.05
+"""Of the peak that sampling reaches; an assumption, memory being its limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a run does at every step."""
+
+    steps: int
+    prompts_per_step: int
+    group_size: int
+    prompt_tokens: int
+    new_tokens: int
+
+
+def gpu_hours(batch: Batch, *, parameters: float) -> float:
+    """Hours of one GPU for a run: 2 N a token sampled, 8 N a token trained on.
+
+    8 = forward 2, backward 4, and 2 for activations that are computed again (standard counts);
+    rewards, evaluations and loading are left out.
+    """
+    tokens = batch.steps * batch.prompts_per_step * batch.group_size
+    tokens *= batch.prompt_tokens + batch.new_tokens
+    per_token = 2 / SAMPLING_SHARE + 8 / TRAINING_SHARE
+    return tokens * parameters * per_token / PEAK_FLOPS / 3600

@@ -1,0 +1,203 @@
+"""Finished runs as tables read them: run folders, and the compact records that are kept of them.
+
+A compact record has a run folder's layout without what is large (weights, checkpoints, deep
+rankings): ``summary.json``, ``overrides.yaml``, ``config.yaml``, ``scores.json.gz`` with every
+query's scores, ``metrics.jsonl.gz``, and the training retriever's runs cut at rank 10.
+"""
+
+import gzip
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcredit.report.evaluations import evaluation_path
+from rlcredit.report.run_folder import FAILURE_FILE, RunSummary, Status
+from rlcredit.tables.declare import Phase
+from rlcredit.trainer.evaluate import Cell, Source
+
+SCORES_FILE = "scores.json.gz"
+RUN_DEPTH = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """A look at the test split: every query's score by cell name (``bm25/ndcg@10_sampled``)."""
+
+    prompt_ids: tuple[str, ...]
+    values: Mapping[str, NDArray[np.float64]]
+    """[Q]; NaN where a measure is not defined for a query."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A finished run."""
+
+    folder: Path
+    summary: RunSummary
+    scores: Mapping[Phase, Scores]
+    logged: tuple[Mapping[str, int | float], ...]
+    """Lines of metrics.jsonl."""
+    problems: tuple[str, ...] = ()
+    """What could not be read."""
+
+
+def find_records(roots: Sequence[Path]) -> tuple[dict[str, list[Path]], list[str]]:
+    """Folders of finished runs by digest, and the summaries that cannot be read."""
+    found: dict[str, list[Path]] = {}
+    problems: list[str] = []
+    for root in roots:
+        for path in sorted(root.rglob("summary.json")):
+            try:
+                summary = RunSummary.read(path.parent)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            if summary is not None and summary.status is Status.finished:
+                found.setdefault(summary.digest, []).append(path.parent)
+    return {digest: list(dict.fromkeys(paths)) for digest, paths in found.items()}, problems
+
+
+def why_unfinished(folder: Path) -> str:
+    """What became of a run that is not among the finished ones."""
+    failure = folder / FAILURE_FILE
+    if failure.exists():
+        return "failed: " + (failure.read_text(encoding="utf-8").strip().splitlines() or ["?"])[-1]
+    if folder.exists():
+        return f"unfinished: {folder} has no readable summary.json"
+    return "not run"
+
+
+def read_record(folder: Path) -> Record:
+    """A finished run, with what could not be read named in ``problems``.
+
+    Raises:
+        ValueError: If it has no summary.
+    """
+    summary = RunSummary.read(folder)
+    if summary is None:
+        raise ValueError(f"{folder} holds no summary.json; the run is not finished")
+    problems: list[str] = []
+    scores: dict[Phase, Scores] = {}
+    try:
+        scores = _read_scores(folder)
+    except (ValueError, KeyError, OSError) as error:
+        problems.append(f"{folder}: scores cannot be read ({error})")
+    logged = _read_lines(folder, problems)
+    return Record(
+        folder=folder, summary=summary, scores=scores, logged=logged, problems=tuple(problems)
+    )
+
+
+def conflict(records: Sequence[Record]) -> str | None:
+    """A sentence where runs of one digest measured different things; None where they agree."""
+    first = records[0]
+    for other in records[1:]:
+        if other.summary.measures != first.summary.measures:
+            return (
+                f"{first.folder} and {other.folder} have the same digest and different results; "
+                "neither is shown. Remove the wrong one"
+            )
+    return None
+
+
+def _read_scores(folder: Path) -> dict[Phase, Scores]:
+    packed = folder / SCORES_FILE
+    if packed.exists():
+        kept = json.loads(gzip.decompress(packed.read_bytes()))
+        return {Phase(phase): _scores(record) for phase, record in kept.items()}
+    scores: dict[Phase, Scores] = {}
+    for phase in Phase:
+        path = evaluation_path(folder, "test", phase)
+        if not path.exists():
+            raise ValueError(f"{path.name} is missing")
+        record = json.loads(path.read_text(encoding="utf-8"))
+        values = {
+            Cell(row["retriever"], row["measure"], Source(row["source"])).name: row["values"]
+            for row in record["scores"]
+        }
+        scores[phase] = _scores({"prompt_ids": record["prompt_ids"], "values": values})
+    return scores
+
+
+def _scores(record: Mapping[str, Any]) -> Scores:
+    prompt_ids = tuple(record["prompt_ids"])
+    values = {
+        name: np.array([math.nan if v is None else v for v in row], dtype=np.float64)
+        for name, row in record["values"].items()
+    }
+    short = [name for name, row in values.items() if len(row) != len(prompt_ids)]
+    if short:
+        raise ValueError(f"{short[0]} has not one score for each of {len(prompt_ids)} queries")
+    return Scores(prompt_ids=prompt_ids, values=values)
+
+
+def _read_lines(folder: Path, problems: list[str]) -> tuple[Mapping[str, int | float], ...]:
+    packed, plain = folder / "metrics.jsonl.gz", folder / "metrics.jsonl"
+    if packed.exists():
+        text = gzip.decompress(packed.read_bytes()).decode()
+    elif plain.exists():
+        text = plain.read_text(encoding="utf-8", errors="replace")
+    else:
+        problems.append(f"{folder}: no metrics.jsonl, so nothing logged is shown")
+        return ()
+    lines: list[Mapping[str, int | float]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            lines.append(_numbers(json.loads(line)))
+        except ValueError:
+            problems.append(f"{folder}: line {number} of metrics.jsonl is broken and left out")
+    return tuple(lines)
+
+
+def _numbers(line: object) -> Mapping[str, int | float]:
+    if not isinstance(line, dict):
+        raise ValueError(f"{line!r} is no record of metrics")
+    return {str(k): v for k, v in line.items() if isinstance(v, int | float)}
+
+
+def keep(run: Path, kept: Path) -> None:
+    """Write the compact record of a finished run.
+
+    Raises:
+        ValueError: If the run is not finished, or its scores cannot be read.
+    """
+    record = read_record(run)
+    if not record.scores:
+        raise ValueError("; ".join(record.problems))
+    kept.mkdir(parents=True, exist_ok=True)
+    scores = {
+        phase: {
+            "prompt_ids": list(scores.prompt_ids),
+            "values": {
+                name: [None if math.isnan(v) else v for v in row.tolist()]
+                for name, row in scores.values.items()
+            },
+        }
+        for phase, scores in record.scores.items()
+    }
+    (kept / SCORES_FILE).write_bytes(_packed(json.dumps(scores)))
+    lines = "".join(json.dumps(line) + "\n" for line in record.logged)
+    (kept / "metrics.jsonl.gz").write_bytes(_packed(lines))
+    retriever = record.summary.headline.split("/")[0]
+    for path in sorted((run / "trec" / "test-after").glob(f"{retriever}.*.run.gz")):
+        if path.name.startswith((f"{retriever}.greedy", f"{retriever}.sampled-0")):
+            (kept / path.name).write_bytes(_packed(_cut(path)))
+    for name in ("overrides.yaml", "config.yaml"):
+        shutil.copyfile(run / ".hydra" / name, kept / name)
+    shutil.copyfile(run / "summary.json", kept / "summary.json")  # last: it says "finished"
+
+
+def _cut(path: Path) -> str:
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines(keepends=True)
+    return "".join(line for line in lines if int(line.split()[3]) <= RUN_DEPTH)
+
+
+def _packed(text: str) -> bytes:
+    return gzip.compress(text.encode(), compresslevel=9, mtime=0)

@@ -1,0 +1,256 @@
+"""A filled table as Markdown, LaTeX (booktabs), CSV and HTML: the same cells four times.
+
+Nothing here depends on the time or the machine: the same records give the same bytes.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from rlcredit.report.lines import with_interval
+from rlcredit.report.stats import SEEDS_FOR_IQM, Interval
+from rlcredit.tables.claims import findings
+from rlcredit.tables.declare import Table
+from rlcredit.tables.grid import Cell, Grid
+
+GAP = "—"
+MARKS = "abcdefghijklmnopqrstuvwxyz"
+PAPER = "paper"
+_SEED = re.compile(r"seed (\d+): (.*)", re.DOTALL)
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 75rem;
+        padding: 0 1rem; }}
+div {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #8886;
+          white-space: nowrap; }}
+td:last-child {{ white-space: normal; }}
+img {{ max-width: 100%; background: #fff; }}
+</style>
+{body}
+</html>
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """Plain text in rows: what every format shows."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def sheets(grid: Grid) -> list[Sheet]:
+    """One sheet per data set, and one of claims where the table makes some."""
+    found = [_data_sheet(grid, data) for data in grid.table.data]
+    return [*found, _claims_sheet(grid)] if grid.table.claims else found
+
+
+def _data_sheet(grid: Grid, data: str) -> Sheet:
+    table = grid.table
+    columns = (*table.scores.items(), *table.logged.items())
+    published = grid.size == PAPER
+    head = ["", *(column.label for _, column in columns)]
+    if published:
+        head[2:2] = ["published (not ours)"]
+    if table.control:
+        head.append(f"primary, minus {table.rows[table.control].label}")
+    many = len(table.size(grid.size).seeds) >= SEEDS_FOR_IQM
+    if many:
+        head.append("primary, interquartile mean over seeds")
+    head.append("seeds")
+    rows: list[tuple[str, ...]] = []
+    for key, row in table.rows.items():
+        shown = [
+            _figure(grid.cells[data, key, name], digits=getattr(column, "digits", 3))
+            for name, column in columns
+        ]
+        if published:
+            shown[1:1] = ["; ".join(f"{k} {v:g}" for k, v in row.published.items()) or GAP]
+        if table.control:
+            difference = grid.differences[data, key]
+            shown.append(GAP if difference is None else with_interval(difference, sign=True))
+        if many:
+            middle = grid.cells[data, key, table.primary].interquartile
+            shown.append(GAP if middle is None else f"{middle:.3f}")
+        done = len(grid.cells[data, key, table.primary].per_seed)
+        shown.append(f"{done}/{len(grid.table.size(grid.size).seeds)}")
+        rows.append((row.label + _marks(grid, data, key), *shown))
+    return Sheet(title=table.data[data].label, head=tuple(head), rows=tuple(rows))
+
+
+def _figure(cell: Cell, *, digits: int) -> str:
+    if cell.estimate is None:
+        return GAP
+    text = _interval(cell.estimate, digits)
+    return text + ("*" if cell.gaps else "")
+
+
+def _interval(estimate: Interval, digits: int) -> str:
+    if digits == 3:
+        return with_interval(estimate)
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:.{digits}f}"
+    return f"{estimate.mean:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def _marks(grid: Grid, data: str, row: str) -> str:
+    known = grid.revisions()
+    own = grid.row_revisions(data, row)
+    if len(known) < 2:
+        return ""
+    return "".join(f" [{_mark(known.index(revision))}]" for revision in own)
+
+
+def _mark(number: int) -> str:
+    return MARKS[number % len(MARKS)] * (number // len(MARKS) + 1)
+
+
+def _claims_sheet(grid: Grid) -> Sheet:
+    rows = [
+        (
+            finding.claim.text,
+            finding.claim.source,
+            _comparison(grid.table, finding.key),
+            GAP if finding.effect is None else with_interval(finding.effect, sign=True),
+            GAP if finding.adjusted is None else f"{finding.adjusted:.4f}",
+            str(finding.seeds),
+            finding.verdict + (f" ({finding.why})" if finding.why else ""),
+        )
+        for finding in findings(grid)
+    ]
+    head = ("claim", "source", "comparison", "effect", "adjusted p", "seeds", "verdict")
+    return Sheet(title="Claims", head=head, rows=tuple(rows))
+
+
+def _comparison(table: Table, key: str) -> str:
+    claim = table.claims[key]
+    if not claim.treatment:
+        return GAP
+    columns = {name: c.label for name, c in (*table.scores.items(), *table.logged.items())}
+    sign = "higher" if claim.larger else "lower"
+    treatment, control = table.rows[claim.treatment].label, table.rows[claim.control].label
+    return (
+        f"{treatment} minus {control}, {columns[claim.column]}, {table.data[claim.data].label} "
+        f"(claimed: {sign})"
+    )
+
+
+def notes(grid: Grid) -> list[str]:
+    """What must be known to read the figures: declaration, intervals, gaps, revisions."""
+    table, size = grid.table, grid.table.size(grid.size)
+    lines = [
+        f"Size {grid.size}: {size.label}.",
+        f"Declared before the runs: primary measure {table.primary}; {table.steps}; "
+        f"{table.decoding}; tuning: {table.tuning}; seeds {', '.join(map(str, size.seeds))}.",
+        "Intervals: 95 %, seeds and queries drawn again (BCa); of logged columns, seeds alone. "
+        "With one seed they say nothing about other seeds.",
+    ]
+    revisions = grid.revisions()
+    if len(revisions) == 1:
+        lines.append(f"Code revision of all runs: {revisions[0]}.")
+    lines += [f"[{_mark(n)}] code revision {r}" for n, r in enumerate(revisions) if revisions[1:]]
+    if grid.size == PAPER:
+        lines.append("Published numbers stand in a column of their own and are not ours.")
+    lines += list(grid.problems)
+    return lines + [f"{GAP} or *: {gap}" for gap in _gaps(grid)]
+
+
+def _gaps(grid: Grid) -> Iterator[str]:
+    """Each reason once, with the rows, columns and seeds that it concerns."""
+    places: dict[str, dict[str, None]] = {}
+    columns: dict[str, dict[str, None]] = {}
+    seeds: dict[str, dict[str, None]] = {}
+    for (data, row, column), cell in grid.cells.items():
+        for gap in cell.gaps:
+            found = _SEED.match(gap)
+            why = found[2] if found else gap
+            places.setdefault(why, {})[f"{data}/{row}"] = None
+            columns.setdefault(why, {})[column] = None
+            if found:
+                seeds.setdefault(why, {})[found[1]] = None
+    whole = len(grid.table.scores) + len(grid.table.logged)
+    for why, where in places.items():
+        own = ", ".join(columns[why]) if len(columns[why]) < whole else "all columns"
+        of_seeds = f", seeds {', '.join(seeds[why])}" if why in seeds else ""
+        yield f"{why} [{own}; {', '.join(where)}{of_seeds}]"
+
+
+def markdown(grid: Grid) -> str:
+    """The table as a page of Markdown."""
+    parts = [f"# {grid.name}", grid.table.question]
+    for sheet in sheets(grid):
+        lines = [f"## {sheet.title}", "", _pipes(sheet.head), "|" + "---|" * len(sheet.head)]
+        parts.append("\n".join([*lines, *(_pipes(row) for row in sheet.rows)]))
+    parts.append("\n".join(f"- {note}" for note in notes(grid)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+_LATEX = str.maketrans(
+    {c: "\\" + c for c in "&%$#_{}"}
+    | {"—": "--", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textbackslash{}"}
+)
+
+
+def latex(grid: Grid) -> str:
+    """Tabulars for booktabs."""
+    parts = [f"% {grid.name}, size {grid.size}. Needs \\usepackage{{booktabs}}."]
+    for sheet in sheets(grid):
+        rows = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in sheet.rows]
+        head = " & ".join(cell.translate(_LATEX) for cell in sheet.head) + r" \\"
+        parts += [
+            f"% {sheet.title}",
+            rf"\begin{{tabular}}{{l{'r' * (len(sheet.head) - 1)}}}",
+            *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"),
+        ]
+    return "\n".join([*parts, *(f"% {note}" for note in notes(grid))]) + "\n"
+
+
+def values_csv(grid: Grid) -> str:
+    """One line per cell: figures, interquartile mean, seeds and the runs they came from."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["cell", "mean", "low", "high", "interquartile_mean", "per_seed", "runs", "size", "gaps"]
+    )
+    for cell in grid.cells.values():
+        estimate = cell.estimate
+        bounds = (estimate.mean, estimate.low, estimate.high) if estimate else (None, None, None)
+        seeds = " ".join(f"{seed}:{value!r}" for seed, value in cell.per_seed.items())
+        runs = " ".join(map(str, cell.runs))
+        label = f"{grid.size}: {grid.table.size(grid.size).label}"
+        writer.writerow(
+            [cell.address, *bounds, cell.interquartile, seeds, runs, label, "; ".join(cell.gaps)]
+        )
+    return out.getvalue()
+
+
+def html(grid: Grid, figures: Sequence[str]) -> str:
+    """A page that opens from disk; every text is escaped."""
+    body = [f"<h1>{escape(grid.name)}</h1>", f"<p>{escape(grid.table.question)}</p>"]
+    for sheet in sheets(grid):
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in sheet.head)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n"
+            for row in sheet.rows
+        )
+        body.append(
+            f"<h2>{escape(sheet.title)}</h2>\n<div><table><tr>{head}</tr>\n{rows}</table></div>"
+        )
+    body += [f'<p><img src="{escape(name)}" alt="{escape(name)}"></p>' for name in figures]
+    body.append("<ul>" + "".join(f"<li>{escape(note)}</li>\n" for note in notes(grid)) + "</ul>")
+    title = f"{grid.name} ({grid.size}: {grid.table.size(grid.size).label})"
+    return PAGE.format(title=escape(title), body="\n".join(body))

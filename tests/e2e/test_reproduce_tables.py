@@ -1,0 +1,94 @@
+"""A smoke table from nothing: jobs run, the table renders, a second call runs no job."""
+
+import pytest
+from hydra import initialize_config_dir
+
+from rlcredit.config import register
+from rlcredit.tables.price import Batch, gpu_hours
+from scripts import reproduce_tables
+from scripts.reproduce_tables import declared, main, table_names
+
+
+@pytest.fixture
+def two_rows(monkeypatch):
+    """Table claims, cut down to one data set and two of its rows, for the sake of time."""
+    whole = reproduce_tables.declared
+
+    def cut(name):
+        table = whole(name)
+        for key in [key for key in table.rows if key not in {"grpo", "ospo"}]:
+            del table.rows[key]
+        del table.data["hm"]
+        table.claims.clear()
+        table.sizes["smoke"].seeds[:] = [0]
+        table.sizes["paper"].seeds[:] = [0]
+        return table
+
+    monkeypatch.setattr(reproduce_tables, "declared", cut)
+
+
+def test_a_table_is_run_rendered_and_not_run_again(two_rows, tmp_path, capsys):
+    arguments = ["--size", "smoke", "--tables", "claims", "--outputs", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "2 jobs to run" in capsys.readouterr().out
+    folder = tmp_path / "tables/smoke/table_claims"
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert b"smoke: not evidence" in first["table.md"]
+    assert b"1/1" in first["table.md"]
+    assert main(arguments) == 0
+    assert "0 jobs to run, 2 finished ones reused" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+def test_a_job_that_fails_is_listed_and_the_others_run(monkeypatch, two_rows, tmp_path, capsys):
+    cut = reproduce_tables.declared
+
+    def broken(name):
+        table = cut(name)
+        table.rows["ospo"].overrides.append("trainer.group_size=1")
+        return table
+
+    monkeypatch.setattr(reproduce_tables, "declared", broken)
+    arguments = ["--size", "smoke", "--tables", "claims", "--outputs", str(tmp_path)]
+    assert main(arguments) == 1
+    said = capsys.readouterr().out
+    assert said.count("FAILED") == 1
+    assert said.count("finished (") == 1
+    page = (tmp_path / "tables/smoke/table_claims/table.md").read_text()
+    assert "failed: " in page
+    assert "0/1" in page
+    assert "1/1" in page
+
+
+def test_the_papers_size_is_composed_and_priced_and_not_run(two_rows, tmp_path, capsys):
+    assert main(["--size", "paper", "--tables", "claims", "--outputs", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "2 jobs composed, not run" in said
+    assert "GPU hours" in said
+    page = (tmp_path / "tables/paper/table_claims/table.md").read_text()
+    assert "published (not ours)" in page
+    assert "0/1" in page
+
+
+def test_a_table_that_does_not_exist_is_answered_with_those_that_do(tmp_path):
+    with pytest.raises(ValueError, match=r"did you mean table_search\?"):
+        main(["--tables", "serach", "--outputs", str(tmp_path)])
+
+
+def test_gpu_hours_count_operations():
+    batch = Batch(steps=1, prompts_per_step=1, group_size=1, prompt_tokens=0, new_tokens=989)
+    per_token = 2 / 0.05 + 8 / 0.35
+    assert gpu_hours(batch, parameters=1e12 * 3600) == pytest.approx(per_token)
+
+
+def test_every_declared_table_names_what_must_be_known_before_its_runs():
+    register()
+    with initialize_config_dir(str(reproduce_tables.ROOT / "conf"), version_base="1.3"):
+        for name in table_names():
+            table = declared(name)
+            assert table.primary
+            assert table.steps
+            assert table.decoding
+            assert table.tuning
+            assert set(table.sizes) == {"smoke", "sample", "paper"}
+            assert len(table.sizes["sample"].seeds) == (10 if table.claims else 5)

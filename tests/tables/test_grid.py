@@ -1,0 +1,144 @@
+"""Cells hold what the runs say; what is missing or broken is a gap, and the rest is still shown."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from rlcredit.report.evaluations import evaluation_path
+from rlcredit.report.sweep import save_failure
+from rlcredit.tables.claims import Verdict, findings
+from rlcredit.tables.grid import Cell
+from rlcredit.tables.records import SCORES_FILE, Phase, keep, read_record
+
+
+def run_of(outputs, name, seed):
+    return outputs / "esci" / name / f"seed{seed}"
+
+
+def test_a_cell_is_the_mean_over_seeds_and_queries_of_its_runs(filled, outputs):
+    grid = filled()
+    cell = grid.cells["esci", "ospo", "ndcg"]
+    values = [read_record(run_of(outputs, "ospo", s)).scores[Phase.after] for s in range(8)]
+    means = [float(v.values["bm25/ndcg@10_sampled"].mean()) for v in values]
+    assert list(cell.per_seed.values()) == pytest.approx(means)
+    assert cell.estimate.mean == pytest.approx(np.mean(means))
+    assert cell.estimate.low < cell.estimate.mean < cell.estimate.high
+    assert cell.interquartile == pytest.approx(np.mean(sorted(means)[2:6]))
+    assert not cell.gaps
+    assert len(cell.runs) == 8
+    assert grid.cells["esci", "query", "ndcg"].estimate.mean == 0.25
+    assert grid.cells["esci", "grpo", "evaluations"].estimate.mean == 240
+    assert grid.cells["esci", "grpo", "area"].estimate.mean == pytest.approx(0.1)
+    assert grid.cells["esci", "query", "area"].estimate is None  # nothing was trained for it
+    assert grid.differences["esci", "ospo"].mean == pytest.approx(0.2, abs=0.03)
+
+
+def test_claims_get_an_effect_an_adjusted_p_and_a_verdict(filled, table):
+    better, unknown = findings(filled())
+    assert better.verdict is Verdict.supported
+    assert better.pvalue == better.adjusted == pytest.approx(2 / 2**8)  # one test, all signs alike
+    assert better.effect.low > 0.1
+    assert unknown.verdict is Verdict.untested
+    assert unknown.why == "no task for it"
+    claims = {"better": dataclasses.replace(table.claims["better"], larger=False)}
+    grid = dataclasses.replace(filled(), table=dataclasses.replace(table, claims=claims))
+    assert findings(grid)[0].verdict is Verdict.contradicted
+
+
+def test_too_few_seeds_leave_a_claim_open(filled, outputs):
+    for seed in range(3, 8):
+        (run_of(outputs, "ospo", seed) / "summary.json").unlink()
+    found = findings(filled())[0]
+    assert found.verdict is Verdict.inconclusive
+    assert found.pvalue is None
+    assert "3 seeds" in found.why
+
+
+def test_a_figure_without_runs_does_not_exist(filled):
+    cell = filled().cells["esci", "ospo", "ndcg"]
+    with pytest.raises(AssertionError):
+        dataclasses.replace(cell, runs=())
+    empty = Cell(address="x", estimate=None, per_seed={}, runs=(), gaps=("not run",))
+    assert empty.estimate is None
+
+
+def gaps_of(grid, column="ndcg"):
+    return " | ".join(grid.cells["esci", "ospo", column].gaps)
+
+
+def test_a_run_that_is_missing_half_written_or_failed_is_a_gap(filled, outputs):
+    (run_of(outputs, "ospo", 0) / "summary.json").unlink()
+    (run_of(outputs, "ospo", 1) / "summary.json").write_text('{"name": "esc')
+    (run_of(outputs, "ospo", 2) / "summary.json").unlink()
+    save_failure(run_of(outputs, "ospo", 2), "a traceback\nthe disk is full")
+    grid = filled()
+    assert "seed 0: unfinished" in gaps_of(grid)
+    assert "seed 1: unfinished" in gaps_of(grid)
+    assert "seed 2: failed: the disk is full" in gaps_of(grid)
+    assert list(grid.cells["esci", "ospo", "ndcg"].per_seed) == [3, 4, 5, 6, 7]
+    assert any("is no summary of this version" in problem for problem in grid.problems)
+
+
+def test_two_runs_of_one_digest_with_other_results_show_neither(filled, outputs, make_run):
+    make_run(outputs / "again", digest="ospo0", level=0.1)
+    grid = filled()
+    assert "same digest and different results" in gaps_of(grid)
+    assert 0 not in grid.cells["esci", "ospo", "ndcg"].per_seed
+
+
+def test_a_compact_record_says_the_same_as_its_run(filled, outputs):
+    before = filled()
+    for seed in range(8):
+        run, kept = run_of(outputs, "ospo", seed), outputs / "reference" / "jobs" / f"ospo{seed}"
+        keep(run, kept)
+        assert (kept / SCORES_FILE).exists()
+    grid = filled()
+    assert "reference" in str(grid.cells["esci", "ospo", "ndcg"].runs[0])
+    for key, cell in before.cells.items():
+        assert grid.cells[key].estimate == cell.estimate
+    assert read_record(outputs / "reference/jobs/ospo0").logged == read_record(run).logged
+
+
+def test_a_broken_line_of_metrics_is_left_out_and_named(filled, outputs):
+    with (run_of(outputs, "ospo", 0) / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "reward/eval')
+    grid = filled()
+    assert "line 4 of metrics.jsonl is broken" in gaps_of(grid, "evaluations")
+    assert grid.cells["esci", "ospo", "evaluations"].estimate.mean == 240
+
+
+def test_a_measure_undefined_for_a_query_leaves_the_query_out(filled, outputs):
+    keep(run_of(outputs, "ospo", 0), run_of(outputs, "ospo", 0) / "kept")
+    path = evaluation_path(run_of(outputs, "ospo", 0), "test", "after")
+    record = json.loads(path.read_text())
+    for row in record["scores"]:
+        row["values"][3] = None
+    path.write_text(json.dumps(record))
+    (run_of(outputs, "ospo", 0) / "kept" / "summary.json").unlink()
+    cell = filled().cells["esci", "ospo", "ndcg"]
+    assert "undefined for 1 of 12 queries" in " ".join(cell.gaps)
+    assert len(cell.per_seed) == 8
+    assert np.isnan(cell.by_query[:, 3]).all()
+
+
+def test_a_seed_scored_on_other_queries_is_a_gap(filled, outputs, make_run):
+    make_run(run_of(outputs, "ospo", 5), digest="ospo5", queries=5)
+    grid = filled()
+    assert "seed 5: scored on other queries" in gaps_of(grid)
+    assert 5 not in grid.cells["esci", "ospo", "ndcg"].per_seed
+
+
+def test_a_measure_that_was_not_scored_is_a_gap(filled, table, plan, outputs):
+    score = dataclasses.replace(table.scores["ndcg"], retriever="lsa")
+    other = dataclasses.replace(table, scores={"ndcg": score})
+    grid = dataclasses.replace(filled(), table=other)
+    assert "lsa/ndcg@10_sampled was not scored" in gaps_of(grid)
+
+
+def test_a_table_that_refers_to_nothing_is_refused(table):
+    with pytest.raises(ValueError, match=r"table\.primary='mrr' is not declared; known: ndcg"):
+        dataclasses.replace(table, primary="mrr")
+    with pytest.raises(ValueError, match="this table has smoke"):
+        table.size("huge")
