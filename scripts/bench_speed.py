@@ -123,11 +123,11 @@ def _rounded(value: float | None) -> str:
 
 
 def scaling(
-    changes: Iterable[dict[str, int]] = SCALING, *, base: Work | None = None, steps: int = 2
+    changes: Iterable[dict[str, int]] = SCALING, *, base: Work | None = None, steps: int = 1
 ) -> list[dict[str, Any]]:
     """A step with shared prompts beside one of the padded path, as one size after another grows."""
     base = base or Work(prompt_tokens=96)
-    print("| what differs | step, s | padded / shared | update: padded / shared | rollout: same |")
+    print("| what differs | step, s | padded / shared | update: padded / shared | rollout: padded / shared |")
     print("|---|---|---|---|---|")
     rows = []
     for change in changes:

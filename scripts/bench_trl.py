@@ -51,6 +51,7 @@ class Timing:
         return {
             "steps": len(counted),
             "step_s": median(counted),
+            "every_step_s": counted,
             "samples_per_s": samples / median(counted),
             "peak_mb": self.peak_mb,
             "mean_tokens": sum(self.tokens) / max(1, len(self.tokens)),
@@ -215,8 +216,14 @@ class Arms:
             "trl": f"{'bf16' if self.bf16 else 'fp32'}{', compact head' if self.compact else ''}",
             "trl_measured": theirs,
             "own_measured": mine,
-            "ratios": {name: theirs["step_s"] / row["step_s"] for name, row in mine.items()},
+            "ratios": {name: paired_ratio(theirs, row) for name, row in mine.items()},
         }
+
+
+def paired_ratio(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> float:
+    """Median over turns of TRL's seconds by rlcredit's; load that changes moves it least."""
+    pairs = zip(theirs["every_step_s"], mine["every_step_s"], strict=True)
+    return median(a / b for a, b in pairs)
 
 
 def captured_rollouts(batch: Mapping[str, Tensor], group_size: int) -> tuple[Rollouts, UpdateBatch]:

@@ -54,9 +54,10 @@ def test_scaling_times_both_packings_at_the_changed_size(capsys):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_gradient_on_trls_own_step_is_trls():
-    from scripts.bench_trl import Arms, gradient_parity
+    from scripts.bench_trl import Arms, gradient_parity, paired_ratio
 
     assert gradient_parity(replace(TINY, ragged=True)) < 1e-5
     row = Arms(work=TINY, steps=2, compact=True).run()
     assert set(row["ratios"]) == {"rlcredit fp32", "rlcredit bf16"}
     assert row["trl_measured"]["mean_tokens"] > 4
+    assert paired_ratio({"every_step_s": [2, 9, 4]}, {"every_step_s": [1, 3, 2]}) == 2
