@@ -127,7 +127,9 @@ def scaling(
 ) -> list[dict[str, Any]]:
     """A step with shared prompts beside one of the padded path, as one size after another grows."""
     base = base or Work(prompt_tokens=96)
-    print("| what differs | step, s | padded / shared | update: padded / shared | rollout: padded / shared |")
+    print(
+        "| what differs | step, s | padded / shared | update: padded / shared | rollout: padded / shared |"
+    )
     print("|---|---|---|---|---|")
     rows = []
     for change in changes:
