@@ -127,9 +127,8 @@ def scaling(
 ) -> list[dict[str, Any]]:
     """A step with shared prompts beside one of the padded path, as one size after another grows."""
     base = base or Work(prompt_tokens=96)
-    print(
-        "| what differs | step, s | padded / shared | update: padded / shared | rollout: padded / shared |"
-    )
+    columns = ("update: padded / shared", "rollout: padded / shared")
+    print(f"| what differs | step, s | padded / shared | {' | '.join(columns)} |")
     print("|---|---|---|---|---|")
     rows = []
     for change in changes:
