@@ -12,7 +12,7 @@ from rlcredit.trainer.cells import MEASURES, Cell, Source, Written
 from rlcredit.types import Prompt
 
 MEAN, WORST = "mean-of-k", "worst-of-k"
-"""Follow a measure's name, which alone is that of the best of K."""
+"""Follow the first measure's name; a measure's name alone is that of the best of K."""
 COMPLETE, DISTINCT, REPEATING = "complete", "distinct", "repeating"
 """Share of responses with exactly K candidates; of candidates that repeat no earlier one; of
 responses that repeat one. They know no retriever, and stand in the training retriever's rows."""
@@ -51,7 +51,7 @@ def score_sets(
     num_candidates: int,
     prompts_per_batch: int,
 ) -> dict[Cell, tuple[float, ...]]:
-    """Best, mean and worst of K by every measure and retriever: one score per prompt.
+    """Best of K by every measure and retriever, mean and worst by the first: a score per prompt.
 
     A response without exactly K candidates that count scores 0, as it does in training.
 
@@ -92,12 +92,10 @@ def _batch(
         ranked, judged = reward.ranked([p for p, _ in pairs], [text for _, text in pairs])
         for measure in MEASURES:
             values = measure(ranked, judged).double().view(len(prompts), -1, num_candidates)
-            for suffix, of_set in (
-                ("", values.amax(-1)),
-                (f"-{MEAN}", values.mean(-1)),
-                (f"-{WORST}", values.amin(-1)),
-            ):
-                yield Cell(name, measure.name + suffix, source), of_set.mean(1)
+            yield Cell(name, measure.name, source), values.amax(-1).mean(1)
+            if measure is MEASURES[0]:
+                yield Cell(name, f"{measure.name}-{MEAN}", source), values.mean(-1).mean(1)
+                yield Cell(name, f"{measure.name}-{WORST}", source), values.amin(-1).mean(1)
 
 
 def _shapes(
