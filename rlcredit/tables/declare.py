@@ -27,6 +27,8 @@ class Reduce(StrEnum):
     median = auto()
     area = auto()
     """Mean height of the curve over steps (its area, divided by the steps)."""
+    reaches = auto()
+    """The first step at which the column's level is reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,8 @@ class Logged:
     label: str
     metric: str
     reduce: Reduce = Reduce.mean
+    level: float = 0.0
+    """For ``reaches``."""
     digits: int = 3
 
 

@@ -181,7 +181,7 @@ def logged_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Logged)
         if row.source is not None or row.phase == "before" or run.record.summary.steps == 0:
             continue  # nothing was trained for this row
         try:
-            values[run.job.seed] = reduce(points, column.reduce)
+            values[run.job.seed] = reduce(points, column.reduce, level=column.level)
         except ValueError as error:
             gaps.append(f"seed {run.job.seed}: {column.metric}: {error}")
     if not values:
@@ -210,11 +210,11 @@ def curve(record: Record, metric: str) -> NDArray[np.float64]:
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
-def reduce(points: NDArray[np.float64], how: Reduce) -> float:
+def reduce(points: NDArray[np.float64], how: Reduce, *, level: float = 0.0) -> float:
     """One number of a series.
 
     Raises:
-        ValueError: If nothing was logged, or it is not finite, or is no curve.
+        ValueError: If nothing was logged, or it is not finite, is no curve, or never gets there.
     """
     if len(points) == 0:
         raise ValueError("was not logged")
@@ -232,6 +232,10 @@ def reduce(points: NDArray[np.float64], how: Reduce) -> float:
             return float(np.median(values))
         case Reduce.area:
             return area_under_curve(steps, values)
+        case Reduce.reaches:
+            if not (values >= level).any():
+                raise ValueError(f"{level:g} was not reached in {steps[-1]:g} steps")
+            return float(steps[np.argmax(values >= level)])
 
 
 def paired_difference(treatment: Cell, control: Cell) -> Interval | None:

@@ -9,7 +9,8 @@ import pytest
 from rlcredit.report.evaluations import evaluation_path
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.claims import Verdict, findings
-from rlcredit.tables.grid import Cell
+from rlcredit.tables.declare import Reduce
+from rlcredit.tables.grid import Cell, reduce
 from rlcredit.tables.records import SCORES_FILE, Phase, keep, read_record
 
 
@@ -142,3 +143,10 @@ def test_a_table_that_refers_to_nothing_is_refused(table):
         dataclasses.replace(table, primary="mrr")
     with pytest.raises(ValueError, match="this table has smoke"):
         table.size("huge")
+
+
+def test_the_first_step_at_a_level_is_found_and_a_level_never_reached_is_a_gap():
+    points = np.array([[0.0, 0.1], [10, 0.4], [20, 0.3], [30, 0.6]])
+    assert reduce(points, Reduce.reaches, level=0.4) == 10
+    with pytest.raises(ValueError, match="0.7 was not reached in 30 steps"):
+        reduce(points, Reduce.reaches, level=0.7)
