@@ -148,5 +148,5 @@ def test_a_table_that_refers_to_nothing_is_refused(table):
 def test_the_first_step_at_a_level_is_found_and_a_level_never_reached_is_a_gap():
     points = np.array([[0.0, 0.1], [10, 0.4], [20, 0.3], [30, 0.6]])
     assert reduce(points, Reduce.reaches, level=0.4) == 10
-    with pytest.raises(ValueError, match="0.7 was not reached in 30 steps"):
+    with pytest.raises(ValueError, match=r"0\.7 was not reached in 30 steps"):
         reduce(points, Reduce.reaches, level=0.7)
