@@ -24,7 +24,6 @@ class Reduce(StrEnum):
     mean = auto()
     total = auto()
     last = auto()
-    median = auto()
     area = auto()
     """Mean height of the curve over steps (its area, divided by the steps)."""
     reaches = auto()

@@ -228,14 +228,16 @@ def reduce(points: NDArray[np.float64], how: Reduce, *, level: float = 0.0) -> f
             return float(values.sum())
         case Reduce.last:
             return float(values[-1])
-        case Reduce.median:
-            return float(np.median(values))
         case Reduce.area:
             return area_under_curve(steps, values)
         case Reduce.reaches:
-            if not (values >= level).any():
-                raise ValueError(f"{level:g} was not reached in {steps[-1]:g} steps")
-            return float(steps[np.argmax(values >= level)])
+            return _first_step(steps, values, level)
+
+
+def _first_step(steps: NDArray[np.float64], values: NDArray[np.float64], level: float) -> float:
+    if not (values >= level).any():
+        raise ValueError(f"{level:g} was not reached in {steps[-1]:g} steps")
+    return float(steps[np.argmax(values >= level)])
 
 
 def paired_difference(treatment: Cell, control: Cell) -> Interval | None:
