@@ -116,3 +116,8 @@ def test_every_package_says_what_is_public():
         assert ast.get_docstring(tree), f"{path} needs a docstring"
         kinds = (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
         assert all(isinstance(node, kinds) for node in tree.body), f"{path} holds code"
+
+
+def test_no_two_test_files_have_one_name():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
