@@ -9,7 +9,7 @@ ARGS ?=
 .PHONY: help install train smoke test test-vllm test-browser report reproduce-tables check bench sweep lock clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
 
 # The stamp is newer than the lock once everything is installed, so a second call installs nothing.
 $(STAMP): requirements.lock pyproject.toml
