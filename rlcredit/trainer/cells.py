@@ -4,10 +4,18 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum, auto
 from typing import NamedTuple
 
-from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
+from rlcredit.retrieval.measures import NDCG, AveragePrecision, Measure, Recall, ReciprocalRank
 
 MEASURES = (NDCG(), ReciprocalRank(), Recall())
 """From one ranking: nDCG@10, reciprocal rank (as deep as run files are), recall@10."""
+TREC_MEASURES: tuple[Measure, ...] = (
+    *MEASURES,
+    NDCG(cutoff=100),
+    Recall(cutoff=50),
+    Recall(cutoff=100),
+    AveragePrecision(),
+)
+"""Those of every run, and what retrieval papers report besides; for scores of stored responses."""
 
 
 class Source(StrEnum):

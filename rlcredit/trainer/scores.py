@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from rlcredit.data.settings import oracle_text
+from rlcredit.retrieval.measures import Measure
 from rlcredit.rewards.ranking import RankingReward
 from rlcredit.text.response import TextRules
 from rlcredit.trainer.cells import MEASURES, Cell, Source, Written
 from rlcredit.trainer.expansion import Expansion
 from rlcredit.trainer.sets import offered_sets, score_sets, set_texts
+from rlcredit.trainer.trec import DEPTH
 from rlcredit.types import Prompt
 
 
@@ -18,6 +20,7 @@ def score_responses(
     responses: Written,
     *,
     expansion: Expansion,
+    measures: Sequence[Measure] = MEASURES,
     prompts_per_batch: int = 64,
 ) -> dict[Cell, tuple[float, ...]]:
     """Every measure of every response and baseline by every retriever: one score per prompt.
@@ -28,16 +31,20 @@ def score_responses(
         prompts: P of them.
         responses: Who wrote -> [P][n] responses.
         expansion: Of the raw queries.
+        measures: Those of a run, or more.
         prompts_per_batch: Bounds the memory of a ranking.
     """
     texts = search_texts(rules, prompts, responses, expansion=expansion)
-    scores = score_texts(rewards, prompts, texts, prompts_per_batch=prompts_per_batch)
+    scores = score_texts(
+        rewards, prompts, texts, measures=measures, prompts_per_batch=prompts_per_batch
+    )
     if rules.num_candidates:
         scores |= score_sets(
             rewards,
             prompts,
             offered_sets(rules, prompts, responses),
             num_candidates=rules.num_candidates,
+            measures=measures,
             prompts_per_batch=prompts_per_batch,
         )
     return scores
@@ -88,6 +95,7 @@ def score_texts(
     prompts: Sequence[Prompt],
     texts: Written,
     *,
+    measures: Sequence[Measure] = MEASURES,
     prompts_per_batch: int = 64,
 ) -> dict[Cell, tuple[float, ...]]:
     """Every measure of every text by every retriever: one score per prompt, the mean of its texts.
@@ -96,19 +104,23 @@ def score_texts(
         rewards: Retriever name -> its reward.
         prompts: P of them.
         texts: Who wrote -> [P][n] search texts.
+        measures: Those of a run, or more.
         prompts_per_batch: Bounds the memory of a ranking.
     """
     scores: dict[Cell, list[float]] = {}
     for start in range(0, len(prompts), prompts_per_batch):
         rows = slice(start, start + prompts_per_batch)
         batch = {source: written[rows] for source, written in texts.items()}
-        for cell, values in _batch_scores(rewards, prompts[rows], batch):
+        for cell, values in _batch_scores(rewards, prompts[rows], batch, measures):
             scores.setdefault(cell, []).extend(values)
     return {cell: tuple(values) for cell, values in scores.items()}
 
 
 def _batch_scores(
-    rewards: Mapping[str, RankingReward], prompts: Sequence[Prompt], texts: Written
+    rewards: Mapping[str, RankingReward],
+    prompts: Sequence[Prompt],
+    texts: Written,
+    measures: Sequence[Measure],
 ) -> Iterator[tuple[Cell, list[float]]]:
     pairs = [
         (prompt, text)
@@ -118,8 +130,10 @@ def _batch_scores(
     ]
     sizes = [len(prompts) * len(written[0]) for written in texts.values()]
     for name, reward in rewards.items():
-        ranked, judged = reward.ranked([p for p, _ in pairs], [text for _, text in pairs])
-        for measure in MEASURES:
+        ranked, judged = reward.ranked(
+            [p for p, _ in pairs], [text for _, text in pairs], depth=DEPTH
+        )
+        for measure in measures:
             parts = measure(ranked, judged).double().split(sizes)
             for source, part in zip(texts, parts, strict=True):
                 means = part.view(len(prompts), -1).mean(1)

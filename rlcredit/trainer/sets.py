@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from rlcredit.retrieval.measures import Measure
 from rlcredit.rewards.ranking import RankingReward
 from rlcredit.rollout.candidates import Offer
 from rlcredit.text.response import TextRules
 from rlcredit.trainer.cells import MEASURES, Cell, Source, Written
+from rlcredit.trainer.trec import DEPTH
 from rlcredit.types import Prompt
 
 MEAN, WORST = "mean-of-k", "worst-of-k"
@@ -49,6 +51,7 @@ def score_sets(
     offers: Offers,
     *,
     num_candidates: int,
+    measures: Sequence[Measure] = MEASURES,
     prompts_per_batch: int,
 ) -> dict[Cell, tuple[float, ...]]:
     """Best of K by every measure and retriever, mean and worst by the first: a score per prompt.
@@ -60,13 +63,14 @@ def score_sets(
         prompts: P of them.
         offers: Who wrote -> [P][n] sets.
         num_candidates: K.
+        measures: Those of a run, or more.
         prompts_per_batch: Bounds the memory of a ranking.
     """
     scores: dict[Cell, list[float]] = {}
     for source, offered in offers.items():
         for start in range(0, len(prompts), prompts_per_batch):
             rows = slice(start, start + prompts_per_batch)
-            batch = _batch(rewards, prompts[rows], offered[rows], source, num_candidates)
+            batch = _batch(rewards, prompts[rows], offered[rows], source, num_candidates, measures)
             for cell, values in batch:
                 scores.setdefault(cell, []).extend(values.tolist())
         first = next(iter(rewards))
@@ -81,6 +85,7 @@ def _batch(
     offered: Sequence[Sequence[Offer]],
     source: Source,
     num_candidates: int,
+    measures: Sequence[Measure],
 ) -> Iterator[tuple[Cell, Float[Tensor, " P"]]]:
     pairs = [
         (prompt, text)
@@ -89,11 +94,13 @@ def _batch(
         for text in _whole(offer, num_candidates)
     ]
     for name, reward in rewards.items():
-        ranked, judged = reward.ranked([p for p, _ in pairs], [text for _, text in pairs])
-        for measure in MEASURES:
+        ranked, judged = reward.ranked(
+            [p for p, _ in pairs], [text for _, text in pairs], depth=DEPTH
+        )
+        for measure in measures:
             values = measure(ranked, judged).double().view(len(prompts), -1, num_candidates)
             yield Cell(name, measure.name, source), values.amax(-1).mean(1)
-            if measure is MEASURES[0]:
+            if measure is measures[0]:
                 yield Cell(name, f"{measure.name}-{MEAN}", source), values.mean(-1).mean(1)
                 yield Cell(name, f"{measure.name}-{WORST}", source), values.amin(-1).mean(1)
 

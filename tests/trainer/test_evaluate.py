@@ -18,16 +18,16 @@ from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.linear import TFIDF
 from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
-from rlcredit.rewards.ranking import Ranking
+from rlcredit.rewards.ranking import Ranking, Scope
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases
-from rlcredit.trainer.cells import Cell, Source
+from rlcredit.trainer.cells import MEASURES, TREC_MEASURES, Cell, Source
 from rlcredit.trainer.evaluate import Evaluator, first_prompts
 from rlcredit.trainer.expansion import Expansion
-from rlcredit.trainer.scores import search_texts
-from rlcredit.trainer.trec import write_qrels, write_runs
+from rlcredit.trainer.scores import score_responses, score_texts, search_texts
+from rlcredit.trainer.trec import DEPTH, write_qrels, write_runs
 from rlcredit.types import Prompt, Randomness
 from tests.policy.toy import toy_policy
 
@@ -42,6 +42,12 @@ ORACLES = {
     "nDCG@10": ir_measures.nDCG(gains={3: 100, 2: 10, 1: 1}) @ 10,
     "RR": ir_measures.RR(rel=3),
     "R@10": ir_measures.R(rel=3) @ 10,
+}
+FURTHER = {
+    "nDCG@100": ir_measures.nDCG(gains={3: 100, 2: 10, 1: 1}) @ 100,
+    "R@50": ir_measures.R(rel=3) @ 50,
+    "R@100": ir_measures.R(rel=3) @ 100,
+    "AP": ir_measures.AP(rel=3),
 }
 
 
@@ -296,15 +302,46 @@ def test_measures_computed_from_the_files_are_ours(evaluator, evaluation, reward
         for retriever in rewards
         for who in ("greedy", "query", "rm3", "oracle", *sampled)
     }
-    for (retriever, measure, source), ours in evaluation.scores.items():
+    scores = score_responses(
+        rewards,
+        evaluator.scorer.rules,
+        wanted,
+        evaluation.responses,
+        expansion=evaluator.expansion,
+        measures=TREC_MEASURES,
+    )
+    assert {cell.measure for cell in scores} == {*ORACLES, *FURTHER}
+    assert evaluation.scores == {cell: scores[cell] for cell in evaluation.scores}
+    for (retriever, measure, source), ours in scores.items():
         names = sampled if source is Source.sampled else [str(source)]
         found = np.zeros(5)
         for name in names:
             path = tmp_path / "test-before" / f"{retriever}.{name}.run.gz"
             run = list(ir_measures.read_trec_run(str(path)))
-            for value in ir_measures.iter_calc([ORACLES[measure]], qrels, run):
+            for value in ir_measures.iter_calc([(ORACLES | FURTHER)[measure]], qrels, run):
                 found[int(value.query_id[1:])] += value.value / len(names)
         assert ours == pytest.approx(found.tolist(), abs=1e-6)
+
+
+def test_what_run_files_do_not_say_is_not_scored(tmp_path):
+    """A catalogue of more documents than a run file has ranks, the relevant one at the very end."""
+    size = DEPTH + 5
+    documents = Documents(ids=tuple(f"d{i:04}" for i in range(size)), texts=("tent",) * size)
+    whole = Ranking(measure=NDCG(), utility=Max(), scope=Scope.catalogue)
+    reward = whole.bind(BM25().index(documents, cache=tmp_path))
+    wanted = [
+        Prompt(prompt_id=f"q{at}", text="", query="", relevance={f"d{at:04}": 3}) for at in (4, 6)
+    ]  # ties go to the larger id: ranks 1001 and 999
+    texts = {Source.query: [["tent"]] * 2}
+    scores = score_texts({"bm25": reward}, wanted, texts, measures=TREC_MEASURES)
+    assert scores[Cell("bm25", "RR", Source.query)] == (0.0, 1 / 999)
+    assert scores[Cell("bm25", "AP", Source.query)] == (0.0, 1 / 999)
+    assert scores[Cell("bm25", "nDCG@10", Source.query)] == (0.0, 0.0)
+
+
+def test_what_a_run_scores_is_a_part_of_what_papers_report():
+    assert [measure.name for measure in MEASURES] == list(ORACLES)
+    assert [measure.name for measure in TREC_MEASURES] == [*ORACLES, *FURTHER]
 
 
 def test_ids_with_white_space_cannot_stand_in_a_file(tmp_path):
