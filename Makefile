@@ -60,7 +60,7 @@ sweep: install  ## GRPO and OSPO on both data sets, three seeds each
 	@$(BIN)/python train.py -m estimator=grpo,ospo dataset=esci,hm seed=0,1,2 $(ARGS)
 
 reproduce-tables: install  ## all tables with their proof (SIZE=smoke|sample|paper), missing jobs run first
-	@OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),2) $(BIN)/python -m scripts.reproduce_tables --size $(or $(SIZE),smoke) $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.reproduce_tables --size $(or $(SIZE),smoke) $(ARGS)
 
 lock: install  ## write requirements.lock from what is installed
 	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip list --format=freeze --disable-pip-version-check \

@@ -26,7 +26,10 @@ class PlannedJob:
     row: str
     data: str
     seed: int
+    settings: tuple[str, ...]
+    """Overrides that the jobs of all seeds share."""
     overrides: tuple[str, ...]
+    """All of them."""
     digest: str
     folder: Path
 

@@ -1,5 +1,7 @@
 """A smoke table from nothing: jobs run, the table renders, a second call runs no job."""
 
+import shutil
+
 import pytest
 from hydra import initialize_config_dir
 
@@ -29,7 +31,7 @@ def two_rows(monkeypatch):
 
 def test_a_table_is_run_rendered_and_not_run_again(two_rows, tmp_path, capsys):
     arguments = ["--size", "smoke", "--tables", "claims", "--outputs", str(tmp_path)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--workers", "2"]) == 0
     assert "2 jobs to run" in capsys.readouterr().out
     folder = tmp_path / "tables/smoke/table_claims"
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -38,6 +40,13 @@ def test_a_table_is_run_rendered_and_not_run_again(two_rows, tmp_path, capsys):
     assert main(arguments) == 0
     assert "0 jobs to run, 2 finished ones reused" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    (run,) = tmp_path.glob("esci/grpo/*")
+    shutil.rmtree(run)
+    assert main([*arguments, "--workers", "1"]) == 0
+    again = (folder / "table.csv").read_text().splitlines()
+    before = first["table.csv"].decode().splitlines()
+    differing = {line.split(",")[0] for line in set(again) ^ set(before)}
+    assert differing <= {"esci/grpo/seconds"}, "jobs side by side have the bits of one alone"
 
 
 def test_a_job_that_fails_is_listed_and_the_others_run(monkeypatch, two_rows, tmp_path, capsys):
@@ -50,7 +59,7 @@ def test_a_job_that_fails_is_listed_and_the_others_run(monkeypatch, two_rows, tm
 
     monkeypatch.setattr(reproduce_tables, "declared", broken)
     arguments = ["--size", "smoke", "--tables", "claims", "--outputs", str(tmp_path)]
-    assert main(arguments) == 1
+    assert main([*arguments, "--workers", "1"]) == 1
     said = capsys.readouterr().out
     assert said.count("FAILED") == 1
     assert said.count("finished (") == 1

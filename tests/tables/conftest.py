@@ -116,6 +116,7 @@ def plan(table, tmp_path):
             row=row,
             data="esci",
             seed=seed,
+            settings=(f"estimator={name}",),
             overrides=(f"estimator={name}", f"seed={seed}"),
             digest=f"{name}{seed}",
             folder=tmp_path / "esci" / name / f"seed{seed}",

@@ -1,0 +1,190 @@
+"""The jobs of tables: composed once a configuration, run one after another or several at a time.
+
+Every job computes on one thread, so that its bits do not depend on how many run beside it.
+"""
+
+import contextlib
+import gc
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from rlcredit.build import explain, job
+from rlcredit.config import register, run_digest, run_subfolder
+from rlcredit.launch import launch
+from rlcredit.report.sweep import save_failure
+from rlcredit.tables.declare import Table
+from rlcredit.tables.grid import PlannedJob
+from rlcredit.tables.records import find_records, keep
+
+ROOT = Path(__file__).resolve().parents[1]
+EVERY_JOB = ("tracker=jsonl", "trainer.threads=1")
+
+
+@dataclass(kw_only=True)
+class Planner:
+    """Composes the jobs of tables; each configuration once, whatever the number of seeds."""
+
+    outputs: Path
+    composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
+
+    def config(self, overrides: Sequence[str], seed: int) -> DictConfig:
+        """A job's config, with Hydra's own part, as train.py would compose it."""
+        key = tuple(overrides)
+        if key not in self.composed:
+            words = [*overrides, *EVERY_JOB]
+            cfg = compose("train", overrides=words, return_hydra_config=True)
+            with open_dict(cfg):
+                cfg.hydra.runtime.output_dir = "set by the job"
+            self.composed[key] = cfg
+        cfg = self.composed[key].copy()
+        cfg.seed = seed
+        return cfg
+
+    def jobs(self, table: Table, size: str, data: Iterable[str]) -> Iterator[PlannedJob]:
+        """The jobs of a table, seed by seed, so that what is half done has every row."""
+        for seed in table.size(size).seeds:
+            for name in data:
+                for row in table.rows:
+                    overrides = table.overrides(row, name, size)
+                    cfg = self.config(overrides, seed)
+                    digest, folder = self._identity(cfg, here=table.size(size).runs_here)
+                    yield PlannedJob(
+                        row=row,
+                        data=name,
+                        seed=seed,
+                        settings=tuple(overrides),
+                        overrides=(*overrides, *EVERY_JOB, f"seed={seed}"),
+                        digest=digest,
+                        folder=folder,
+                    )
+
+    def _identity(self, cfg: DictConfig, *, here: bool) -> tuple[str, Path]:
+        """Digest and folder; of data that are not here, when nothing is to run, neither."""
+        try:
+            return run_digest(cfg), self.outputs / run_subfolder(_root_=cfg)
+        except (ValueError, OSError):
+            if here:
+                raise
+            return "", self.outputs / "data-not-here"
+
+
+def run_missing(
+    jobs: Sequence[PlannedJob], planner: Planner, *, kept: Path | None, workers: int = 1
+) -> int:
+    """Run what is not finished; how many jobs failed.
+
+    Args:
+        jobs: Of one table or more; a digest is run once.
+        planner: Composes them.
+        kept: Where compact records are written; None: nowhere.
+        workers: Jobs at a time; more than one run in processes of their own.
+
+    Raises:
+        RuntimeError: If a worker dies.
+    """
+    failed = 0
+    finished, _ = find_records([planner.outputs])
+    todo = {planned.digest: planned for planned in jobs if planned.digest not in finished}
+    reused = len({planned.digest for planned in jobs}) - len(todo)
+    print(f"{len(todo)} jobs to run, {reused} finished ones reused", flush=True)
+    several = workers > 1 and len(todo) > 1
+    outcomes = _in_processes if several else _one_by_one
+    for number, outcome in enumerate(outcomes(list(todo.values()), planner, workers), 1):
+        folder = outcome.planned.folder
+        if outcome.failure is not None:
+            failed += 1
+        elif kept is not None:
+            keep(folder, kept / folder.relative_to(planner.outputs))
+        status = "finished" if outcome.failure is None else f"FAILED: {outcome.failure}"
+        print(f"[{number}/{len(todo)}] {folder} {status} ({outcome.seconds:.0f} s)", flush=True)
+    return failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a job."""
+
+    planned: PlannedJob
+    failure: str | None
+    seconds: float
+
+
+def _one_by_one(jobs: Sequence[PlannedJob], planner: Planner, _: int) -> Iterator[Outcome]:
+    for planned in jobs:
+        yield run_job(planned, planner)
+
+
+def _in_processes(jobs: Sequence[PlannedJob], planner: Planner, workers: int) -> Iterator[Outcome]:
+    """In the order in which they end. Spawned: a fork would copy torch's threads half way."""
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)),
+        mp_context=get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(planner.outputs,),
+    )
+    waiting: list[Future[Outcome]] = [pool.submit(_work, planned) for planned in jobs]
+    try:
+        for future in as_completed(waiting):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            f"a worker died (killed, or out of memory: {workers} jobs ran at a time). Finished "
+            "jobs are kept; the same command goes on, with fewer workers if memory was short"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker: list[Planner] = []
+
+
+def _start_worker(outputs: Path) -> None:
+    """Hydra, for the life of a worker process."""
+    register()
+    initialize_config_dir(str(ROOT / "conf"), version_base="1.3").__enter__()
+    _worker.append(Planner(outputs=outputs))
+
+
+def _work(planned: PlannedJob) -> Outcome:
+    return run_job(planned, _worker[0])
+
+
+def run_job(planned: PlannedJob, planner: Planner) -> Outcome:
+    """One job as train.py runs it, its console in ``console.txt``."""
+    began = time.monotonic()
+    failure = _launched(planned, planner)
+    gc.collect()
+    return Outcome(planned=planned, failure=failure, seconds=time.monotonic() - began)
+
+
+def _launched(planned: PlannedJob, planner: Planner) -> str | None:
+    """Why the job failed, or None."""
+    cfg = planner.config(planned.settings, planned.seed)
+    folder = planned.folder
+    with open_dict(cfg):
+        cfg.hydra.runtime.output_dir = str(folder)
+    HydraConfig.instance().set_config(cfg)
+    hydra = folder / ".hydra"
+    hydra.mkdir(parents=True, exist_ok=True)
+    settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    OmegaConf.save(settings, hydra / "config.yaml")
+    OmegaConf.save(OmegaConf.create(list(planned.overrides)), hydra / "overrides.yaml")
+    with (folder / "console.txt").open("w", encoding="utf-8") as console:
+        try:
+            with contextlib.redirect_stdout(console):
+                launch(job(settings), folder)
+        except Exception as error:
+            sentence = explain(error)
+            save_failure(folder, sentence or traceback.format_exc())
+            return sentence or repr(error)
+    return None
