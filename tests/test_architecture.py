@@ -19,7 +19,7 @@ FLOORS = [
     {"rollout"},
     {"trainer", "tracking"},
     {"report"},
-    {"tables"},
+    {"tables", "bench"},
     {"job"},
     {"run", "rescore", "explore"},
     {"launch"},
@@ -27,7 +27,7 @@ FLOORS = [
     {"build"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-SIBLINGS = [{"estimators", "losses"}, {"trainer", "tracking"}]
+SIBLINGS = [{"estimators", "losses"}, {"trainer", "tracking"}, {"tables", "bench"}]
 CREDIT_MAY_IMPORT = {"torch", "jaxtyping", "math", "enum", "dataclasses", "collections", "rlcredit"}
 HYDRA_MAY_BE_IN = {"config.py", "build.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))

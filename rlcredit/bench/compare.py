@@ -1,0 +1,153 @@
+"""Estimated gradients against the exact one: bias, variance, error, and what is climbed.
+
+Everything quadratic in a mean is estimated from two halves of the replicates, <a, b> in place of
+<m, m>: the noise of one half is independent of the other's, so no noise is taken for bias. The
+halves are drawn again apart from each other, which keeps that true of the intervals.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlcredit.report.stats import LEVEL, SEED, Interval
+
+RESAMPLES = 200
+BUDGET = 1000
+"""Samples, or reward evaluations, at which errors are compared."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """An estimator's gradient, in its loss's unit, beside the exact one."""
+
+    scale: Interval
+    """Length along the true gradient: 1 is right, below 0 descends."""
+    cosine: Interval | None
+    """Of the expected gradient with the true one; None where noise hides its length."""
+    bias: Interval
+    """Length of (expected - true) over that of the true gradient."""
+    variance: float
+    """Of one replicate's gradient, summed over parameters, over the true one's length squared."""
+    samples: int
+    """Responses of a replicate."""
+    evaluations: float
+    """Rewards asked for, of a replicate."""
+    climbs: str
+    """The objective whose gradient is nearest; empty where noise hides the direction."""
+    tied: tuple[str, ...]
+    """Others that are not told apart from it."""
+    cosines: Mapping[str, float]
+    """With the gradient of every objective."""
+
+    @property
+    def unbiased(self) -> bool:
+        """The interval of the bias reaches 0."""
+        return self.bias.low == 0.0
+
+    def error(self, cost: float) -> float:
+        """Mean squared error over the true gradient's length squared, for 1000 units of a cost."""
+        return self.bias.mean**2 + self.variance * cost / BUDGET
+
+
+class Resampler:
+    """Weights of bootstrap resamples of two halves, drawn once for all methods of a world."""
+
+    def __init__(self, replicates: int) -> None:
+        """Draw them; the first row of each half is the sample itself."""
+        rng = np.random.default_rng(SEED)
+        sizes = replicates // 2, replicates - replicates // 2
+        self.weights = [
+            np.vstack([np.full(n, 1 / n), rng.multinomial(n, [1 / n] * n, RESAMPLES) / n])
+            for n in sizes
+        ]
+
+    def means(self, values: Array) -> tuple[Array, Array]:
+        """[1 + resamples, D] for each half of [N, D]."""
+        first, second = self.weights
+        count = first.shape[1]
+        return first @ values[:count], second @ values[count:]
+
+
+def compare(
+    gradients: Array,
+    target: Array,
+    objectives: Mapping[str, Array],
+    resampler: Resampler,
+    *,
+    control: Array | None,
+    samples: int,
+    evaluations: float,
+) -> Comparison:
+    """All figures of one method in one world.
+
+    Args:
+        gradients: [N, D], in the loss's unit.
+        target: [D], the gradient of the mean reward.
+        objectives: Name -> [D].
+        resampler: For N replicates.
+        control: [N, D], of the same draws, known to have the target as its mean; None: none is.
+        samples: Responses of a replicate.
+        evaluations: Rewards of a replicate.
+    """
+    a, b = resampler.means(_steadied(gradients, control, target))
+    length = target @ target
+    middle = (a + b) / 2
+    scale = middle @ target / length
+    square = ((a - target) * (b - target)).sum(axis=1) / length
+    cosines, seen = _cosines(middle, (a * b).sum(axis=1), objectives)
+    names = list(objectives)
+    climbs, tied = _nearest(cosines, names) if seen else ("", ())
+    return Comparison(
+        scale=_interval(scale),
+        cosine=_interval(cosines[:, 0]) if seen else None,
+        bias=_interval(np.sqrt(np.maximum(square, 0))),
+        variance=float(gradients.var(axis=0, ddof=1).sum() / length),
+        samples=samples,
+        evaluations=evaluations,
+        climbs=climbs,
+        tied=tied,
+        cosines=dict(zip(names, cosines[0].tolist(), strict=True)) if seen else {},
+    )
+
+
+def _steadied(gradients: Array, control: Array | None, target: Array) -> Array:
+    """The gradients with what the draws alone explain taken off (a control variate; standard).
+
+    g - beta (h - true), beta = tr cov(g, h) / tr cov(h, h): the mean is the same, the noise less.
+    """
+    if control is None:
+        return gradients
+    centred = control - control.mean(axis=0)
+    beta = (gradients * centred).sum() / (control * centred).sum()
+    return gradients - beta * (control - target)
+
+
+def _cosines(middle: Array, square: Array, objectives: Mapping[str, Array]) -> tuple[Array, bool]:
+    """[1 + resamples, objectives], and whether the direction stands out of the noise."""
+    rows = np.stack([each / np.linalg.norm(each) for each in objectives.values()])
+    seen = bool(np.quantile(square[1:], (1 - LEVEL) / 2) > 0)
+    length = np.sqrt(np.where(square > 0, square, np.inf))
+    return np.clip(middle @ rows.T / length[:, None], -1, 1), seen
+
+
+TIE = 1e-6
+"""Cosines closer than this are one direction; the first name is said."""
+
+
+def _nearest(cosines: Array, names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The objective of the largest cosine, and those that resampling puts before it too often."""
+    best = int(np.flatnonzero(cosines[0] >= cosines[0].max() - TIE)[0])
+    gain = cosines[1:] - cosines[1:, [best]]
+    beats = np.quantile(gain, LEVEL, axis=0) >= -TIE
+    return names[best], tuple(n for i, n in enumerate(names) if beats[i] and i != best)
+
+
+def _interval(values: Array) -> Interval:
+    """The sample's own figure, and a percentile interval of its resamples."""
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(values[1:], [tail, 1 - tail])
+    return Interval(mean=float(values[0]), low=float(low), high=float(high))
