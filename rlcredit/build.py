@@ -22,7 +22,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlcredit.config import evaluation_digest, run_digest, schema
+from rlcredit.config import evaluation_digest, run_digest, run_identity, schema
 from rlcredit.explore import Explored, explore
 from rlcredit.job import Job
 from rlcredit.launch import launch
@@ -73,6 +73,7 @@ def job(cfg: DictConfig) -> Job:
         resume=cfg.resume,
         cache=Path(cfg.cache),
         digest=run_digest(cfg),
+        identity=run_identity(cfg),
         evaluation_digest=evaluation_digest(cfg),
         config=_config(cfg),
         dataset_name=str(choices["dataset"]),

@@ -182,8 +182,8 @@ def _hash(value: object) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def run_digest(cfg: DictConfig) -> str:
-    """Hash of everything that a run's numbers depend on; two runs of one digest are the same run.
+def run_identity(cfg: DictConfig) -> dict[str, Any]:
+    """Everything that a run's numbers depend on, as plain values.
 
     The data enter by what they contain (``Dataset.fingerprint``), not by where they lie; trackers,
     paths, process layout, micro-batches, caches and evaluations stay out.
@@ -195,7 +195,12 @@ def run_digest(cfg: DictConfig) -> str:
     if cfg.trainer.mismatch.correction is not None:  # the same
         chosen["trainer"]["mismatch"] = _plain(cfg.trainer.mismatch)
     chosen["data"] = instantiate(cfg.dataset, _convert_="all").fingerprint()
-    return _hash(chosen)
+    return chosen
+
+
+def run_digest(cfg: DictConfig) -> str:
+    """Hash of a run's identity; two runs of one digest are the same run."""
+    return _hash(run_identity(cfg))
 
 
 def evaluation_digest(cfg: DictConfig) -> str:

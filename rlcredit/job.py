@@ -34,6 +34,8 @@ class Job:
     cache: Path
     digest: str
     """Of what changes the run's numbers."""
+    identity: Mapping[str, object]
+    """The settings behind the digest."""
     evaluation_digest: str
     config: Mapping[str, object]
     """Resolved, plain values; for trackers."""

@@ -13,7 +13,7 @@ from rlcredit.job import Job, Parts, assemble
 from rlcredit.report.console import Header, RunConsole
 from rlcredit.report.run_folder import RunSummary, Status
 from rlcredit.run import Run
-from rlcredit.trainer.checkpoint import Checkpoint, CheckpointError, latest
+from rlcredit.trainer.checkpoint import Checkpoint, CheckpointError, latest, latest_whole
 from rlcredit.trainer.settings import Resume
 
 
@@ -32,13 +32,13 @@ def launch(job: Job, folder: Path) -> float:
     """
     disable_progress_bar()  # of saving and loading weights; the console has its own
     console = RunConsole()
-    done = RunSummary.read(folder) if job.resume is Resume.auto else None
+    done = None if job.resume is Resume.never else RunSummary.read(folder)
     if done is not None and done.status is Status.finished and done.digest == job.digest:
         return _report_finished(done, folder, console)
     folder.mkdir(parents=True, exist_ok=True)
     if job.resume is Resume.never:
         _clear(folder)
-    checkpoint = _own_checkpoint(job, folder)
+    checkpoint = _own_checkpoint(job, folder, console)
     if job.trainer.threads is not None:
         torch.set_num_threads(job.trainer.threads)
     parts = assemble(job, failures=folder / "failed_texts", say=console.say)
@@ -63,16 +63,21 @@ def _report_finished(done: RunSummary, folder: Path, console: RunConsole) -> flo
     return score
 
 
-def _own_checkpoint(job: Job, folder: Path) -> Checkpoint | None:
+def _own_checkpoint(job: Job, folder: Path, console: RunConsole) -> Checkpoint | None:
     """The checkpoint to go on from. Refuses a folder in which another run lies."""
-    checkpoint, summary = latest(folder / "checkpoints"), RunSummary.read(folder)
-    for found in (checkpoint, summary):
-        if found is not None and found.digest != job.digest:
-            raise CheckpointError(
-                f"{folder} holds a run of another config (digest {found.digest[:8]}, this one is "
-                f"{job.digest[:8]}; its settings are in .hydra/overrides.yaml). Give that config, "
-                "another hydra.run.dir, or resume=never to remove it and start anew"
-            )
+    parent, summary = folder / "checkpoints", RunSummary.read(folder)
+    if job.resume is Resume.previous:
+        checkpoint = latest_whole(parent, say=console.warn)
+    else:
+        checkpoint = latest(parent)
+    if checkpoint is not None:
+        checkpoint.refuse_other(job.digest, job.identity)
+    if summary is not None and summary.digest != job.digest:
+        raise CheckpointError(
+            f"{folder} holds a run of another config (digest {summary.digest[:8]}, this one is "
+            f"{job.digest[:8]}; its settings are in .hydra/overrides.yaml). Give that config, "
+            "another hydra.run.dir, or resume=never to remove it and start anew"
+        )
     return checkpoint
 
 

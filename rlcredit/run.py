@@ -24,13 +24,15 @@ from rlcredit.report.run_folder import (
 )
 from rlcredit.tracking.base import RunInfo, RunTracker
 from rlcredit.tracking.jsonl import JSONL
-from rlcredit.trainer.checkpoint import Checkpoint, restore, save
+from rlcredit.trainer.checkpoint import Checkpoint
+from rlcredit.trainer.checkpoint_writer import CheckpointWriter
 from rlcredit.trainer.evaluate import Evaluation
 from rlcredit.trainer.loop import NonFiniteError, StepResult
 from rlcredit.trainer.postmortem import save_batch
 from rlcredit.trainer.samples import completions
 from rlcredit.trainer.scores import run_texts
 from rlcredit.trainer.stop import stop_request
+from rlcredit.trainer.training_state import restore
 from rlcredit.trainer.trec import write_qrels, write_runs
 from rlcredit.trainer.watch import SegmentWatch
 
@@ -47,12 +49,27 @@ class Run:
     trackers: list[RunTracker] = field(default_factory=list)
     last_step: int | None = None
     """Of the checkpoint that the run goes on from."""
+    checkpoints: CheckpointWriter = field(init=False)
     completions: CompletionsFile = field(init=False)
     measured: dict[str, float] = field(default_factory=dict)
     """Final measures on the test split, once they are known."""
     seconds_before: float = 0.0
     """Wall time of earlier sittings."""
     started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Look at the checkpoints that are there."""
+        self.checkpoints = CheckpointWriter(
+            parent=self.folder / "checkpoints",
+            digest=self.job.digest,
+            identity=self.job.identity,
+            keep=self.job.trainer.keep_checkpoints,
+        )
+
+    @property
+    def headline(self) -> str:
+        """The measure that a run is judged by, within a split."""
+        return f"{self.job.retriever_name}/ndcg@10_sampled"
 
     def test(self, phase: str) -> Evaluation:
         """Score the test split, or read the scores of an earlier sitting."""
@@ -144,7 +161,11 @@ class Run:
         if self.last_step is None:
             self.log(self.validate(0), step=0)
         settings = self.job.trainer
-        with self.console.progress(steps=settings.steps, done=done) as show, stop_request() as stop:
+        with (
+            self.console.progress(steps=settings.steps, done=done) as show,
+            stop_request() as stop,
+            self.checkpoints.waited_for(),
+        ):
             for result in self.steps(done):
                 metrics = result.metrics | self.validate(result.step)
                 self.log(metrics, step=result.step)
@@ -154,10 +175,12 @@ class Run:
                 if warning is not None:
                     self.console.warn(warning)
                 stopping = stop.number is not None and result.step < settings.steps
-                due = result.step % settings.checkpoint_every == 0
-                if due or stopping or result.step == settings.steps:
-                    self.checkpoint(result.step)
+                score = metrics.get(f"eval/validation/{self.headline}")
+                due = result.step % settings.checkpoint_every == 0 or result.step == settings.steps
+                if due or stopping or self.checkpoints.improves(score):
+                    self.checkpoint(result.step, score)
                 if stopping:
+                    self.checkpoints.wait()
                     self.console.say(
                         f"stopped after step {result.step}, everything is saved; the same command "
                         "goes on from there"
@@ -184,19 +207,20 @@ class Run:
         for tracker in self.trackers:
             tracker.table("responses", COLUMNS, rows)
 
-    def checkpoint(self, step: int) -> None:
-        """Everything that a later sitting needs, after everything it builds on is on disk."""
+    def checkpoint(self, step: int, score: float | None) -> None:
+        """Everything that a later sitting needs, after everything it builds on is on disk.
+
+        The files are written while training goes on.
+        """
         for tracker in self.trackers:
             tracker.sync()
         self.completions.sync()
-        save(
-            self.folder / "checkpoints",
+        self.checkpoints.start(
             step=step,
-            digest=self.job.digest,
             model=self.parts.trainer.policy.model,
             optimizer=self.parts.trainer.optimizer,
             carry=self.watch.carry() | {"wall_s": self.wall_s},
-            keep=self.job.trainer.keep_checkpoints,
+            score=score,
         )
 
     def conclude(self, before: Evaluation, after: Evaluation) -> float:
@@ -212,7 +236,7 @@ class Run:
             data_digest=self.parts.task.digest,
             steps=self.job.trainer.steps,
             wall_time_s=self.wall_s,
-            headline=f"{self.job.retriever_name}/ndcg@10_sampled",
+            headline=self.headline,
             measures=comparisons,
             credit={phase: rho for phase, rho in rhos.items() if rho is not None},
             test_touches=count_touches(self.folder),

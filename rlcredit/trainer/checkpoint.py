@@ -1,28 +1,32 @@
-"""Checkpoints: a folder a step, whole or not there, without pickle.
+"""Checkpoints on disk: a folder a step, whole or not there, checked, without pickle.
 
-checkpoints/step-000025/weights.safetensors     parameters that are trained
-                        optimizer.safetensors   moments, by parameter index
-                        state.json              step, digest, what the run carries, checksums
+checkpoints/step-000025/shard-*.safetensors   trained parameters and moments, a file a rank
+                        state.json            step, config, what the run carries, checksums
+
+``trainer/checkpoint_writer.py`` writes and reads the tensors; this module knows the folders.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
-
+FORMAT = 2
+"""Of the folder; 1 was a pair of files that one process wrote."""
 PREFIX = "step-"
+STATE = "state.json"
+MOST_LINES = 12
+"""Differences that an error lists."""
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written or may not be used; the message says what to do."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A file of a checkpoint is missing, or is not the one that was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,133 +37,195 @@ class Checkpoint:
     step: int
     digest: str
     """Of the run's config."""
+    identity: Mapping[str, Any]
+    """The settings behind the digest, as JSON holds them."""
     carry: Mapping[str, float]
     """Numbers the run keeps besides weights and moments."""
+    score: float | None
+    """The validation measure at this step, where it was taken; the best one is kept."""
 
+    def refuse_other(self, digest: str, identity: Mapping[str, Any]) -> None:
+        """Refuse to go on with another config, and say which settings differ.
 
-def save(
-    parent: Path,
-    *,
-    step: int,
-    digest: str,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    carry: Mapping[str, float],
-    keep: int,
-) -> Checkpoint:
-    """Write a checkpoint beside the older ones, then remove all but the last ``keep``.
-
-    The folder gets its name only when everything in it is on disk, so a kill or a full disk at any
-    moment leaves the previous checkpoint whole.
-
-    Raises:
-        CheckpointError: If it cannot be written.
-    """
-    final, temporary = parent / f"{PREFIX}{step:06d}", parent / f".writing-{step:06d}"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        weights = {name: p.detach().cpu() for name, p in _trained(model).items()}
-        save_file(weights, temporary / "weights.safetensors")
-        save_file(_moments(optimizer), temporary / "optimizer.safetensors")
-        state = {"step": step, "digest": digest, "carry": dict(carry), "sha256": _sums(temporary)}
-        (temporary / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
-        for path in temporary.iterdir():
-            _flush(path)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(temporary, final)
-        _flush(parent)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        older = [c.name for c in _folders(parent)]
+        Raises:
+            CheckpointError: If the digests differ.
+        """
+        if digest == self.digest:
+            return
+        lines = differences(self.identity, plain(identity))
         raise CheckpointError(
-            f"the checkpoint of step {step} could not be written to {parent}: {error}. "
-            f"Whole checkpoints there: {', '.join(older) or 'none'}. Make room (or place the run "
-            "elsewhere with hydra.run.dir=) and give the same command again: it goes on from there."
-        ) from error
-    for old in _folders(parent)[:-keep]:
-        shutil.rmtree(old)
-    return Checkpoint(folder=final, step=step, digest=digest, carry=dict(carry))
-
-
-def latest(parent: Path) -> Checkpoint | None:
-    """The newest checkpoint, or None. Its checksums are verified.
-
-    Raises:
-        CheckpointError: If a file of it is missing, or is not the one that was written.
-    """
-    folders = _folders(parent)
-    if not folders:
-        return None
-    folder = folders[-1]
-    try:
-        state = json.loads((folder / "state.json").read_text())
-        sums = _sums(folder)
-    except (OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(_damaged(folder, str(error))) from error
-    if state["sha256"] != sums:
-        names = [name for name, value in state["sha256"].items() if sums.get(name) != value]
-        raise CheckpointError(_damaged(folder, f"checksum differs: {', '.join(names)}"))
-    return Checkpoint(
-        folder=folder, step=state["step"], digest=state["digest"], carry=state["carry"]
-    )
-
-
-def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's weights and moments into a model and its optimizer.
-
-    Raises:
-        CheckpointError: If the model's trained parameters are not those of the checkpoint.
-    """
-    weights = load_file(checkpoint.folder / "weights.safetensors")
-    trained = _trained(model)
-    if {n: p.shape for n, p in trained.items()} != {n: w.shape for n, w in weights.items()}:
-        differing = sorted(set(weights) ^ set(trained))[:3] or ["shapes differ"]
-        raise CheckpointError(
-            f"{checkpoint.folder} was written by another model ({', '.join(differing)}); "
-            "use the run's own policy settings, or resume=never to start anew"
+            f"{self.folder} is of a run of another config (digest {self.digest[:8]}, this one is "
+            f"{digest[:8]}):\n{listing(lines)}\nGive that config (the run's is in "
+            ".hydra/overrides.yaml), another hydra.run.dir, or resume=never to remove the run and "
+            "start anew"
         )
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(weights[name])
-    moments = load_file(checkpoint.folder / "optimizer.safetensors")
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in moments.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
-def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": t.cpu() for i, moments in state.items() for name, t in moments.items()}
-
-
-def _folders(parent: Path) -> list[Path]:
+def folders(parent: Path) -> list[Path]:
+    """All checkpoints, oldest first; none where there is no folder."""
     return sorted(parent.glob(f"{PREFIX}*"))
 
 
-def _sums(folder: Path) -> dict[str, str]:
-    names = ("weights.safetensors", "optimizer.safetensors")
-    return {name: sha256((folder / name).read_bytes()).hexdigest() for name in names}
+def latest(parent: Path) -> Checkpoint | None:
+    """The newest checkpoint, or None. Every byte of it is verified.
+
+    Raises:
+        DamagedCheckpointError: If a file of it is missing, or is not the one that was written.
+        CheckpointError: If another version of this package wrote it.
+    """
+    found = folders(parent)
+    return read(found[-1]) if found else None
 
 
-def _flush(path: Path) -> None:
-    """Ask the disk to hold a file's (or a folder's) content before the next step relies on it."""
-    handle = os.open(path, os.O_RDONLY)
+def latest_whole(parent: Path, *, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole; damaged ones after it are renamed, not removed.
+
+    Args:
+        parent: The folder of checkpoints.
+        say: Told what was set aside.
+
+    Raises:
+        CheckpointError: If there are checkpoints and none of them is whole.
+    """
+    damaged: list[tuple[Path, str]] = []
+    for folder in reversed(folders(parent)):
+        try:
+            whole = read(folder)
+        except DamagedCheckpointError as error:
+            damaged.append((folder, str(error)))
+            continue
+        for bad, why in damaged:
+            aside = bad.with_name(f"damaged-{bad.name}")
+            if bad.exists() and not aside.exists():
+                bad.rename(aside)
+            say(f"{why.split(':')[0]}; it was renamed {aside.name}")
+        return whole
+    if damaged:
+        raise CheckpointError(
+            f"none of the checkpoints in {parent} is whole:\n"
+            f"{listing([why for _, why in damaged])}\nGive resume=never to start anew"
+        )
+    return None
+
+
+def read(folder: Path) -> Checkpoint:
+    """What a checkpoint says of itself, once its files are found to be those that were written.
+
+    Raises:
+        DamagedCheckpointError: If a file is missing, truncated or changed.
+        CheckpointError: If another version of this package wrote it.
+    """
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpointError(_damaged(folder, f"{STATE}: {error}")) from error
+    if state.get("format", 1) != FORMAT:
+        raise CheckpointError(
+            f"{folder} has format {state.get('format', 1)}, and this version of rlcredit reads "
+            f"format {FORMAT}; go on with the version that wrote it (code_revision in the run's "
+            "summary.json), or give resume=never to start anew"
+        )
+    bad = [STATE] if state.pop("check", None) != checksum(state) else _changed(folder, state)
+    if bad:
+        raise DamagedCheckpointError(_damaged(folder, f"{', '.join(bad)} is not what was written"))
+    return Checkpoint(
+        folder=folder,
+        step=state["step"],
+        digest=state["digest"],
+        identity=state["identity"],
+        carry=state["carry"],
+        score=state["score"],
+    )
+
+
+def best_score(parent: Path) -> float | None:
+    """The highest score of the checkpoints that are there; None if none has one."""
+    scores = [score for score in map(_score, folders(parent)) if score is not None]
+    return max(scores, default=None)
+
+
+def superseded(parent: Path, *, keep: int) -> list[Path]:
+    """All but the last ``keep`` and the one of the highest score (the first of equal ones)."""
+    found = folders(parent)
+    scored = [(score, folder) for folder in found if (score := _score(folder)) is not None]
+    best = max(scored, key=lambda pair: pair[0])[1] if scored else None
+    return [folder for folder in found[:-keep] if folder != best]
+
+
+def _score(folder: Path) -> float | None:
+    """Read without verifying: a damaged checkpoint has no score, and is refused when it is used."""
+    try:
+        score = json.loads((folder / STATE).read_text()).get("score")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return score if isinstance(score, float) else None
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of tensors."""
+    return {path.name: _sum(path) for path in sorted(folder.glob("*.safetensors"))}
+
+
+def checksum(state: Mapping[str, Any]) -> str:
+    """SHA-256 of a checkpoint's state, its own entry left out."""
+    return sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value, sort_keys=True, default=str))
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Every setting that differs, a line each, with both values."""
+    left, right = dict(_flat(theirs)), dict(_flat(ours))
+    pairs = {
+        key: (left.get(key, "not set"), right.get(key, "not set"))
+        for key in sorted(left.keys() | right.keys())
+    }
+    return [
+        f"{key}: {before} in the checkpoint, {now} here"
+        for key, (before, now) in pairs.items()
+        if before != now
+    ]
+
+
+def listing(lines: list[str]) -> str:
+    """The first lines of a list, indented, and how many are left out."""
+    shown = [f"  {line}" for line in lines[:MOST_LINES]]
+    more = len(lines) - MOST_LINES
+    return "\n".join([*shown, *([f"  and {more} more"] if more > 0 else [])])
+
+
+def _flat(node: Any, path: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(node, Mapping) or not node:
+        return [(path, node)]
+    return [
+        leaf
+        for key, value in node.items()
+        for leaf in _flat(value, f"{path}.{key}" if path else str(key))
+    ]
+
+
+def _changed(folder: Path, state: Mapping[str, Any]) -> list[str]:
+    written, found = state["sha256"], sums(folder)
+    return [
+        name
+        for name in sorted(written.keys() | found.keys())
+        if written.get(name) != found.get(name)
+    ]
+
+
+def _sum(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _damaged(folder: Path, why: str) -> str:
     return (
-        f"the newest checkpoint {folder} is damaged ({why}). Remove that folder to go on from the "
-        "one before it, or give resume=never to start anew"
+        f"the checkpoint {folder} is damaged: {why}. Give resume=previous to go on from the newest "
+        "whole one before it (the damaged one is renamed), or resume=never to start anew"
     )

@@ -36,8 +36,10 @@ class TrainerSettings:
     threads: int | None = None
     """CPU threads of torch; None leaves torch's choice."""
     checkpoint_every: int = 25
-    """Steps between checkpoints; the last step always has one."""
+    """Steps between checkpoints; the last step always has one, and so has each step that sets a new
+    best on the validation split."""
     keep_checkpoints: int = 2
+    """The last so many stay, and the best."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be run."""
@@ -57,6 +59,8 @@ class Resume(StrEnum):
     """Whether a run folder that holds an unfinished run is continued."""
 
     auto = "auto"
+    previous = "previous"
+    """As auto; where the newest checkpoint is damaged, the newest whole one before it is used."""
     never = "never"
 
 

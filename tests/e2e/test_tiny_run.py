@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from rlcredit.trainer.training_state import full_weights
 from tests.e2e.running import ROOT, composed, metrics, run
 
 OF_CANDIDATES = {"shape", "shape_loo", "winner_takes_all"}
@@ -39,7 +39,7 @@ def test_a_run_leaves_what_it_promises(tmp_path, cache):
         "step-000002",
         "step-000004",
     ]
-    weights = load_file(tmp_path / "checkpoints" / "step-000004" / "weights.safetensors")
+    weights = full_weights(tmp_path / "checkpoints" / "step-000004")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
     exported = dict(model.named_parameters())
     assert len(weights) > 10

@@ -1,23 +1,38 @@
+"""Checkpoints on one process: the same bits, whole or not there, and refused when not right."""
+
 import json
 import resource
 import signal
+import threading
 from contextlib import contextmanager
 
 import pytest
 import torch
 
-from rlcredit.trainer.checkpoint import CheckpointError, latest, restore, save
+from rlcredit.trainer import checkpoint_writer
+from rlcredit.trainer.checkpoint import (
+    CheckpointError,
+    checksum,
+    differences,
+    folders,
+    latest,
+    latest_whole,
+)
+from rlcredit.trainer.checkpoint_writer import CheckpointWriter
+from rlcredit.trainer.training_state import full_weights, restore, training_state
 
 
-def fresh(seed=0):
+def fresh(seed=0, width=4):
     torch.random.manual_seed(seed)
-    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    layers = (torch.nn.Linear(3, width), torch.nn.Tanh(), torch.nn.Linear(width, 2))
+    model = torch.nn.Sequential(*layers)
     return model, torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
 
 
 def train(model, optimizer, steps, start=0):
     for step in range(start, start + steps):
         x = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+        x = x.to(next(model.parameters()).dtype)
         optimizer.zero_grad()
         model(x).square().sum().backward()
         optimizer.step()
@@ -27,9 +42,28 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def keep(parent, step, model, optimizer, **kwargs):
-    settings = {"digest": "d", "carry": {"x": 0.1}, "keep": 2} | kwargs
-    return save(parent, step=step, model=model, optimizer=optimizer, **settings)
+def writer(parent, **settings):
+    given = {"digest": "d", "identity": {"seed": 0}, "keep": 2} | settings
+    return CheckpointWriter(parent=parent, **given)
+
+
+def keep(parent, step, model, optimizer, *, carry=None, score=None, **settings):
+    """Write one and wait for it; its folder."""
+    made = writer(parent, **settings)
+    write(made, step, model, optimizer, carry=carry or {"x": 0.1}, score=score)
+    return parent / f"step-{step:06d}"
+
+
+def write(made, step, model, optimizer, **settings):
+    made.start(step=step, model=model, optimizer=optimizer, **({"carry": {}} | settings))
+    made.wait()
+
+
+@pytest.fixture
+def trained():
+    model, optimizer = fresh()
+    train(model, optimizer, 1)
+    return model, optimizer
 
 
 def test_training_goes_on_with_the_same_bits(tmp_path):
@@ -44,18 +78,98 @@ def test_training_goes_on_with_the_same_bits(tmp_path):
     assert torch.equal(weights(second), weights(straight))
 
 
-def test_the_last_ones_are_kept_with_what_the_run_carries(tmp_path):
-    model, optimizer = fresh()
-    train(model, optimizer, 1)
+def test_what_is_written_is_a_copy_of_the_moment_it_was_asked_for(tmp_path, trained):
+    model, optimizer = trained
+    before = {name: t.clone() for name, t in training_state(model, optimizer).items()}
+    made = writer(tmp_path)
+    made.start(step=1, model=model, optimizer=optimizer, carry={})
+    train(model, optimizer, 20, start=1)
+    made.wait()
+    other, its = fresh(seed=1)
+    restore(latest(tmp_path), other, its)
+    after = training_state(other, its)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_training_goes_on_while_files_are_written_and_only_one_is_under_way(
+    tmp_path, trained, monkeypatch
+):
+    model, optimizer = trained
+    go_on, order = threading.Event(), []
+    real = checkpoint_writer.sums
+
+    def slow(folder):
+        order.append(f"writing {folder.name}")
+        assert go_on.wait(timeout=30)
+        return real(folder)
+
+    monkeypatch.setattr(checkpoint_writer, "sums", slow)
+    made = writer(tmp_path)
+    made.start(step=1, model=model, optimizer=optimizer, carry={})
+    train(model, optimizer, 1, start=1)
+    assert folders(tmp_path) == []
+    threading.Timer(0.2, lambda: (order.append("let go"), go_on.set())).start()
+    made.start(step=2, model=model, optimizer=optimizer, carry={})
+    made.wait()
+    assert order.index("let go") < order.index("writing .writing-000002")
+    assert [folder.name for folder in folders(tmp_path)] == ["step-000001", "step-000002"]
+
+
+def test_an_error_in_the_run_waits_for_the_files_and_is_the_one_that_is_raised(tmp_path, trained):
+    model, optimizer = trained
+    made = writer(tmp_path)
+
+    def a_run(settings):
+        with made.waited_for():
+            made.start(step=1, model=model, optimizer=optimizer, carry={})
+            return settings["absent"]
+
+    with pytest.raises(KeyError, match="absent"):
+        a_run({})
+    assert latest(tmp_path).step == 1
+
+
+def test_a_failed_write_reaches_the_run_beside_its_own_error(tmp_path, trained):
+    model, optimizer = trained
+    made = writer(tmp_path)
+
+    def a_run(settings):
+        with made.waited_for():
+            made.start(step=1, model=model, optimizer=optimizer, carry={})
+            return settings["absent"]
+
+    with files_of_at_most(64), pytest.raises(KeyError) as raised:
+        a_run({})
+    assert "step 1 could not be written" in raised.value.__notes__[0]
+    with files_of_at_most(64), pytest.raises(CheckpointError, match="step 1 could not be written"):
+        a_run({"absent": None})
+
+
+def test_the_last_ones_are_kept_with_what_the_run_carries(tmp_path, trained):
     for step in (1, 2, 3):
-        keep(tmp_path, step, model, optimizer, carry={"x": step / 10})
+        keep(tmp_path, step, *trained, carry={"x": step / 10})
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000002", "step-000003"]
     newest = latest(tmp_path)
     assert (newest.step, newest.digest, newest.carry) == (3, "d", {"x": 0.3})
 
 
+def test_the_best_one_is_kept_in_this_sitting_and_the_next(tmp_path, trained):
+    made = writer(tmp_path, keep=1)
+    assert not made.improves(None)
+    for step, score in [(1, 0.2), (2, 0.5), (3, None), (4, 0.5), (5, 0.4)]:
+        assert made.improves(score) == (step <= 2)
+        made.start(step=step, model=trained[0], optimizer=trained[1], carry={}, score=score)
+    made.wait()
+    assert [folder.name for folder in folders(tmp_path)] == ["step-000002", "step-000005"]
+    again = writer(tmp_path, keep=1)
+    assert not again.improves(0.5)
+    assert again.improves(0.6)
+
+
 def test_a_folder_without_checkpoints_has_no_latest(tmp_path):
     assert latest(tmp_path / "none") is None
+    assert latest_whole(tmp_path / "none", say=print) is None
 
 
 @contextmanager
@@ -71,38 +185,125 @@ def files_of_at_most(size):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_disk_that_is_full_loses_nothing(tmp_path):
-    model, optimizer = fresh()
-    train(model, optimizer, 1)
-    keep(tmp_path, 1, model, optimizer)
+def test_a_disk_that_is_full_loses_nothing(tmp_path, trained):
+    keep(tmp_path, 1, *trained)
+    made = writer(tmp_path)
     with files_of_at_most(64), pytest.raises(CheckpointError, match=r"step 2.*step-000001.*room"):
-        keep(tmp_path, 2, model, optimizer)
+        write(made, 2, *trained)
     assert [p.name for p in tmp_path.iterdir()] == ["step-000001"]
     assert latest(tmp_path).step == 1
+    keep(tmp_path, 3, *trained)
+    assert latest(tmp_path).step == 3
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json"])
-def test_a_truncated_file_is_refused_by_name(tmp_path, name):
-    model, optimizer = fresh()
-    train(model, optimizer, 1)
-    file = keep(tmp_path, 1, model, optimizer).folder / name
-    file.write_bytes(file.read_bytes()[:-7])
-    with pytest.raises(CheckpointError, match=r"step-000001 is damaged.*resume=never"):
+def tensor_file(folder):
+    (path,) = folder.glob("*.safetensors")
+    return path
+
+
+def damage(folder, how):
+    """Names the file that an error must name."""
+    file = tensor_file(folder)
+    if how == "state":
+        file = folder / "state.json"
+    if how == "missing":
+        file.unlink()
+    elif how == "bit":
+        content = bytearray(file.read_bytes())
+        content[-3] ^= 1
+        file.write_bytes(content)
+    elif how == "edited":
+        file = folder / "state.json"
+        file.write_text(file.read_text().replace('"step": 2', '"step": 9'))
+    elif how == "another":
+        (folder / "more.safetensors").write_bytes(b"")
+        file = folder / "more.safetensors"
+    else:
+        file.write_bytes(file.read_bytes()[:-7])
+    return file.name
+
+
+@pytest.mark.parametrize("how", ["tensors", "state", "missing", "bit", "edited", "another"])
+def test_a_damaged_checkpoint_is_refused_by_file_and_passed_over_on_request(tmp_path, trained, how):
+    keep(tmp_path, 1, *trained)
+    name = damage(keep(tmp_path, 2, *trained), how)
+    with pytest.raises(CheckpointError, match=rf"step-000002 is damaged.*{name}.*resume=previous"):
         latest(tmp_path)
+    said = []
+    assert latest_whole(tmp_path, say=said.append).step == 1
+    assert len(said) == 1
+    assert "step-000002 is damaged; it was renamed damaged-step-000002" in said[0]
+    assert latest(tmp_path).step == 1
+    assert (tmp_path / "damaged-step-000002").exists()
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    model, optimizer = fresh()
-    train(model, optimizer, 1)
-    checkpoint = keep(tmp_path, 1, model, optimizer)
-    other = torch.nn.Linear(3, 4)
-    with pytest.raises(CheckpointError, match="another model"):
-        restore(checkpoint, other, torch.optim.AdamW(other.parameters()))
+def test_where_no_checkpoint_is_whole_all_are_named_and_left(tmp_path, trained):
+    for step in (1, 2):
+        damage(keep(tmp_path, step, *trained), "tensors")
+    with pytest.raises(CheckpointError, match=r"(?s)none.*step-000002.*step-000001.*resume=never"):
+        latest_whole(tmp_path, say=print)
+    assert [folder.name for folder in folders(tmp_path)] == ["step-000001", "step-000002"]
 
 
-def test_nothing_is_pickled(tmp_path):
-    model, optimizer = fresh()
-    train(model, optimizer, 1)
-    folder = keep(tmp_path, 1, model, optimizer).folder
-    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".safetensors", ".safetensors"]
+def test_another_model_is_refused_with_names_and_shapes(tmp_path, trained):
+    keep(tmp_path, 1, *trained)
+    other, optimizer = fresh(width=5)
+    other.append(torch.nn.Linear(2, 1))
+    before = weights(other)
+    with pytest.raises(CheckpointError, match="another model") as refused:
+        restore(latest(tmp_path), other, optimizer)
+    said = str(refused.value)
+    assert "0.weight: [4, 3] float32 in the checkpoint, [5, 3] float32 here" in said
+    assert "3.bias: absent in the checkpoint, [1] float32 here" in said
+    assert "2.bias" not in said
+    assert torch.equal(weights(other), before)
+
+
+def test_another_config_is_refused_with_both_values_of_every_key(tmp_path, trained):
+    identity = {"seed": 0, "trainer": {"lr": 0.1, "steps": 3}, "loss": {"clip": None}}
+    keep(tmp_path, 1, *trained, identity=identity)
+    found = latest(tmp_path)
+    found.refuse_other("d", {})
+    ours = {"seed": 1, "trainer": {"lr": 0.1, "steps": 4}, "data": "x"}
+    with pytest.raises(CheckpointError, match="another config") as refused:
+        found.refuse_other("e", ours)
+    said = str(refused.value)
+    assert "seed: 0 in the checkpoint, 1 here" in said
+    assert "trainer.steps: 3 in the checkpoint, 4 here" in said
+    assert "loss.clip: None in the checkpoint, not set here" in said
+    assert "trainer.lr" not in said
+    assert differences(identity, identity) == []
+
+
+@pytest.mark.parametrize("found", [1, 3])
+def test_another_version_is_refused_by_number(tmp_path, trained, found):
+    folder = keep(tmp_path, 1, *trained)
+    state = json.loads((folder / "state.json").read_text())
+    del state["check"]
+    state["format"] = found
+    state["check"] = checksum(state)
+    (folder / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match=rf"format {found}.*reads format 2.*resume=never"):
+        latest_whole(tmp_path, say=print)
+
+
+def test_frozen_and_tied_parameters_are_not_written_twice(tmp_path):
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(3, 3, bias=False) for name in "abc"})
+    model["b"].weight = model["a"].weight
+    model["c"].weight.requires_grad_(False)
+    optimizer = torch.optim.AdamW([model["a"].weight], fused=True)
+    (model["a"].weight * model["c"].weight).sum().backward()
+    optimizer.step()
+    keep(tmp_path, 1, model, optimizer)
+    assert list(full_weights(latest(tmp_path).folder)) == ["a.weight"]
+    before = model["a"].weight.detach().clone()
+    with torch.no_grad():
+        model["a"].weight.zero_()
+    restore(latest(tmp_path), model, optimizer)
+    assert torch.equal(model["b"].weight, before)
+
+
+def test_nothing_is_pickled(tmp_path, trained):
+    folder = keep(tmp_path, 1, *trained)
+    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".safetensors"]
     assert json.loads((folder / "state.json").read_text())["step"] == 1

@@ -1,0 +1,213 @@
+"""A training state to disk and back, by one process or many, while training goes on.
+
+``torch.distributed.checkpoint`` moves the tensors: each rank writes what it holds, and whatever
+number of ranks reads it gets its own part. The files are safetensors; nothing is pickled.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan
+from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.checkpoint.storage import WriteResult
+
+from rlcredit.trainer.checkpoint import (
+    FORMAT,
+    PREFIX,
+    STATE,
+    CheckpointError,
+    best_score,
+    checksum,
+    folders,
+    plain,
+    sums,
+    superseded,
+)
+from rlcredit.trainer.training_state import be_quiet, training_state
+
+WRITING = ".writing-"
+"""Of a folder that has not got its name yet."""
+
+
+@dataclass(kw_only=True)
+class CheckpointWriter:
+    """Writes a run's checkpoints, one at a time, beside the training that goes on.
+
+    Every rank makes one and calls it at the same steps, in one order: its methods are collective.
+    """
+
+    parent: Path
+    digest: str
+    identity: Mapping[str, Any]
+    """The settings behind the digest."""
+    keep: int
+    """The last so many stay, and the one of the highest score."""
+    best: float | None = field(init=False)
+    """The highest score so far."""
+    _step: int = field(default=0, init=False)
+    _under_way: Future[Any] | None = field(default=None, init=False)
+    _group: dist.ProcessGroup | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Look at what is there."""
+        self.best = best_score(self.parent)
+
+    def improves(self, score: float | None) -> bool:
+        """Is it higher than that of every checkpoint so far?"""
+        return score is not None and (self.best is None or score > self.best)
+
+    def start(
+        self,
+        *,
+        step: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        carry: Mapping[str, float],
+        score: float | None = None,
+    ) -> None:
+        """Copy the training state and return; the files are written meanwhile.
+
+        The folder gets its name when all files of all ranks are on disk, so a kill or a full disk
+        at any moment leaves the checkpoint before it whole.
+
+        Args:
+            step: That is done.
+            model: Its trained parameters are saved, with their moments.
+            optimizer: Of these parameters.
+            carry: What the run keeps besides; that of the first rank counts.
+            score: The validation measure at this step, if it was taken.
+
+        Raises:
+            CheckpointError: If the one before could not be written.
+        """
+        self.wait()
+        if dist.is_initialized() and self._group is None:
+            group = dist.new_group(backend="gloo")  # of its own: training uses the other meanwhile
+            assert isinstance(group, dist.ProcessGroup), "every rank belongs to it"
+            self._group = group
+        state = {
+            "format": FORMAT,
+            "step": step,
+            "digest": self.digest,
+            "identity": plain(self.identity),
+            "carry": dict(carry),
+            "score": score,
+            "ranks": dist.get_world_size() if dist.is_initialized() else 1,
+        }
+        if self.improves(score):
+            self.best = score
+        self._step = step
+        be_quiet()
+        with self._failures(step):
+            started = async_save(
+                training_state(model, optimizer),
+                storage_writer=_FolderWriter(self.parent, state, keep=self.keep),
+                process_group=self._group,
+                no_dist=self._group is None,
+            )
+        assert isinstance(started, Future), "the copy is made before async_save returns"
+        self._under_way = started
+
+    def wait(self) -> None:
+        """Return when no checkpoint is being written.
+
+        Raises:
+            CheckpointError: If it could not be written; those before it are whole.
+        """
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            with self._failures(self._step):
+                under_way.result()
+
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """Whatever ends it, what is being written is finished first."""
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self.wait()
+            except CheckpointError as second:
+                error.add_note(str(second))
+            raise
+        self.wait()
+
+    @contextmanager
+    def _failures(self, step: int) -> Iterator[None]:
+        """Say what a failure to write means."""
+        try:
+            yield
+        except (OSError, CheckpointException) as error:
+            shutil.rmtree(self.parent / f"{WRITING}{step:06d}", ignore_errors=True)
+            older = [folder.name for folder in folders(self.parent)]
+            raise CheckpointError(
+                f"the checkpoint of step {step} could not be written to {self.parent}: "
+                f"{_cause(error)}. Whole checkpoints there: {', '.join(older) or 'none'}. Make "
+                "room (or place the run elsewhere with hydra.run.dir=) and give the same command "
+                "again: it goes on from there."
+            ) from error
+
+
+class _FolderWriter(HuggingFaceStorageWriter):
+    """Writes into a folder beside, and gives it its name at the end."""
+
+    def __init__(self, parent: Path, state: Mapping[str, Any], *, keep: int) -> None:
+        name = f"{state['step']:06d}"
+        self.folder, self.temporary = parent / f"{PREFIX}{name}", parent / f"{WRITING}{name}"
+        self.state, self.keep = state, keep
+        super().__init__(str(self.temporary), save_distributed=True)
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        """As it is; the folder is made once, by the first rank, before any rank writes."""
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """On the first rank, after all plans are there and before any file is."""
+        for left in self.temporary.parent.glob(f"{WRITING}*"):
+            shutil.rmtree(left)
+        self.temporary.mkdir(parents=True)
+        return super().prepare_global_plan(plans)
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """On the first rank, after every rank has written: seal, rename, remove the old ones."""
+        state = dict(self.state) | {"sha256": sums(self.temporary)}
+        path = self.temporary / STATE
+        text = json.dumps(state | {"check": checksum(state)}, indent=1, sort_keys=True)
+        path.write_text(text)
+        _flush(path)
+        _flush(self.temporary)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        os.replace(self.temporary, self.folder)
+        _flush(self.folder.parent)
+        for old in superseded(self.folder.parent, keep=self.keep):
+            shutil.rmtree(old)
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, on which ranks."""
+    if not isinstance(error, CheckpointException):
+        return str(error)
+    return "; ".join(f"rank {rank}: {each[0]}" for rank, each in error.failures.items())
+
+
+def _flush(path: Path) -> None:
+    """Ask the disk to hold a file's (or a folder's) content before the next step relies on it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,111 @@
+"""Checkpoints written by two ranks are read by one, and the other way round."""
+
+import multiprocessing
+import resource
+import signal
+import traceback
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+
+from rlcredit.trainer.checkpoint import CheckpointError, latest
+from rlcredit.trainer.checkpoint_writer import CheckpointWriter
+from rlcredit.trainer.training_state import full_weights, restore
+from tests.trainer.test_checkpoint import fresh, keep, train, weights
+
+MODES = ("sharded", "replicated")
+
+
+def double(seed=0, *, sharded=False):
+    model, _ = fresh(seed, width=5)  # 5 rows do not split evenly
+    model.double()
+    if sharded:
+        fully_shard(model)
+    return model, torch.optim.AdamW(model.parameters(), lr=0.1)
+
+
+def continue_on_two(rank, folder):
+    """What each rank does: go on from step 2 of one process, save step 4, fail to save step 5."""
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=60),
+    )
+    for mode in MODES:
+        model, optimizer = double(seed=rank + 1, sharded=mode == "sharded")
+        restore(latest(folder / mode), model, optimizer)
+        train(model, optimizer, 2, start=2)
+        writer = CheckpointWriter(parent=folder / mode, digest="d", identity={}, keep=3)
+        state = {"model": model, "optimizer": optimizer, "carry": {"x": 0.5}}
+        writer.start(step=4, **state)
+        train(model, optimizer, 1, start=4)
+        writer.wait()
+        if mode == "sharded":
+            assert_told_of_rank_one(rank, writer, state)
+    dist.destroy_process_group()
+
+
+def assert_told_of_rank_one(rank, writer, state):
+    if rank == 1:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+    writer.start(step=5, **state)
+    with pytest.raises(CheckpointError, match=r"step 5.*rank 1: .*File too large.*step-000004"):
+        writer.wait()
+    if rank == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def reported(rank, folder):
+    try:
+        continue_on_two(rank, folder)
+    except BaseException:
+        (folder / f"error-{rank}.txt").write_text(traceback.format_exc())
+        raise
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    model, optimizer = double()
+    train(model, optimizer, 2)
+    for mode in MODES:
+        keep(folder / mode, 2, model, optimizer, keep=3)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.trainer.test_checkpoint"])
+    ranks = [context.Process(target=reported, args=(rank, folder)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(timeout=120)
+    errors = [path.read_text() for path in folder.glob("error-*.txt")]
+    assert [process.exitcode for process in ranks] == [0, 0], "\n".join(errors)
+    return folder
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_rank_goes_on_from_what_two_wrote(folder, mode):
+    straight, optimizer = double()
+    train(straight, optimizer, 6)
+    model, optimizer = double(seed=3)
+    found = latest(folder / mode)
+    assert (found.step, found.carry) == (4, {"x": 0.5})
+    restore(found, model, optimizer)
+    train(model, optimizer, 2, start=4)
+    assert torch.allclose(weights(model), weights(straight), rtol=0, atol=1e-12)
+
+
+def test_shards_together_are_the_whole_and_copies_are_written_once(folder):
+    sharded, replicated = (full_weights(latest(folder / mode).folder) for mode in MODES)
+    assert all(torch.equal(value, replicated[name]) for name, value in sharded.items())
+    sizes = [
+        sum(path.stat().st_size for path in latest(folder / mode).folder.glob("*.safetensors"))
+        for mode in MODES
+    ]
+    assert len(list(latest(folder / "sharded").folder.glob("shard-0000[12]-*"))) == 2
+    assert sizes[1] < 1.5 * sizes[0]
