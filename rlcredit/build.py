@@ -122,14 +122,22 @@ def report_runs(cfg: DictConfig) -> Path:
     """Write the page of ``conf/report.yaml``; where it lies."""
     runs, gaps = find_runs([Path(cfg.run)])
     explored = Path(cfg.explore) if cfg.explore else runs[0].folder
-    views, titles = explore(_explored(explored, cfg), num_prompts=cfg.prompts)
-    html = render(runs, gaps, explored=views, titles=titles, explored_run=explored)
+    shown = explore(_explored(explored, cfg), num_prompts=cfg.prompts)
+    html = render(
+        runs,
+        gaps,
+        explored=shown.prompts,
+        part=shown.part,
+        titles=shown.titles,
+        explored_run=explored,
+    )
     return write_page(Path(cfg.out) if cfg.out else Path(cfg.run) / "report.html", html)
 
 
 def _explored(run: Path, cfg: DictConfig) -> Explored:
     """A finished run's components, and the estimators that its responses are shown to."""
     saved = saved_config(run)
+    names = cfg.set_estimators if saved.dataset.candidates else cfg.estimators
     return Explored(
         run=run,
         dataset=build(typed(saved.dataset)),
@@ -139,7 +147,7 @@ def _explored(run: Path, cfg: DictConfig) -> Explored:
         encoder=build(typed(saved.encoder)),
         estimators={
             name: build(compose("train", overrides=[f"estimator={name}"]).estimator)
-            for name in cfg.estimators
+            for name in names
         },
         seed=saved.seed,
         cache=Path(cfg.cache),

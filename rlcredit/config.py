@@ -99,7 +99,11 @@ class ReportConfig:
     estimators: list[str] = field(
         default_factory=lambda: ["grpo", "ospo", "loo", "prefix", "ospo_released", "random_credit"]
     )
-    """Names in conf/estimator that the explorer compares."""
+    """Names in conf/estimator that the explorer compares on responses of one text each."""
+    set_estimators: list[str] = field(
+        default_factory=lambda: ["grpo", "shape", "shape_loo", "winner_takes_all"]
+    )
+    """The same for responses that are sets of candidates."""
     cache: str = "outputs/cache"
 
 

@@ -1,16 +1,19 @@
 """A finished run's stored responses, loaded again for the credit explorer of its report."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import AutoTokenizer
 
 from rlcredit.data.base import Dataset
 from rlcredit.estimators.base import AdvantageEstimator
+from rlcredit.report.candidate_views import CandidateViews
 from rlcredit.report.evaluations import load_evaluation
-from rlcredit.report.explorer import Explorer, PromptView
+from rlcredit.report.explorer import Explorer, Views
 from rlcredit.report.run_folder import RunSummary
+from rlcredit.report.segment_views import SegmentViews
+from rlcredit.report.views import PromptView
 from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.score import Scorer
@@ -34,14 +37,25 @@ class Explored:
     cache: Path
 
 
-def explore(job: Explored, *, num_prompts: int) -> tuple[list[PromptView], dict[str, str]]:
+@dataclass(frozen=True, kw_only=True)
+class Exploration:
+    """What the page shows of a run's responses."""
+
+    prompts: list[PromptView] = field(default_factory=list)
+    part: str = SegmentViews.name
+    """What a response's parts are called."""
+    titles: dict[str, str] = field(default_factory=dict)
+    """Document id -> its text."""
+
+
+def explore(job: Explored, *, num_prompts: int) -> Exploration:
     """Views of the first test prompts, and the texts of the catalogue's documents.
 
     Raises:
         ValueError: If the run holds too little to compare, or its data have changed.
     """
     if num_prompts == 0:
-        return [], {}
+        return Exploration()
     summary, evaluation = RunSummary.read(job.run), load_evaluation(job.run, "test", "after")
     if summary is None or evaluation is None:
         raise ValueError(
@@ -56,22 +70,31 @@ def explore(job: Explored, *, num_prompts: int) -> tuple[list[PromptView], dict[
             "prompts=0 for a report without explorer"
         )
     task = job.dataset.load()
-    if task.rules.num_candidates:
-        return [], {}  # the explorer takes segments of one text away, and a set is several
     if task.digest != summary.data_digest:
         raise ValueError(
             f"the data are no longer those of {job.run} (hash {task.digest[:12]}, then "
             f"{summary.data_digest[:12]}); put the same files back, or give prompts=0"
         )
     reward = job.reward.bind(job.retriever.index(task.documents, cache=job.cache))
-    explorer = Explorer(
-        scorer=Scorer(
-            reward=reward, rules=task.rules, segmenter=job.segmenter, encoder=job.encoder
-        ),
+    scorer = Scorer(
         reward=reward,
+        rules=task.rules,
+        segmenter=job.segmenter,
+        utility=job.reward.utility,
+        encoder=job.encoder,
+    )
+    views: Views = SegmentViews(scorer=scorer, reward=reward)
+    if task.rules.num_candidates:
+        views = CandidateViews(rules=task.rules, reward=reward, utility=job.reward.utility)
+    explorer = Explorer(
+        scorer=scorer,
+        views=views,
         estimators=job.estimators,
         tokenizer=AutoTokenizer.from_pretrained(job.run / "policy", trust_remote_code=False),
         seed=job.seed,
     )
-    texts = dict(zip(task.documents.ids, task.documents.texts, strict=True))
-    return explorer(task.test[: len(groups)], groups), texts
+    return Exploration(
+        prompts=explorer(task.test[: len(groups)], groups),
+        part=views.name,
+        titles=dict(zip(task.documents.ids, task.documents.texts, strict=True)),
+    )

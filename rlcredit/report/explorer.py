@@ -2,86 +2,36 @@
 
 Nothing is sampled and nothing is trained. A run's stored responses are cut into the tokens of its
 own tokenizer, scored again by its own reward, and every estimator that is asked attributes the same
-groups. What a segment is worth alone, what is left without it, and what the retriever finds in
-either case are computed beside it.
+groups. What a part is worth alone, what is left without it, and what the retriever finds in either
+case are computed beside it; parts are segments, or the candidates of a set.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from rlcredit.estimators.base import AdvantageEstimator
-from rlcredit.rewards.ranking import RankingReward
-from rlcredit.rollout.coalitions import Part
+from rlcredit.report.views import MethodView, PromptView, ResponseView, Seen
 from rlcredit.rollout.score import Scorer
-from rlcredit.text.render import coalition_text
-from rlcredit.text.response import segment_key
+from rlcredit.text.spans import Span
 from rlcredit.text.tokens import batch_char_spans, decoded
 from rlcredit.trainer.evaluate import EVALUATION_STEP
 from rlcredit.types import Advantages, Prompt, Randomness, Rollouts
 
-DEPTH = 10
-"""Documents of a ranking that are shown."""
 
+@runtime_checkable
+class Views(Protocol):
+    """One response at a time, seen as its parts."""
 
-@dataclass(frozen=True, kw_only=True)
-class Hit:
-    """A retrieved document."""
+    name: ClassVar[str]
+    """Of a part, for the page."""
 
-    document_id: str
-    grade: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentView:
-    """A segment, and the coalitions of segments that tell most about it, with their rewards."""
-
-    text: str
-    counts: bool
-    """False where it is too long, or repeats an earlier one."""
-    true: bool | None
-    """Whether it is true for the query; None where the truth is not known."""
-    alone: float
-    without: float
-    """Of all other segments together."""
-    up_to: float
-    """Of the text up to and with it."""
-    found_without: tuple[Hit, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodView:
-    """What one method says about one response, token by token."""
-
-    advantages: tuple[float, ...]
-    credit: tuple[float, ...] | None
-    """In reward units; None where the method credits whole responses."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResponseView:
-    """One response."""
-
-    text: str
-    reward: float
-    tokens: tuple[str, ...]
-    segment_of: tuple[int, ...]
-    """Segment of each token, -1 outside."""
-    segments: tuple[SegmentView, ...]
-    found: tuple[Hit, ...]
-    methods: Mapping[str, MethodView]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptView:
-    """One prompt with its group of responses."""
-
-    prompt_id: str
-    text: str
-    query: str
-    responses: tuple[ResponseView, ...]
+    def __call__(self, prompt: Prompt, text: str) -> Seen:
+        """What it earned, what its parts are worth, and what is found with and without them."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,8 +43,7 @@ class Explorer:
     """
 
     scorer: Scorer
-    reward: RankingReward
-    """The scorer's own; its rankings are shown."""
+    views: Views
     estimators: Mapping[str, AdvantageEstimator]
     tokenizer: PreTrainedTokenizerBase
     seed: int
@@ -130,33 +79,19 @@ class Explorer:
     def _response(
         self, rollouts: Rollouts, judged: Mapping[str, Advantages], p: int, g: int
     ) -> ResponseView:
-        prompt, text = rollouts.prompts[p], rollouts.texts[p][g]
-        part = self.scorer.cut(text)
-        written = [part.scored.of(text), *_coalitions(part)]
-        searched = [self.scorer.rules.search_text(each, query=prompt.query) for each in written]
-        rewards = self.reward([prompt] * len(searched), searched).tolist()
-        found = self._found(prompt, searched[: 1 + len(part.spans)])
+        text = rollouts.texts[p][g]
+        seen = self.views(rollouts.prompts[p], text)
         length = int(rollouts.response_mask[p, g].sum())
         spans = [tuple(span) for span in rollouts.char_spans[p, g, :length].tolist()]
         return ResponseView(
             text=text,
-            reward=rewards[0],
+            reward=seen.reward,
             tokens=tuple(text[start:end] for start, end in spans),
-            segment_of=tuple(_segment_of(start, end, part) for start, end in spans),
-            segments=_segments(part, prompt, rewards[1:], found[1:]),
-            found=found[0],
+            segment_of=tuple(_part_of(start, end, seen.spans) for start, end in spans),
+            segments=seen.segments,
+            found=seen.found,
             methods={name: _method(each, p, g, length) for name, each in judged.items()},
         )
-
-    def _found(self, prompt: Prompt, texts: Sequence[str]) -> list[tuple[Hit, ...]]:
-        rankings = self.reward.run([prompt] * len(texts), texts, depth=DEPTH)
-        return [
-            tuple(
-                Hit(document_id=document, grade=prompt.relevance.get(document, 0))
-                for document, _ in ranking
-            )
-            for ranking in rankings
-        ]
 
 
 def retold(
@@ -201,44 +136,9 @@ def retold(
     )
 
 
-def _coalitions(part: Part) -> list[str]:
-    """Of n segments: n texts without one, n with one alone, n up to one.
-
-    Only segments that count are left in, as in the estimators' games: taking away a phrase whose
-    copy stands behind it would else change nothing.
-    """
-    counts = [valid and first for valid, first in zip(part.valid, part.first, strict=True)]
-    n = len(counts)
-    members = (
-        [[counts[i] and i != k for i in range(n)] for k in range(n)]
-        + [[counts[i] and i == k for i in range(n)] for k in range(n)]
-        + [[counts[i] and i <= k for i in range(n)] for k in range(n)]
-    )
-    return [coalition_text(part.text, part.spans, each) for each in members]
-
-
-def _segments(
-    part: Part, prompt: Prompt, rewards: Sequence[float], found: Sequence[tuple[Hit, ...]]
-) -> tuple[SegmentView, ...]:
-    n = len(part.spans)
-    truth = {segment_key(phrase) for phrase in prompt.truth}
-    return tuple(
-        SegmentView(
-            text=(text := span.of(part.text)),
-            counts=part.valid[i] and part.first[i],
-            true=segment_key(text) in truth if truth else None,
-            without=rewards[i],
-            alone=rewards[n + i],
-            up_to=rewards[2 * n + i],
-            found_without=found[i],
-        )
-        for i, span in enumerate(part.spans)
-    )
-
-
-def _segment_of(start: int, end: int, part: Part) -> int:
-    """The segment that a token overlaps most, -1 for none."""
-    shared = [min(end, span.end) - max(start, span.start) for span in part.spans]
+def _part_of(start: int, end: int, parts: Sequence[Span]) -> int:
+    """The part that a token overlaps most, -1 for none."""
+    shared = [min(end, span.end) - max(start, span.start) for span in parts]
     most = max(shared, default=0)
     return shared.index(most) if most > 0 else -1
 

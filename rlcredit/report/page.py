@@ -15,10 +15,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rlcredit.report.curves import Curve, Point, aligned, curves_svg, scatter_svg
-from rlcredit.report.explorer import Hit, PromptView
 from rlcredit.report.lines import seconds, with_interval
 from rlcredit.report.run_folder import SUMMARY_FILE, RunSummary, Status
 from rlcredit.report.sweep import read_job
+from rlcredit.report.views import Hit, PromptView
 from rlcredit.tracking.jsonl import METRICS_FILE
 from rlcredit.tracking.lines import read_lines, replace_file
 
@@ -118,6 +118,7 @@ def render(
     gaps: Sequence[Gap],
     *,
     explored: Sequence[PromptView] = (),
+    part: str = "segment",
     titles: Mapping[str, str] | None = None,
     explored_run: Path | None = None,
 ) -> str:
@@ -127,6 +128,7 @@ def render(
         runs: At least one.
         gaps: Shown, so that nobody takes the rest for the whole.
         explored: Prompts of the credit explorer.
+        part: What the parts of its responses are called.
         titles: Document id -> text, of the documents that the explorer names.
         explored_run: Whose responses the explorer shows.
     """
@@ -134,6 +136,7 @@ def render(
     shown = {hit.document_id for view in explored for hit in _hits(view)}
     data = {
         "prompts": [asdict(view) for view in explored],
+        "part": part,
         "methods": list(explored[0].responses[0].methods) if explored else [],
         "titles": {i: (titles or {}).get(i, "")[:TITLE_LENGTH] for i in sorted(shown)},
     }
@@ -149,6 +152,7 @@ def render(
         charts=[Markup(svg) for svg in _charts(methods)],
         explorer=data if explored else None,
         explored_run=explored_run,
+        part=part,
     )
 
 

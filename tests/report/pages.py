@@ -2,9 +2,9 @@
 
 import json
 
-from rlcredit.report.explorer import Hit, MethodView, PromptView, ResponseView, SegmentView
 from rlcredit.report.run_folder import Change, RunSummary, Status
 from rlcredit.report.stats import Interval
+from rlcredit.report.views import Hit, MethodView, PromptView, ResponseView, SegmentView
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

@@ -63,7 +63,7 @@
       current.tokens.forEach((piece, index) => {
         const segment = current.segment_of[index];
         const of = segment < 0 ? null : current.segments[segment];
-        const describe = of === null ? "" : `; the segment alone ${of.alone.toFixed(3)}, `
+        const describe = of === null ? "" : `; the ${data.part} alone ${of.alone.toFixed(3)}, `
           + `everything ${current.reward.toFixed(3)}, without it ${of.without.toFixed(3)}`;
         text.append(token(piece, values === null ? null : values[index], largest, segment, describe));
       });
@@ -109,7 +109,7 @@
     drawSegments(current);
     const one = current.segments[chosen];
     const without = one ? one.found_without : [];
-    at("without-title").textContent = one ? `without \u201c${one.text}\u201d` : "without a segment";
+    at("without-title").textContent = one ? `without \u201c${one.text}\u201d` : `without a ${data.part}`;
     list(at("found"), current.found, without);
     list(at("without"), without, current.found);
   }
