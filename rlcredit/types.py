@@ -45,11 +45,32 @@ class Randomness:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a verifier finds of one text."""
+
+    well_formed: bool
+    """The text is an answer of the asked form."""
+    correct: bool
+    solution: str = ""
+    """The solution without what makes no difference to it: two correct texts are the same solution
+    exactly where these are equal."""
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """A question whose answers can be checked by rule. Made by ``data/``, asked by rewards."""
+
+    def judge(self, text: str) -> Judgement:
+        """Check an answer; no text raises."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One task: what the policy reads, and what a search must find for it.
+    """One task: what the policy reads, and what a search must find for it or an answer must be.
 
     Made by ``data/``; read by the policy (``instruction``, ``text``), by rewards (``query``,
-    ``relevance``, ``pool``) and by reports (``truth``).
+    ``relevance``, ``pool``; or ``problem``) and by reports (``truth``).
 
     >>> Prompt(prompt_id="q7", text="tent for two", query="tent for two",
     ...        relevance={"p1": 3, "p2": 1}, pool=("p1", "p2", "p9"))  # doctest: +ELLIPSIS
@@ -69,6 +90,8 @@ class Prompt:
     """System message, for models with a chat template."""
     truth: Mapping[str, str] = field(default_factory=dict)
     """Generated data only: each phrase that is true for the query -> its attribute."""
+    problem: Problem | None = None
+    """Where answers are verified and nothing is searched; ``query`` and ``relevance`` are empty."""
 
 
 @checked
