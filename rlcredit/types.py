@@ -49,11 +49,9 @@ class Judgement:
     """What a verifier finds of one text."""
 
     well_formed: bool
-    """The text is an answer of the asked form."""
     correct: bool
     solution: str = ""
-    """The solution without what makes no difference to it: two correct texts are the same solution
-    exactly where these are equal."""
+    """Correct texts are the same solution exactly where these are equal."""
 
 
 @runtime_checkable
