@@ -50,8 +50,7 @@ class Judgement:
 
     well_formed: bool
     correct: bool
-    solution: str = ""
-    """Correct texts are the same solution exactly where these are equal."""
+    solution: str = ""  # correct texts are the same solution exactly where these are equal
 
 
 @runtime_checkable
@@ -67,8 +66,8 @@ class Problem(Protocol):
 class Prompt:
     """One task: what the policy reads, and what a search must find for it or an answer must be.
 
-    Made by ``data/``; read by the policy (``instruction``, ``text``), by rewards (``query``,
-    ``relevance``, ``pool``; or ``problem``) and by reports (``truth``).
+    Made by ``data/``; read by the policy (``instruction``, ``text``), rewards (``query``,
+    ``relevance``, ``pool``; or ``problem``) and reports (``truth``).
 
     >>> Prompt(prompt_id="q7", text="tent for two", query="tent for two",
     ...        relevance={"p1": 3, "p2": 1}, pool=("p1", "p2", "p9"))  # doctest: +ELLIPSIS
@@ -89,7 +88,7 @@ class Prompt:
     truth: Mapping[str, str] = field(default_factory=dict)
     """Generated data only: each phrase that is true for the query -> its attribute."""
     problem: Problem | None = None
-    """Where answers are verified and nothing is searched; ``query`` and ``relevance`` are empty."""
+    """Where answers are verified instead; ``query`` and ``relevance`` are empty."""
 
 
 @checked
