@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlcredit"
 FLOORS = [
     {"types"},
-    {"credit"},
+    {"credit", "distributed"},
     {"estimators", "losses"},
     {"text", "retrieval"},
     {"rewards"},

@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 
 from rlcredit.credit.masked import masked_mean
+from rlcredit.distributed.records import gather_records, rows_of_prompts
+from rlcredit.distributed.world import Parcel, World
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy
+from rlcredit.policy.causal_lm import pad_id
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.copying import WordRuns
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
+from rlcredit.trainer.exchange import add_up
 from rlcredit.trainer.memory import sampling_fits, update_fits
 from rlcredit.trainer.mismatch import mismatch_metrics
 from rlcredit.trainer.settings import TrainerSettings
@@ -68,9 +72,13 @@ class Trainer:
     """A frozen copy for losses that need its log-probs."""
     documents: WordRuns | None = None
     """Of the catalogue, to tell what responses copy from it."""
+    world: World = field(default_factory=World)
+    """The processes that share the prompts of a step; all hold the whole policy."""
     optimizer: torch.optim.AdamW = field(init=False)
     training_loss: PolicyLoss = field(init=False)
     """The loss, corrected for what the sampler differs by, if that is asked for."""
+    part: slice = field(init=False)
+    """The prompts of a step that this process samples, scores and differentiates."""
 
     def __post_init__(self) -> None:
         """Build the optimizer; refuse what the loss cannot have."""
@@ -78,6 +86,7 @@ class Trainer:
             raise ValueError(f"{type(self.loss).__name__} needs a reference policy's log-probs")
         self.training_loss = self.settings.mismatch.corrected(self.loss)
         self.optimizer = self.settings.optimizer.build(self.policy.model)
+        self.part = self.world.part(self.settings.prompts_per_step)
 
     @property
     def needs(self) -> Needs:
@@ -91,18 +100,24 @@ class Trainer:
 
     def step(self, number: int) -> StepResult:
         """Sample, score, attribute, update."""
-        randomness, clock = Randomness(seed=self.seed, step=number), _Clock()
-        settings = self.settings
-        fits = sampling_fits(settings, max_new_tokens=self.rollout.max_new_tokens)
+        randomness = Randomness(seed=self.seed, step=number)
+        clock = _Clock(world=self.world, step=number)
+        prompts, offset = self.batch_prompts(number), self.part.start
+        fits = sampling_fits(self.settings, max_new_tokens=self.rollout.max_new_tokens)
         with clock("rollout"), fits:
             rollouts = self.rollout(
                 self.policy,
-                self.batch_prompts(number),
-                group_size=settings.group_size,
+                prompts[self.part],
+                group_size=self.settings.group_size,
                 randomness=randomness,
+                offset=offset,
             )
         with clock("reward"):
-            signals = self.scorer(rollouts, self.needs, randomness=randomness)
+            signals = self.scorer(rollouts, self.needs, randomness=randomness, offset=offset)
+            filler = pad_id(self.policy.tokenizer, self.policy.eos_ids)
+            rollouts, signals = gather_records(
+                self.world, rollouts, signals, prompts, filler=filler
+            )
         with clock("credit"):
             advantages = self.estimator(signals)
             batch = self.update_batch(rollouts, advantages)
@@ -153,10 +168,12 @@ class Trainer:
         """Log-probs under the reference policy, where the loss asks for them."""
         if self.reference is None or not self.loss.needs.ref_logprobs:
             return None
-        chunks = self.microbatches(rollouts)
+        own = rows_of_prompts(rollouts, self.part)
         with torch.no_grad():
-            parts = [self.reference.logprobs(rollouts, rows).logprobs for rows in chunks]
-        return torch.cat(parts).view(rollouts.response_mask.shape)
+            parts = [self.reference.logprobs(own, rows).logprobs for rows in self.microbatches(own)]
+        parcels = self.world.gather(Parcel(tensors={"logprobs": torch.cat(parts)}))
+        whole = torch.cat([parcel.tensors["logprobs"] for parcel in parcels])
+        return whole.view(rollouts.response_mask.shape).to(rollouts.response_mask.device)
 
     def microbatches(self, rollouts: Rollouts) -> list[slice]:
         """Rows that go through the policy together."""
@@ -164,23 +181,29 @@ class Trainer:
         return microbatches(rollouts, budget, packing=self.policy.packing)
 
     def update(self, rollouts: Rollouts, batch: UpdateBatch, number: int) -> Metrics:
-        """One or more optimizer steps on a batch; metrics are those of the first."""
+        """One or more optimizer steps on a batch; metrics are those of the first.
+
+        Each process differentiates its share of the prompts; the counts that a loss divides by are
+        those of the whole batch, so the gradients add up.
+        """
         rate = self.settings.optimizer.rate(number, self.settings.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        chunks = self.microbatches(rollouts)
+        own = rows_of_prompts(rollouts, self.part)
+        chunks = self.microbatches(own)
         metrics: Metrics = {}
         for index in range(self.settings.updates_per_batch):
             self.optimizer.zero_grad(set_to_none=True)
-            with update_fits(self.settings, rollouts, chunks):
+            with update_fits(self.settings, own, chunks):
                 gradient = accumulate(
                     self.policy,
                     self.training_loss,
-                    rollouts,
-                    batch,
+                    own,
+                    rows_of_prompts(batch, self.part),
                     chunks=chunks,
                     on_policy=index == 0,
                 )
+            gradient = add_up(self.world, gradient, self.policy.model)
             norm = torch.nn.utils.clip_grad_norm_(
                 [p for p in self.policy.model.parameters() if p.requires_grad],
                 self.settings.optimizer.max_grad_norm,
@@ -238,13 +261,15 @@ def _token_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class _Clock:
-    """Seconds by stage."""
+    """Seconds by stage; the other processes learn in which this one is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, world: World, step: int) -> None:
+        self.world, self.step = world, step
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        self.world.enter(f"step {self.step}, {stage}")
         start = time.perf_counter()
         yield
         self.seconds[f"time/{stage}_s"] = time.perf_counter() - start

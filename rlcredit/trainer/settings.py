@@ -34,7 +34,16 @@ class TrainerSettings:
     optimizer: AdamW = field(default_factory=AdamW)
     device: str = "cpu"
     threads: int | None = None
-    """CPU threads of torch; None leaves torch's choice."""
+    """CPU threads of torch in each process; None leaves torch's choice to a single process, and
+    shares the machine's cores among several."""
+    processes: int = 1
+    """Of the run on this machine, a GPU each where there are GPUs; 1 starts none. Under torchrun
+    its own number counts."""
+    timeout_s: float = 1800.0
+    """How long a process waits for the others, evaluations and preparations included, before it
+    ends the run and names who is missing."""
+    port: int | None = None
+    """Where the processes find each other; null: a port that is free."""
     checkpoint_every: int = 25
     """Steps between checkpoints; the last step always has one, and so has each step that sets a new
     best on the validation split."""
@@ -46,13 +55,23 @@ class TrainerSettings:
         if self.steps < 0:
             raise ValueError(f"trainer.steps={self.steps}: it must be at least 0")
         sizes = ("prompts_per_step", "group_size", "updates_per_batch", "keep_checkpoints")
-        for name in (*sizes, "tokens_per_microbatch", "checkpoint_every"):
+        for name in (*sizes, "tokens_per_microbatch", "checkpoint_every", "processes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: it must be at least 1")
         if self.max_advantage is not None and self.max_advantage <= 0:
             raise ValueError(
                 f"trainer.max_advantage={self.max_advantage}: it must be positive; null: no limit"
             )
+        if self.processes > self.prompts_per_step:
+            raise ValueError(
+                f"trainer.processes={self.processes} is more than trainer.prompts_per_step="
+                f"{self.prompts_per_step}, and a prompt's group is never split: some would have "
+                "nothing to do; lower the one or raise the other"
+            )
+        if not self.timeout_s > 0:
+            raise ValueError(f"trainer.timeout_s={self.timeout_s}: it must be positive, in seconds")
+        if self.port is not None and not 0 < self.port < 2**16:
+            raise ValueError(f"trainer.port={self.port}: 1 to 65535, or null for a free one")
 
 
 class Resume(StrEnum):

@@ -1,0 +1,122 @@
+"""The records of all processes as one, the same as if a single process had made them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from rlcredit.distributed.world import Parcel, World
+from rlcredit.types import Prompt, Rollouts, Signals
+
+LEFT_PADDED = frozenset({"rollouts.prompt_ids", "rollouts.prompt_mask"})
+OUTSIDE = frozenset({"signals.segments.ids", "signals.candidates.candidate_ids"})
+"""Where -1 stands for no segment or candidate."""
+
+R = TypeVar("R")
+
+
+def gather_records(
+    world: World, rollouts: Rollouts, signals: Signals, prompts: Sequence[Prompt], *, filler: int
+) -> tuple[Rollouts, Signals]:
+    """What all processes sampled and scored, in the order of the prompts.
+
+    Args:
+        world: Of the process that sampled and scored these.
+        rollouts: Of this process's share of the prompts.
+        signals: Of the same rollouts.
+        prompts: All of them.
+        filler: Token that fills up rows.
+
+    Raises:
+        RankError: If a process is dead, or does not come in time.
+    """
+    if world.size == 1:
+        return rollouts, signals
+    own = tensors_of(rollouts, "rollouts") | tensors_of(signals, "signals")
+    parcels = world.gather(
+        Parcel(
+            tensors=own,
+            notes={"texts": rollouts.texts, "evaluations": signals.num_evaluations},
+        )
+    )
+    device = rollouts.response_ids.device
+    whole = {
+        name: joined([parcel.tensors[name] for parcel in parcels], name, filler).to(device)
+        for name in own
+    }
+    texts: list[Any] = [group for parcel in parcels for group in _list(parcel, "texts")]
+    counts: list[Any] = [parcel.notes["evaluations"] for parcel in parcels]
+    return (
+        replace(
+            with_tensors(rollouts, "rollouts", whole),
+            prompts=tuple(prompts),
+            texts=tuple(tuple(group) for group in texts),
+        ),
+        replace(with_tensors(signals, "signals", whole), num_evaluations=sum(counts)),
+    )
+
+
+def rows_of_prompts(record: R, part: slice) -> R:
+    """The share of a record that belongs to some of its prompts."""
+    if not is_dataclass(record) or isinstance(record, type):
+        raise TypeError(f"{type(record).__name__} is no record")
+    cut: dict[str, Any] = {
+        f.name: value[part]
+        for f in fields(record)
+        if isinstance(value := getattr(record, f.name), Tensor | tuple)
+    }
+    return replace(record, **cut)
+
+
+def tensors_of(record: object, name: str) -> dict[str, Tensor]:
+    """Every tensor in a record and in the records that it holds, by dotted name."""
+    if isinstance(record, Tensor):
+        return {name: record}
+    if not is_dataclass(record):
+        return {}
+    found: dict[str, Tensor] = {}
+    for f in fields(record):
+        found |= tensors_of(getattr(record, f.name), f"{name}.{f.name}")
+    return found
+
+
+def with_tensors(record: R, name: str, tensors: Mapping[str, Tensor]) -> R:
+    """The record with other tensors in the places of its own: the inverse of :func:`tensors_of`."""
+    assert is_dataclass(record)
+    assert not isinstance(record, type)
+    changed: dict[str, Any] = {}
+    for f in fields(record):
+        value, place = getattr(record, f.name), f"{name}.{f.name}"
+        if isinstance(value, Tensor):
+            changed[f.name] = tensors[place]
+        elif is_dataclass(value) and tensors_of(value, place):
+            changed[f.name] = with_tensors(value, place, tensors)
+    return replace(record, **changed)
+
+
+def joined(parts: Sequence[Tensor], name: str, filler: int) -> Tensor:
+    """Parts one after another, as wide as the widest: padded where their owner pads them."""
+    shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    empty: float = 0
+    if name.endswith(("prompt_ids", "response_ids")):
+        empty = filler
+    elif name in OUTSIDE:
+        empty = -1
+    rows = sum(len(part) for part in parts)
+    whole = torch.full((rows, *shape), empty, dtype=parts[0].dtype)
+    start = 0
+    for part in parts:
+        cells = [slice(start, start + len(part)), *(slice(size) for size in part.shape[1:])]
+        if name in LEFT_PADDED:
+            cells[1] = slice(shape[0] - part.shape[1], None)
+        whole[tuple(cells)] = part
+        start += len(part)
+    return whole
+
+
+def _list(parcel: Parcel, name: str) -> list[Any]:
+    value = parcel.notes[name]
+    assert isinstance(value, list)
+    return value

@@ -1,0 +1,279 @@
+"""The processes of a run, seen from one of them.
+
+A run of one process has a world of one, in which every call returns what it was given: nothing
+above this package asks whether there are several.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+from rlcredit.distributed.board import Board, RankError
+
+BUCKET = 2**25
+"""Numbers in one sum over processes: 128 MB in float32, whatever the size of the model."""
+_NOTES = "__notes__"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parcel:
+    """What a process shows the others: tensors, and plain values that JSON can hold."""
+
+    tensors: Mapping[str, Tensor]
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Without pickle: tensors as safetensors, notes as JSON among them."""
+        notes = torch.frombuffer(bytearray(json.dumps(self.notes).encode()), dtype=torch.uint8)
+        # cloned: safetensors refuses tensors that share memory, as masks of several records do
+        tensors = {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in self.tensors.items()
+        }
+        return save(tensors | {_NOTES: notes})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Parcel":
+        """The inverse of :meth:`to_bytes`; tensors are on the CPU."""
+        tensors = load(data)
+        notes = json.loads(bytes(tensors.pop(_NOTES).tolist()))
+        return cls(tensors=tensors, notes=notes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class World:
+    """This process among those of the run."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    """Among the processes of this machine; the number of its GPU."""
+    local_size: int = 1
+    timeout_s: float = 1800.0
+    board: Board | None = None
+
+    @classmethod
+    def join(
+        cls,
+        store: Store,
+        *,
+        rank: int,
+        size: int,
+        local_rank: int,
+        local_size: int,
+        device: str,
+        timeout_s: float,
+    ) -> "World":
+        """Meet the other processes of the run.
+
+        Args:
+            store: Of the rendezvous; its address is known to all.
+            rank: Of this process.
+            size: How many there are.
+            local_rank: Of this process on its machine.
+            local_size: How many there are on its machine.
+            device: Type of the devices that compute, ``cpu`` or ``cuda``.
+            timeout_s: How long a process waits for the others before it ends the run.
+
+        Raises:
+            RankError: If they do not all come in time.
+        """
+        board = Board(store=PrefixStore("board", store), rank=rank, size=size)
+        board.enter("start")
+        world = cls(
+            rank=rank,
+            size=size,
+            local_rank=local_rank,
+            local_size=local_size,
+            timeout_s=timeout_s,
+            board=board,
+        )
+        if device != "cpu":
+            torch.cuda.set_device(local_rank)
+        with world._meeting():
+            dist.init_process_group(
+                "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
+                store=PrefixStore("group", store),
+                rank=rank,
+                world_size=size,
+                timeout=timedelta(seconds=timeout_s),
+            )
+        return world
+
+    def leave(self) -> None:
+        """Say goodbye; the world must not be used afterwards."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    @property
+    def leads(self) -> bool:
+        """The one process that writes files, prints and reports."""
+        return self.rank == 0
+
+    def device(self, kind: str) -> torch.device:
+        """The device of this process: on a machine with several GPUs each has its own."""
+        if kind == "cuda" and self.size > 1:
+            return torch.device("cuda", self.local_rank)
+        return torch.device(kind)
+
+    def part(self, total: int, rank: int | None = None) -> slice:
+        """The share of ``total`` items of a process (this one unless told), in global order.
+
+        Raises:
+            ValueError: If there are fewer items than processes.
+        """
+        if total < self.size:
+            raise ValueError(
+                f"{self.size} processes share {total} prompts, and a prompt's group is never "
+                "split: one would have nothing to do; raise trainer.prompts_per_step, or lower "
+                "trainer.processes"
+            )
+        rank = self.rank if rank is None else rank
+        return slice(rank * total // self.size, (rank + 1) * total // self.size)
+
+    def parts(self, total: int) -> list[slice]:
+        """The shares of all processes."""
+        return [self.part(total, rank) for rank in range(self.size)]
+
+    def enter(self, phase: str) -> None:
+        """Say what this process does from now on, for the message if it ends there."""
+        if self.board is not None:
+            self.board.enter(phase)
+
+    def gather(self, parcel: Parcel) -> list[Parcel]:
+        """The parcels of all processes, by rank.
+
+        Raises:
+            RankError: If a process is dead, or does not come in time.
+        """
+        if self.size == 1:
+            return [parcel]
+        data = parcel.to_bytes()
+        with self._meeting():
+            length = torch.tensor([len(data)])
+            lengths = [torch.zeros_like(length) for _ in range(self.size)]
+            dist.all_gather(lengths, length)
+            longest = max(int(each) for each in lengths)
+            block = torch.zeros(longest, dtype=torch.uint8)
+            block[: len(data)] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            blocks = [torch.zeros_like(block) for _ in range(self.size)]
+            dist.all_gather(blocks, block)
+        return [
+            Parcel.from_bytes(each[: int(n)].numpy().tobytes())
+            for each, n in zip(blocks, lengths, strict=True)
+        ]
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their sum over all processes, which is the same bits in all of them.
+
+        Raises:
+            RankError: If a process is dead, or does not come in time.
+        """
+        if self.size == 1:
+            return
+        with self._meeting():
+            for bucket in _buckets(tensors):
+                flat = torch.cat([tensor.flatten() for tensor in bucket])
+                dist.all_reduce(flat)
+                _spread(flat, bucket)
+
+    def copy_first(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by those of the first process.
+
+        Raises:
+            RankError: If a process is dead, or does not come in time.
+        """
+        if self.size == 1:
+            return
+        with self._meeting(), torch.no_grad():
+            for bucket in _buckets([tensor.detach() for tensor in tensors]):
+                flat = torch.cat([tensor.flatten() for tensor in bucket])
+                dist.broadcast(flat, src=0)
+                _spread(flat, bucket)
+
+    def largest(self, number: int) -> int:
+        """The largest of the numbers of all processes.
+
+        Raises:
+            RankError: If a process is dead, or does not come in time.
+        """
+        if self.size == 1:
+            return number
+        value = torch.tensor([number])
+        with self._meeting():
+            dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return int(value)
+
+    def wait(self) -> None:
+        """Until all processes are here.
+
+        Raises:
+            RankError: If a process is dead, or does not come in time.
+        """
+        self.largest(0)
+
+    @contextmanager
+    def first_on_each_machine(self) -> Iterator[None]:
+        """The first process of every machine runs the body before the others do: it fills caches.
+
+        Raises:
+            RankError: If a process is dead, or does not come in time.
+        """
+        if self.local_rank > 0:
+            self.wait()
+        yield
+        if self.local_rank == 0:
+            self.wait()
+
+    @contextmanager
+    def _meeting(self) -> Iterator[None]:
+        """Whoever is missing is named."""
+        assert self.board is not None, "a world of several has a board"
+        try:
+            self.board.meet()
+            yield
+        except RuntimeError as error:  # torch knows that a peer is gone, not which
+            raise RankError(self._missing(str(error))) from error
+
+    def _missing(self, why: str) -> str:
+        assert self.board is not None
+        here = f"rank {self.rank} of {self.size}, in {self.board.phase}"
+        try:
+            late = [f"rank {r} (in {self.board.read(r).phase})" for r in self.board.behind()]
+        except RuntimeError:
+            return f"{here}: the process that started the run is gone ({why})"
+        if not late:
+            return f"{here}: the connection to the other processes broke ({why})"
+        return (
+            f"{', '.join(late)} died, or is stuck for more than trainer.timeout_s="
+            f"{self.timeout_s:g} seconds, while {here}, waited. The run ends; the same command "
+            f"goes on from the last checkpoint. ({why.splitlines()[0]})"
+        )
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Runs of tensors of one type, of about :data:`BUCKET` numbers; the same in every process."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        full = sum(each.numel() for each in bucket) + tensor.numel() > BUCKET
+        if bucket and (full or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+def _spread(flat: Tensor, bucket: Sequence[Tensor]) -> None:
+    """Copy a flat run back."""
+    sizes = [tensor.numel() for tensor in bucket]
+    for tensor, values in zip(bucket, flat.split(sizes), strict=True):
+        tensor.copy_(values.view_as(tensor))
