@@ -2,22 +2,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlcredit.distributed.world import World
-from tests.distributed.worlds import METHODS, policy, start, train
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("policy")
-    policy(folder)
-    return folder
+from tests.distributed.worlds import METHODS, alone, start, train
 
 
 @pytest.fixture(scope="module")
 def runs(cache, tmp_path_factory):
     """By number of processes: the folder of what came of every method."""
     folders = {size: tmp_path_factory.mktemp(f"world-{size}") for size in (1, 2, 4)}
-    train(cache, folders[1], list(METHODS), world=World())
+    start(alone, cache, folders[1], list(METHODS), processes=1)
     for size in (2, 4):
         assert start(train, cache, folders[size], list(METHODS), processes=size) == size
     return folders

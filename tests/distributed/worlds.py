@@ -1,5 +1,8 @@
 """What the processes of a test's world do; importable, since they are started anew."""
 
+import os
+import signal
+import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -57,9 +60,13 @@ def policy(cache: Path) -> CausalLM:
     return made.packed(Packing.shared_prefix, say=lambda line: None)
 
 
+SEGMENTS = OSPO(value=Myerson(), construction=Additive())
 METHODS: dict[str, dict[str, Any]] = {
     "grpo": {"estimator": GRPO(), "loss": ClippedSurrogate(kl_coef=0.1)},
-    "ospo": {"estimator": OSPO(value=Myerson(), construction=Additive()), "loss": ClippedSurrogate()},
+    "ospo": {
+        "estimator": OSPO(value=Myerson(), construction=Additive()),
+        "loss": ClippedSurrogate(),
+    },
     "lpo": {"estimator": GRPO(), "loss": LPO()},
     "lpo_reverse": {"estimator": GRPO(), "loss": LPO(divergence=Divergence.reverse_kl)},
     "setpo": {"estimator": SetPO(base=GRPO()), "loss": ClippedSurrogate()},
@@ -116,6 +123,12 @@ def train(cache: Path, folder: Path, methods: Sequence[str], *, world: World) ->
     return float(world.size)
 
 
+def alone(cache: Path, folder: Path, methods: Sequence[str], *, world: World) -> float:
+    """The same without the others: what they are compared with."""
+    assert world.size == 1
+    return train(cache, folder, methods, world=World())
+
+
 def start(work: Callable[..., float | None], *args: Any, processes: int, **options: Any) -> Any:
     """A world of several, with errors as their type and message."""
     wanted = Start(processes=processes, device="cpu", **({"timeout_s": 60.0} | options))
@@ -124,3 +137,42 @@ def start(work: Callable[..., float | None], *args: Any, processes: int, **optio
 
 def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+class Fatal:
+    """A part of the trainer that works as before until, in step 2, something happens."""
+
+    def __init__(self, part: Any, world: World, act: Callable[[], object]) -> None:
+        self.part, self.world, self.act = part, world, act
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.part, name)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        assert self.world.board is not None
+        if self.world.rank == 1 and self.world.board.phase.startswith("step 2"):
+            self.act()
+        return self.part(*args, **options)
+
+
+def die() -> None:
+    """As when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def get_stuck() -> None:
+    """For longer than anybody waits."""
+    time.sleep(600)
+
+
+def give_up() -> None:
+    """With an error."""
+    raise ValueError("the index is broken; make it again")
+
+
+def end_in(cache: Path, part: str, act: Callable[[], object], *, world: World) -> None:
+    """Two steps, of which the second one's phase is fatal to the second process."""
+    made = trainer("grpo", policy(cache), world)
+    setattr(made, part, Fatal(getattr(made, part), world, act))
+    made.step(1)
+    made.step(2)
