@@ -1,13 +1,9 @@
 """From a composed config to objects, and from errors to sentences. The composition root."""
 
-import linecache
 import math
 import os
-import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -23,15 +19,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlcredit.config import evaluation_digest, run_digest, run_identity, schema
+from rlcredit.errors import chain, nearest, raised_here
 from rlcredit.explore import Explored, explore
 from rlcredit.job import Job
 from rlcredit.launch import launch
+from rlcredit.replay import Replayed, replay_batch
 from rlcredit.report.page import find_runs, render, write_page
 from rlcredit.report.sweep import print_sweep, save_failure
 from rlcredit.rescore import rescore
 from rlcredit.trainer.pairing import check_pairing
-
-PACKAGE = Path(__file__).parent
+from rlcredit.trainer.replay import Replay
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -134,6 +131,23 @@ def report_runs(cfg: DictConfig) -> Path:
     return write_page(Path(cfg.out) if cfg.out else Path(cfg.run) / "report.html", html)
 
 
+def replay_refused(cfg: DictConfig) -> Replay:
+    """Compute the batch of ``conf/replay.yaml`` again, with the settings of its run."""
+    folder = Path(cfg.batch)
+    saved = saved_config(folder.parent)
+    trainer = build(typed(saved.trainer))
+    return replay_batch(
+        Replayed(
+            folder=folder,
+            seed=saved.seed,
+            cache=Path(cfg.cache),
+            device=cfg.device or trainer.device,
+            trainer=trainer,
+            **{part: build(typed(saved[part])) for part in ("dataset", "policy", "loss")},
+        )
+    )
+
+
 def _explored(run: Path, cfg: DictConfig) -> Explored:
     """A finished run's components, and the estimators that its responses are shown to."""
     saved = saved_config(run)
@@ -182,7 +196,7 @@ def build(node: DictConfig) -> Any:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
-        if cause is not None and _raised_here(cause):
+        if cause is not None and raised_here(cause):
             raise cause from None
         raise
 
@@ -231,37 +245,16 @@ def explain(error: BaseException) -> str | None:
     """
     if os.environ.get("RLCREDIT_DEBUG") == "1":
         return None
-    links = list(_chain(error))
+    links = list(chain(error))
     for link in links:
-        if _raised_here(link):
+        if raised_here(link):
             return str(link)
     for link in links:
         if isinstance(link, MissingConfigException):
-            return f"{link}{_nearest(link.missing_cfg_file or '', link.options or [])}"
+            return f"{link}{nearest(link.missing_cfg_file or '', link.options or [])}"
         if isinstance(link, OmegaConfBaseException):
             return _about_key(error, link)
     return str(error) if isinstance(error, HydraException) else None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and its causes, outermost first; an error that is its own cause's context once."""
-    seen: list[BaseException] = []
-    while error is not None and not any(error is link for link in seen):
-        seen.append(error)
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _raised_here(error: BaseException | None) -> bool:
-    """Was it raised on purpose, by a ``raise`` statement of this package?"""
-    if not isinstance(error, ValueError | OSError | RuntimeError) or error.__traceback__ is None:
-        return False
-    trace = error.__traceback__
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    path = trace.tb_frame.f_code.co_filename
-    statement = linecache.getline(path, trace.tb_lineno).strip()
-    return PACKAGE in Path(path).parents and statement.startswith("raise ")
 
 
 def _about_key(error: BaseException, link: OmegaConfBaseException) -> str:
@@ -274,10 +267,4 @@ def _about_key(error: BaseException, link: OmegaConfBaseException) -> str:
     names = [str(name) for name in parent if name != "_target_"]
     if str(link.key) in names:
         return message
-    return f"{message}{_nearest(str(link.key), names)}\nvalid names here: {', '.join(names)}"
-
-
-def _nearest(name: str, options: Iterable[str]) -> str:
-    last = re.split(r"[/.]", name)[-1]
-    close = get_close_matches(last, list(options), n=1, cutoff=0.5)
-    return f"\ndid you mean {close[0]!r}?" if close else ""
+    return f"{message}{nearest(str(link.key), names)}\nvalid names here: {', '.join(names)}"

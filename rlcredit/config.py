@@ -85,6 +85,17 @@ class EvaluateConfig:
 
 
 @dataclass
+class ReplayConfig:
+    """The root of ``conf/replay.yaml``."""
+
+    batch: str = MISSING
+    """The folder failed_batch of a run that stopped on one."""
+    cache: str = "outputs/cache"
+    device: str | None = None
+    """Where to compute; None: where the run did."""
+
+
+@dataclass
 class ReportConfig:
     """The root of ``conf/report.yaml``."""
 
@@ -151,6 +162,7 @@ def register() -> None:
     store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="report_schema", node=ReportConfig)
+    store.store(name="replay_schema", node=ReplayConfig)
     for group, package in COMPONENTS.items():
         for cls in components(package):
             store.store(group=f"schema/{group}", name=cls.__name__.lower(), node=schema(cls))

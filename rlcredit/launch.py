@@ -27,7 +27,8 @@ def launch(job: Job, folder: Path) -> float:
     Raises:
         ValueError: For settings that cannot be run.
         CheckpointError: If a checkpoint cannot be written, or must not be used.
-        NonFiniteError: If a loss or gradient is not finite; the batch is saved.
+        RefusedBatchError: If a loss or gradient is not finite, or the sampler is not the policy;
+            the batch is saved.
         SystemExit: After Ctrl-C or SIGTERM, with everything saved.
     """
     disable_progress_bar()  # of saving and loading weights; the console has its own
@@ -87,6 +88,7 @@ WRITTEN = (
     "responses.jsonl",
     "summary.json",
     "failure.txt",
+    "failed_batch",
     "run_id",
     "checkpoints",
     "evaluations",

@@ -27,8 +27,9 @@ from rlcredit.tracking.jsonl import JSONL
 from rlcredit.trainer.checkpoint import Checkpoint
 from rlcredit.trainer.checkpoint_writer import CheckpointWriter
 from rlcredit.trainer.evaluate import Evaluation
-from rlcredit.trainer.loop import NonFiniteError, StepResult
+from rlcredit.trainer.loop import StepResult
 from rlcredit.trainer.postmortem import save_batch
+from rlcredit.trainer.refused import RefusedBatchError
 from rlcredit.trainer.samples import completions
 from rlcredit.trainer.scores import run_texts
 from rlcredit.trainer.stop import stop_request
@@ -188,12 +189,15 @@ class Run:
                     sys.exit(stop.exit_status)
 
     def steps(self, done: int) -> Iterator[StepResult]:
-        """The trainer's steps; a batch that is not finite is saved before the run ends on it."""
+        """The trainer's steps; a batch that is refused is saved before the run ends on it."""
         try:
             yield from self.parts.trainer.run(after=done)
-        except NonFiniteError as error:
-            where = save_batch(self.folder / "failed_batch", error)
-            raise NonFiniteError(f"{error} in {where}", error.batch, error.rollouts) from error
+        except RefusedBatchError as error:
+            model = self.parts.trainer.policy.model
+            where = save_batch(self.folder / "failed_batch", error, model)
+            raise type(error)(
+                f"{error} in {where}: python scripts/replay.py batch={where}", error.refused
+            ) from error
 
     def keep(self, result: StepResult) -> None:
         """The step's responses with their credit, on disk and (now and then) in the trackers."""

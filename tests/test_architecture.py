@@ -21,9 +21,9 @@ FLOORS = [
     {"report"},
     {"tables", "bench"},
     {"job"},
-    {"run", "rescore", "explore"},
+    {"run", "rescore", "explore", "replay"},
     {"launch"},
-    {"config"},
+    {"config", "errors"},
     {"build"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan
 from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.checkpoint.state_dict_saver import save as save_now
 from torch.distributed.checkpoint.storage import WriteResult
 
 from rlcredit.trainer.checkpoint import (
@@ -36,7 +37,7 @@ from rlcredit.trainer.checkpoint import (
     sums,
     superseded,
 )
-from rlcredit.trainer.training_state import be_quiet, training_state
+from rlcredit.trainer.training_state import WEIGHTS, be_quiet, trained, training_state
 
 WRITING = ".writing-"
 """Of a folder that has not got its name yet."""
@@ -161,24 +162,38 @@ class CheckpointWriter:
             ) from error
 
 
-class _FolderWriter(HuggingFaceStorageWriter):
+class _NewFolderWriter(HuggingFaceStorageWriter):
+    """Each rank's part into a folder that the first rank has made, anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self.target = folder
+        super().__init__(str(folder), save_distributed=True)
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        """As it is; the folder is made once, before any rank writes."""
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """On the first rank, after all plans are there and before any file is."""
+        if self.target.exists():
+            shutil.rmtree(self.target)
+        self.target.mkdir(parents=True)
+        return super().prepare_global_plan(plans)
+
+
+class _FolderWriter(_NewFolderWriter):
     """Writes into a folder beside, and gives it its name at the end."""
 
     def __init__(self, parent: Path, state: Mapping[str, Any], *, keep: int) -> None:
         name = f"{state['step']:06d}"
         self.folder, self.temporary = parent / f"{PREFIX}{name}", parent / f"{WRITING}{name}"
         self.state, self.keep = state, keep
-        super().__init__(str(self.temporary), save_distributed=True)
-
-    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        """As it is; the folder is made once, by the first rank, before any rank writes."""
-        return plan
+        super().__init__(self.temporary)
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """On the first rank, after all plans are there and before any file is."""
+        """Remove what a kill left half written."""
         for left in self.temporary.parent.glob(f"{WRITING}*"):
             shutil.rmtree(left)
-        self.temporary.mkdir(parents=True)
         return super().prepare_global_plan(plans)
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
@@ -195,6 +210,24 @@ class _FolderWriter(HuggingFaceStorageWriter):
         _flush(self.folder.parent)
         for old in superseded(self.folder.parent, keep=self.keep):
             shutil.rmtree(old)
+
+
+def write_weights(folder: Path, model: nn.Module) -> None:
+    """The trained parameters into a folder of their own, now; collective.
+
+    Raises:
+        CheckpointError: If they cannot be written.
+    """
+    be_quiet()
+    weights = {WEIGHTS + name: value for name, value in trained(model).items()}
+    try:
+        save_now(
+            weights, storage_writer=_NewFolderWriter(folder), no_dist=not dist.is_initialized()
+        )
+    except (OSError, CheckpointException) as error:
+        raise CheckpointError(
+            f"the weights could not be written to {folder}: {_cause(error)}; make room"
+        ) from error
 
 
 def _cause(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from rlcredit.trainer.backward import Gradient, accumulate, microbatches
 from rlcredit.trainer.exchange import add_up
 from rlcredit.trainer.memory import sampling_fits, update_fits
 from rlcredit.trainer.mismatch import mismatch_metrics
+from rlcredit.trainer.refused import NonFiniteError, Refused
 from rlcredit.trainer.settings import TrainerSettings
 from rlcredit.types import (
     Advantages,
@@ -34,15 +35,6 @@ from rlcredit.types import (
     Signals,
     UpdateBatch,
 )
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or gradient is NaN or infinite; the optimizer has not stepped on it."""
-
-    def __init__(self, message: str, batch: UpdateBatch, rollouts: Rollouts) -> None:
-        super().__init__(message)
-        self.batch = batch
-        self.rollouts = rollouts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,33 +200,26 @@ class Trainer:
                 [p for p in self.policy.model.parameters() if p.requires_grad],
                 self.settings.optimizer.max_grad_norm,
             )
-            self.refuse_non_finite(gradient, norm, number, batch, rollouts)
+            tried = Refused(batch=batch, rollouts=rollouts, step=number, update=index)
+            self.refuse_non_finite(gradient, norm, tried)
             if index == 0:
                 batch = replace(batch, old_logprobs=gradient.logprobs)
                 metrics = gradient.metrics | update_metrics(gradient, batch)
                 metrics["train/grad_norm"] = norm.detach()
-                self.settings.mismatch.refuse(metrics, step=number)
+                self.settings.mismatch.refuse(metrics, tried)
             self.optimizer.step()
         metrics["train/learning_rate"] = torch.tensor(rate, dtype=torch.float64)
         return metrics
 
-    def refuse_non_finite(
-        self,
-        gradient: Gradient,
-        norm: Tensor,
-        number: int,
-        batch: UpdateBatch,
-        rollouts: Rollouts,
-    ) -> None:
+    def refuse_non_finite(self, gradient: Gradient, norm: Tensor, tried: Refused) -> None:
         """Stop before the optimizer takes a step that cannot be undone."""
         if torch.isfinite(norm) and torch.isfinite(torch.tensor(gradient.loss)):
             return
         raise NonFiniteError(
-            f"step {number}: loss {gradient.loss}, gradient norm {float(norm)}; both must be "
+            f"step {tried.step}: loss {gradient.loss}, gradient norm {float(norm)}; both must be "
             "finite. The optimizer did not step. Lower trainer.optimizer.lr or "
             "trainer.max_advantage, or look at the saved batch",
-            batch,
-            rollouts,
+            tried,
         )
 
 

@@ -14,11 +14,8 @@ from torch import Tensor
 from rlcredit.credit.masked import masked_mean, masked_sum
 from rlcredit.credit.ratio import Cut, Unit, effective_share, sampler_weights
 from rlcredit.losses.base import PolicyLoss
+from rlcredit.trainer.refused import MismatchError, Refused
 from rlcredit.types import Loss, Metrics, Needs, UpdateBatch
-
-
-class MismatchError(RuntimeError):
-    """The sampler is not the policy that is trained; the optimizer has not stepped on its batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +71,7 @@ class Mismatch:
             loss=loss, cut=self.correction, unit=self.unit, max_weight=self.max_weight
         )
 
-    def refuse(self, metrics: Metrics, *, step: int) -> None:
+    def refuse(self, metrics: Metrics, refused: Refused) -> None:
         """Stop on a batch that was not sampled from the policy.
 
         Raises:
@@ -84,12 +81,13 @@ class Mismatch:
         if self.max_kl is None or found <= self.max_kl:
             return
         raise MismatchError(
-            f"step {step}: sampler and trainer differ by {found:.3g} nats per token (at most "
-            f"{float(metrics['mismatch/max_abs_logprob']):.3g} at one), and "
+            f"step {refused.step}: sampler and trainer differ by {found:.3g} nats per token (at "
+            f"most {float(metrics['mismatch/max_abs_logprob']):.3g} at one), and "
             f"trainer.mismatch.max_kl={self.max_kl}. The optimizer did not step. The sampler has "
             "stale weights, another temperature, or a coarser number format: compare with "
             "rollout=hf, use the policy's own format in the sampler, or raise the limit (with "
-            "trainer.mismatch.correction=truncate)"
+            "trainer.mismatch.correction=truncate). The batch is saved",
+            refused,
         )
 
 

@@ -1,34 +1,109 @@
-"""What is kept of a batch on which a run had to stop."""
+"""What is kept of a batch on which a run had to stop.
+
+failed_batch/batch.json           why, step, prompts and responses, counts
+             batch.safetensors    the tensors of rollouts and update
+             weights/             trained parameters at that moment, a file a rank
+"""
 
 import json
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
-from safetensors.torch import save_file
-from torch import Tensor
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
-from rlcredit.trainer.loop import NonFiniteError
-from rlcredit.types import Rollouts, UpdateBatch
+from rlcredit.trainer.checkpoint_writer import write_weights
+from rlcredit.trainer.refused import Refused, RefusedBatchError
+from rlcredit.types import Prompt, Rollouts, UpdateBatch
+
+BATCH, ROLLOUTS = "batch.", "rollouts."
 
 
-def save_batch(folder: Path, error: NonFiniteError) -> Path:
-    """Write the tensors of a batch as safetensors and its texts as JSON; returns the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = _tensors("batch", error.batch) | _tensors("rollouts", error.rollouts)
+def save_batch(folder: Path, error: RefusedBatchError, model: nn.Module) -> Path:
+    """Write a batch and the weights that it met; returns the folder.
+
+    Collective: every rank writes what it holds of the weights, the first one the batch.
+
+    Args:
+        folder: Made, or made anew.
+        error: With the batch of all ranks.
+        model: As it was when the loss was taken.
+    """
+    write_weights(folder / "weights", model)
+    if dist.is_initialized() and dist.get_rank() != 0:
+        return folder
+    refused = error.refused
+    tensors = _tensors(BATCH, refused.batch) | _tensors(ROLLOUTS, refused.rollouts)
     save_file(tensors, folder / "batch.safetensors")
     groups = [
-        {"prompt_id": prompt.prompt_id, "prompt": prompt.text, "responses": list(texts)}
-        for prompt, texts in zip(error.rollouts.prompts, error.rollouts.texts, strict=True)
+        {"prompt": asdict(prompt), "responses": list(texts)}
+        for prompt, texts in zip(refused.rollouts.prompts, refused.rollouts.texts, strict=True)
     ]
-    record = {"why": str(error), "groups": groups}
+    record = {
+        "why": str(error),
+        "step": refused.step,
+        "update": refused.update,
+        "batch": _numbers(refused.batch),
+        "rollouts": _numbers(refused.rollouts),
+        "groups": groups,
+    }
     (folder / "batch.json").write_text(json.dumps(record, indent=1, ensure_ascii=False))
     return folder
+
+
+def load_batch(folder: Path, *, device: torch.device) -> tuple[str, Refused]:
+    """Why a run stopped, and the batch it stopped on, as :func:`save_batch` wrote them.
+
+    Raises:
+        ValueError: If the folder holds no such batch, or a file of it is damaged.
+    """
+    try:
+        record = json.loads((folder / "batch.json").read_text())
+        tensors = load_file(folder / "batch.safetensors", device=str(device))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder} holds no batch to replay ({error}); give the folder failed_batch of a run "
+            "that stopped on one, as batch=<folder>"
+        ) from error
+    prompts = [_prompt(group["prompt"]) for group in record["groups"]]
+    batch = UpdateBatch(**_part(tensors, BATCH), **record["batch"])
+    rollouts = Rollouts(
+        prompts=tuple(prompts),
+        texts=tuple(tuple(group["responses"]) for group in record["groups"]),
+        **_part(tensors, ROLLOUTS),
+        **record["rollouts"],
+    )
+    refused = Refused(batch=batch, rollouts=rollouts, step=record["step"], update=record["update"])
+    return record["why"], refused
+
+
+def _prompt(record: dict[str, Any]) -> Prompt:
+    record["pool"] = tuple(record["pool"])
+    return Prompt(**record)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _numbers(record: UpdateBatch | Rollouts) -> dict[str, int | float]:
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
 def _tensors(prefix: str, record: UpdateBatch | Rollouts) -> dict[str, Tensor]:
     values = {f.name: getattr(record, f.name) for f in fields(record)}
     return {
-        f"{prefix}.{name}": value.detach().cpu().contiguous().clone()
+        f"{prefix}{name}": value.detach().cpu().contiguous().clone()
         for name, value in values.items()
         if isinstance(value, Tensor)
     }

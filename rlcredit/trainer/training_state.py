@@ -4,8 +4,8 @@
 and gives each of any number of ranks its own part of what other ranks wrote.
 """
 
+import logging
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,8 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     Raises:
         CheckpointError: If the model's trained parameters are not those of the checkpoint.
     """
-    weights = trained(model)
+    weights, stored = trained(model), _stored_of(checkpoint.folder, model)
     moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=_flattened())
-    stored = shapes(checkpoint.folder)
-    _refuse_other_model(checkpoint, weights, stored)
     target = {WEIGHTS + name: value for name, value in weights.items()}
     target |= {MOMENTS + name: value for name, value in moments.items() if _is_moment(name)}
     absent = [name for name in target if name not in stored]
@@ -65,6 +63,18 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     load(checkpoint.folder, target)
     set_model_state_dict(model, weights, options=StateDictOptions(strict=False))
     set_optimizer_state_dict(model, optimizer, moments, options=_flattened())
+
+
+def restore_weights(folder: Path, model: nn.Module) -> None:
+    """Put the weights alone into a model; collective.
+
+    Raises:
+        CheckpointError: If the model's trained parameters are not those of the folder.
+    """
+    weights = trained(model)
+    _stored_of(folder, model)
+    load(folder, {WEIGHTS + name: value for name, value in weights.items()})
+    set_model_state_dict(model, weights, options=StateDictOptions(strict=False))
 
 
 def full_weights(folder: Path) -> dict[str, Tensor]:
@@ -93,15 +103,14 @@ def load(folder: Path, target: dict[str, Any]) -> None:
 
 
 def be_quiet() -> None:
-    """Leave out the remark that there is only one process, which also comes from a thread."""
+    """Leave out the remark that there is only one process, and a log line for every tensor."""
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+    logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)
 
 
-def _refuse_other_model(
-    checkpoint: Checkpoint,
-    weights: Mapping[str, Tensor],
-    stored: Mapping[str, TensorStorageMetadata],
-) -> None:
+def _stored_of(folder: Path, model: nn.Module) -> dict[str, TensorStorageMetadata]:
+    """What a folder holds, if its weights are those of the model by name, shape and format."""
+    stored, weights = shapes(folder), trained(model)
     theirs = {
         name.removeprefix(WEIGHTS): (tuple(each.size), each.properties.dtype)
         for name, each in stored.items()
@@ -109,7 +118,7 @@ def _refuse_other_model(
     }
     ours = {name: (tuple(value.shape), value.dtype) for name, value in weights.items()}
     if theirs == ours:
-        return
+        return stored
     lines = [
         f"{name}: {_described(theirs.get(name))} in the checkpoint, "
         f"{_described(ours.get(name))} here"
@@ -117,7 +126,7 @@ def _refuse_other_model(
         if theirs.get(name) != ours.get(name)
     ]
     raise CheckpointError(
-        f"{checkpoint.folder} was written by another model:\n{listing(lines)}\nUse the run's own "
+        f"{folder} was written by another model:\n{listing(lines)}\nUse the run's own "
         "policy settings, or resume=never to start anew"
     )
 
