@@ -205,6 +205,7 @@ def run_identity(cfg: DictConfig) -> dict[str, Any]:
     paths, process layout, micro-batches, caches and evaluations stay out.
     """
     chosen = {name: _plain(cfg[name]) for name in IDENTITY}
+    chosen["reward"] = {key: value for key, value in chosen["reward"].items() if key != "cache"}
     chosen["trainer"] = {name: _plain(cfg.trainer[name]) for name in IDENTITY_OF_TRAINER}
     if cfg.trainer.autocast:  # later than the digests of runs without it, which stay as they were
         chosen["trainer"]["autocast"] = True

@@ -109,8 +109,10 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
         name: job.reward.bind(retriever.index(task.documents, cache=job.cache), failures=failures)
         for name, retriever in job.retrievers.items()
     }
+    reward = rewards[job.retriever_name]
     scorer = Scorer(
-        reward=rewards[job.retriever_name],
+        reward=reward,
+        counts=lambda: reward.counts,
         rules=task.rules,
         utility=job.reward.utility,
         segmenter=job.segmenter,

@@ -239,8 +239,7 @@ class CandidateRewards:
 class Signals:
     """All that is known about a batch of rollouts before any gradient is taken.
 
-    Made by ``rollout/score.py``; read by estimators. Reading a signal that was not declared in
-    ``Needs`` finds None, and the estimator says so.
+    Made by ``rollout/score.py``. Signals not declared in ``Needs`` are None; estimators say so.
     """
 
     rewards: Float[Tensor, "P G"]
@@ -253,6 +252,7 @@ class Signals:
     """For control arms that draw their credit."""
     num_evaluations: int = 0
     """(prompt, text) pairs that the reward was asked for."""
+    metrics: Metrics = field(default_factory=dict)  # how the rewards were come by
 
 
 @checked

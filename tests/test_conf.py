@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlcredit.build import build, explain, typed
@@ -179,6 +179,7 @@ def test_the_digest_is_that_of_what_changes_numbers():
         ["trainer.mismatch.max_kl=null"],
         ["evaluation.samples=1"],
         ["resume=never"],
+        ["reward.cache.folder=elsewhere", "reward.cache.memory_mb=0"],
     ]
     other = [
         ["seed=1"],
@@ -202,5 +203,7 @@ def test_the_digest_is_that_of_what_changes_numbers():
 def test_a_saved_config_builds_the_same_component(group, tmp_path):
     node = compose("train", overrides=["dataset.source=path", "dataset.path=somewhere"])[group]
     OmegaConf.save(node, tmp_path / "config.yaml", resolve=True)
-    again = build(typed(OmegaConf.load(tmp_path / "config.yaml")))
+    saved = OmegaConf.load(tmp_path / "config.yaml")
+    assert isinstance(saved, DictConfig)
+    again = build(typed(saved))
     assert repr(again) == repr(build(node))  # an enum equals its name, and is not it

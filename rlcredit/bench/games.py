@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from rlcredit.bench.catalogue import DOCUMENTS, QUESTIONS, TERMS
+from rlcredit.estimators.utilities import Max
 from rlcredit.retrieval import BM25
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.measures import NDCG
-from rlcredit.rewards.pools import Pools
-from rlcredit.rewards.ranking import RankingReward
+from rlcredit.rewards.ranking import Ranking, RankingReward, Scope
 from rlcredit.types import Prompt
 
 
@@ -130,7 +130,7 @@ class Retrieval:
             ids=tuple(f"d{number:02d}" for number in range(len(DOCUMENTS))), texts=DOCUMENTS
         )
         index = BM25().index(documents, cache=Path())  # it keeps nothing there
-        return RankingReward(measure=NDCG(), index=index, pools=Pools(index=index, whole=True))
+        return Ranking(measure=NDCG(), utility=Max(), scope=Scope.catalogue).bind(index)
 
     @cached_property
     def prompts(self) -> tuple[Prompt, ...]:

@@ -1,7 +1,7 @@
 """What an advantage estimator is."""
 
 from enum import StrEnum, auto
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -58,10 +58,8 @@ class AdvantageEstimator(Protocol):
 class SetUtility(Protocol):
     """What a set of candidates earns; v(empty) = 0."""
 
-    @property
-    def reads_covers(self) -> bool:
-        """Whether ``candidates.covers`` must be there."""
-        ...
+    reads_covers: ClassVar[bool]
+    """Whether ``candidates.covers`` must be there."""
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]

@@ -38,6 +38,8 @@ class Encoded:
     """False where a text holds nothing that the index knows: it retrieves nothing."""
     rows: Any
     """One row each: a dense tensor, or a sparse matrix."""
+    truncated: Bool[Tensor, " N"] | None = None
+    """True where a text is longer than the encoder reads; None: texts of any length are read."""
 
 
 @runtime_checkable
@@ -52,6 +54,14 @@ class Index(Protocol):
     @property
     def digest(self) -> str:
         """Content hash of everything a score depends on: encoder, its settings, documents."""
+        ...
+
+    @property
+    def encoding(self) -> str | None:
+        """Content hash of everything an encoding depends on but its text.
+
+        Such encodings are float32 tensors that are worth remembering; None: they cost less to make.
+        """
         ...
 
     def encode(self, texts: Sequence[str]) -> Encoded:

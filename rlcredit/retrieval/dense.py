@@ -59,7 +59,7 @@ class Dense:
     """null: the model's own."""
     dtype: Dtype = Dtype.float32
     batch_size: int = 64
-    """Texts of similar length that are encoded together."""
+    """Texts of 16 tokens that are encoded together; fewer longer ones, more shorter ones."""
 
     def __post_init__(self) -> None:
         """Check the batch size."""
@@ -80,6 +80,7 @@ class Dense:
             digest=digest(name, queries.digest, documents.ids),
             vectors=vectors.to(queries.device),
             embed=queries,
+            encoding=queries.digest,
         )
 
     def embedder(self, role: Role) -> Embedder:

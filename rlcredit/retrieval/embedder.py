@@ -24,6 +24,20 @@ _log = logging.getLogger(__name__)
 
 _CHUNK = 4096
 _SECONDS_BETWEEN_REPORTS = 10.0
+_TOKENS_OF_TEXT = 16
+"""A batch holds as many tokens as ``batch_size`` texts of this length."""
+_LEAST_TOKENS = 32
+"""Fewer are multiplied by other routines, with other last bits: such a batch repeats its rows."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    """What came out of one pass."""
+
+    picked: Tensor
+    """Positions of its texts."""
+    vectors: Float[Tensor, "N D"]
+    truncated: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,43 +73,63 @@ class SentenceEmbedder:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Encoded:
-        """Vectors, and which texts hold a token that the model knows. Long texts are cut."""
+        """Vectors, and which texts hold a token the model knows. Long ones are cut, and flagged."""
         rows = torch.zeros(len(texts), self.num_dimensions, device=self.model.device)
         known = torch.zeros(len(texts), dtype=torch.bool)
+        truncated = torch.zeros(len(texts), dtype=torch.bool)
         start = reported = time.monotonic()
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)
         for first in range(0, len(texts), _CHUNK):
             chunk = [i for i in by_length[first : first + _CHUNK] if _has_word(texts[i])]
-            for picked, vectors in self._embedded([texts[i] for i in chunk]):
-                place = torch.tensor([chunk[i] for i in picked.tolist()])
-                rows[place.to(rows.device)], known[place] = vectors, True
+            for batch in self._embedded([texts[i] for i in chunk]):
+                place = torch.tensor([chunk[i] for i in batch.picked.tolist()])
+                rows[place.to(rows.device)], known[place] = batch.vectors, True
+                truncated[place] = batch.truncated
             now, done = time.monotonic(), first + _CHUNK
             if now - reported > _SECONDS_BETWEEN_REPORTS and done < len(texts):
                 left = (now - start) / done * (len(texts) - done)
                 _log.info("encoded %d of %d texts, %.0f s left", done, len(texts), left)
                 reported = now
-        return Encoded(known=known, rows=rows)
+        return Encoded(known=known, rows=rows, truncated=truncated)
 
-    def _embedded(self, texts: list[str]) -> Iterator[tuple[Tensor, Float[Tensor, "N D"]]]:
-        """Batches of known texts (their positions) with their vectors, long ones first."""
+    def _embedded(self, texts: list[str]) -> Iterator["_Batch"]:
+        """Batches of known texts of one length in tokens, long ones first.
+
+        Nothing is padded, so no processor time goes to padding, and a text's vector does not depend
+        on the lengths of the others.
+        """
         if not texts:
             return
         features = self.model.preprocess(texts, prompt=self.prompt or None, task=self.role.value)
         lengths = features["attention_mask"].sum(dim=1)
-        longest = features["attention_mask"].shape[1]
+        widest = features["attention_mask"].shape[1]
         known = self._known(features["input_ids"])
-        positions = torch.argsort(lengths, descending=True, stable=True)
+        truncated = self._truncated(texts, lengths)
         left = self.model.tokenizer.padding_side == "left"
-        for picked in positions[known[positions]].split(self.batch_size):
-            width = int(lengths[picked].max())
-            columns = slice(longest - width, None) if left else slice(width)
-            batch = {
-                key: value[picked][:, columns].to(self.model.device)
-                if isinstance(value, Tensor) and value.shape == features["input_ids"].shape
-                else value
-                for key, value in features.items()
-            }
-            yield picked, self._vectors(batch)
+        tokens = self.batch_size * _TOKENS_OF_TEXT
+        for length in lengths[known].unique().flip(0).tolist():
+            same = (known & (lengths == length)).nonzero().squeeze(1)
+            columns = slice(widest - length, None) if left else slice(length)
+            for picked in same.split(max(tokens // length, 1)):
+                rows = picked.repeat(-(-_LEAST_TOKENS // (length * len(picked))))
+                batch = {
+                    key: value[rows][:, columns].to(self.model.device)
+                    if isinstance(value, Tensor) and value.shape == features["input_ids"].shape
+                    else value
+                    for key, value in features.items()
+                }
+                vectors = self._vectors(batch)[: len(picked)]
+                yield _Batch(picked=picked, vectors=vectors, truncated=truncated[picked])
+
+    def _truncated(self, texts: Sequence[str], lengths: Tensor) -> Tensor:
+        """True for texts of which the model does not read the end."""
+        limit, tokenizer = self.model.max_seq_length, self.model.tokenizer
+        full = lengths >= (torch.inf if limit is None else limit)
+        rows: list[int] = full.nonzero().squeeze(1).tolist()
+        for row in rows:
+            whole = tokenizer(self.prompt + texts[row], truncation=False, verbose=False)
+            full[row] = len(whole["input_ids"]) > int(lengths[row])
+        return full
 
     def _vectors(self, batch: dict[str, Tensor]) -> Float[Tensor, "N D"]:
         lower = self.dtype is Dtype.bfloat16

@@ -77,6 +77,8 @@ class SparseIndex:
     term_weights: np.ndarray | None = None
     """What a text's counts are multiplied with, per term; its row then gets length 1. None: the
     counts are taken as they are."""
+    encoding: None = None
+    """See :class:`Index`."""
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """See :class:`Index`; independent of the other texts to the bit."""

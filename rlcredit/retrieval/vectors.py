@@ -22,6 +22,8 @@ class VectorIndex:
     """One per document; zero for a document without content."""
     embed: Callable[[Sequence[str]], Encoded]
     """Texts to vectors of the same space."""
+    encoding: str | None = None
+    """See :class:`Index`."""
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """See :class:`Index`."""

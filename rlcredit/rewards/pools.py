@@ -1,7 +1,7 @@
 """A prompt's documents in the order in which ties are broken, with their grades."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from functools import cached_property
 
 import torch
@@ -9,6 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rlcredit.retrieval.base import Index
+from rlcredit.retrieval.digest import digest
+from rlcredit.retrieval.measures import Measure
 from rlcredit.types import Prompt
 
 EXACT = 3
@@ -29,12 +31,37 @@ class Pool:
     """Their grades."""
     judged: Int[Tensor, " J"]
     """Grades above 0 of all documents judged for the prompt, in the pool or not."""
+    index: Index
+    """That ranks them."""
+    _digests: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def grades(self) -> Int[Tensor, " K"]:
         """Of every column; 0 for the unjudged."""
         grades = torch.zeros(len(self.document_ids), dtype=torch.int16)
         grades[self.places] = self.relevance
         return grades
+
+    def digest(self, measure: Measure) -> str:
+        """Hash of all that a reward depends on but its text: encoder, index, pool, grades, measure.
+
+        Raises:
+            ValueError: If the measure is no dataclass, so that its settings cannot be read.
+        """
+        if not is_dataclass(measure):
+            raise ValueError(
+                f"{type(measure).__name__} is no dataclass, and its settings could not be told "
+                "from another's in the reward cache; make it a frozen dataclass"
+            )
+        name = f"{type(measure).__module__} {measure!r}"
+        if name not in self._digests:
+            self._digests[name] = digest(
+                self.index.encoding or "",
+                self.index.digest,
+                () if self.documents is None else self.document_ids,
+                (f"{d} {g}" for d, g in sorted(self.prompt.relevance.items())),
+                name,
+            )
+        return self._digests[name]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,6 +105,7 @@ class Pools:
             places=torch.tensor([column[d] for d in found], dtype=torch.long),
             relevance=torch.tensor(list(found.values()), dtype=torch.int16),
             judged=torch.tensor([g for g in prompt.relevance.values() if g], dtype=torch.int16),
+            index=self.index,
         )
 
     def _ranked_documents(self, prompt: Prompt) -> tuple[tuple[str, ...], Int[Tensor, " K"] | None]:

@@ -1,17 +1,15 @@
 """Search as a reward: how well a text, put into a retriever, ranks a prompt's documents.
 
 Knows texts, documents and grades; not who wrote a text, nor how a retriever works. One call encodes
-its distinct texts at once and loops over distinct prompts alone.
+its distinct texts at once and loops over distinct prompts alone; what is known already is not asked
+of the retriever again.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from hashlib import blake2b
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +18,9 @@ from torch import Tensor
 from rlcredit.estimators.base import SetUtility
 from rlcredit.retrieval.base import Index
 from rlcredit.retrieval.measures import Measure, order, rank_grades
+from rlcredit.rewards.caches import Cache, Key
+from rlcredit.rewards.engine import Counts, Engine, Plan
+from rlcredit.rewards.failures import Failures
 from rlcredit.rewards.pools import EXACT, Pool, Pools
 from rlcredit.types import Prompt
 
@@ -49,6 +50,7 @@ class Ranking:
     utility: SetUtility
     """What a set of candidates earns, where a task asks for sets."""
     scope: Scope = Scope.pool
+    cache: Cache = field(default_factory=Cache)
 
     def bind(self, index: Index, *, failures: Path | None = None) -> "RankingReward":
         """The reward over an index.
@@ -56,12 +58,14 @@ class Ranking:
         Args:
             index: What is searched.
             failures: Folder for the texts that a retriever fails on; None: they are not kept.
+
+        Raises:
+            OSError: If the cache's folder cannot be used.
         """
         return RankingReward(
             measure=self.measure,
-            index=index,
             pools=Pools(index=index, whole=self.scope is Scope.catalogue),
-            failures=failures,
+            engine=Engine(index=index, caches=self.cache.open(), fail=Failures(folder=failures)),
         )
 
 
@@ -74,9 +78,8 @@ class RankingReward:
     """
 
     measure: Measure
-    index: Index
     pools: Pools
-    failures: Path | None = None
+    engine: Engine
     _short: set[int] = field(default_factory=set, init=False, repr=False)
 
     def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, " N"]:
@@ -86,9 +89,30 @@ class RankingReward:
             ValueError: If the two lengths differ, or a prompt cannot be scored (:class:`Pools`).
             RuntimeError: If the retriever fails, or a score is not a number.
         """
-        call = _Call.of(prompts, texts)
-        ranked, judged = self._ranked(call, self.measure.cutoff)
-        return self.measure(ranked, judged).float()[call.pair_of]
+        plan = Plan.of(prompts, texts)
+        scopes = [self.pools(prompt).digest(self.measure) for prompt in plan.prompts]
+        keys: list[Key] = [(scopes[prompt], plan.texts[text]) for prompt, text in plan.pairs]
+        known, rows = self.engine.caches.rewards.get(keys)
+        missing = (~known).nonzero().squeeze(1).tolist()
+        self.engine.count(
+            Counts(asked=len(texts), distinct=len(keys), remembered=len(keys) - len(missing))
+        )
+        values = torch.zeros(len(keys))
+        values[known] = rows.flatten()
+        if missing:
+            values[~known] = fresh = self._computed(plan.only(missing))
+            self.engine.caches.rewards.put([keys[i] for i in missing], fresh[:, None])
+        return values[plan.pair_of]
+
+    @property
+    def counts(self) -> Counts:
+        """What this reward was asked for so far, and what was remembered."""
+        return self.engine.counts
+
+    def _computed(self, plan: Plan) -> Float[Tensor, " N"]:
+        """Of distinct pairs that no cache has."""
+        ranked, judged = self._ranked(plan, self.measure.cutoff)
+        return self.measure(ranked, judged).float()
 
     def ranked(
         self, prompts: Sequence[Prompt], texts: Sequence[str], *, depth: int | None = None
@@ -103,9 +127,9 @@ class RankingReward:
         Returns:
             (ranked, judged), both padded with 0 on the right.
         """
-        call = _Call.of(prompts, texts)
-        ranked, judged = self._ranked(call, depth)
-        return ranked[call.pair_of], judged[call.pair_of]
+        plan = Plan.of(prompts, texts)
+        ranked, judged = self._ranked(plan, depth)
+        return ranked[plan.pair_of], judged[plan.pair_of]
 
     def covered(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[frozenset[str]]:
         """The documents of the highest grade that each text finds within the measure's cut-off."""
@@ -119,9 +143,9 @@ class RankingReward:
         self, prompts: Sequence[Prompt], texts: Sequence[str], *, depth: int
     ) -> list[list[tuple[str, float]]]:
         """The first ``depth`` retrieved documents with their scores, for each prompt and text."""
-        call = _Call.of(prompts, texts)
-        found: list[list[tuple[str, float]]] = [[] for _ in call.pairs]
-        for pool, pairs, scores in self._scored(call):
+        plan = Plan.of(prompts, texts)
+        found: list[list[tuple[str, float]]] = [[] for _ in plan.pairs]
+        for pool, pairs, scores in self._scored(plan):
             columns = order(scores, depth=depth)
             best = scores.gather(1, columns)
             for pair, row, values in zip(pairs.tolist(), columns.tolist(), best, strict=True):
@@ -130,73 +154,52 @@ class RankingReward:
                     (pool.document_ids[column], value)
                     for column, value in zip(kept, values.tolist(), strict=False)
                 ]
-        return [found[pair] for pair in call.pair_of.tolist()]
+        return [found[pair] for pair in plan.pair_of.tolist()]
 
     def _ranked(
-        self, call: "_Call", depth: int | None
+        self, plan: Plan, depth: int | None
     ) -> tuple[Int[Tensor, "N D"], Int[Tensor, "N J"]]:
         """Of the distinct pairs."""
-        if not call.pairs:
+        if not plan.pairs:
             nothing = torch.zeros(0, 0, dtype=torch.int16)
             return nothing, nothing
-        pools = [self.pools(prompt) for prompt in call.prompts]
+        pools = [self.pools(prompt) for prompt in plan.prompts]
         for pool in pools:
             self._say_if_short(pool)
         longest = max(len(pool.document_ids) for pool in pools)
         ranked = torch.zeros(
-            len(call.pairs), longest if depth is None else min(depth, longest), dtype=torch.int16
+            len(plan.pairs), longest if depth is None else min(depth, longest), dtype=torch.int16
         )
-        for pool, pairs, scores in self._scored(call):
+        for pool, pairs, scores in self._scored(plan):
             grades = rank_grades(scores, pool.grades().expand(len(scores), -1), depth=depth)
             ranked[pairs, : grades.shape[1]] = grades
         judged = torch.nn.utils.rnn.pad_sequence([p.judged for p in pools], batch_first=True)
-        return ranked, judged[[prompt for prompt, _ in call.pairs]]
+        return ranked, judged[[prompt for prompt, _ in plan.pairs]]
 
-    def _scored(self, call: "_Call") -> Iterator[tuple[Pool, Int[Tensor, " n"], Tensor]]:
+    def _scored(self, plan: Plan) -> Iterator[tuple[Pool, Int[Tensor, " n"], Tensor]]:
         """Scores of each prompt's distinct texts: its pool, the pairs' numbers, [n, K]."""
-        try:
-            encoded = self.index.encode(call.texts)
-        except Exception as error:
-            self._fail(call.texts, f"raised {type(error).__name__}: {error}", error)
-        by_prompt: list[list[int]] = [[] for _ in call.prompts]
-        for number, (prompt, _) in enumerate(call.pairs):
+        encoded = self.engine.encode(plan.texts)
+        by_prompt: list[list[int]] = [[] for _ in plan.prompts]
+        for number, (prompt, _) in enumerate(plan.pairs):
             by_prompt[prompt].append(number)
-        row_of = torch.tensor([text for _, text in call.pairs])
-        for prompt, numbers in zip(call.prompts, by_prompt, strict=True):
+        row_of = torch.tensor([text for _, text in plan.pairs])
+        for prompt, numbers in zip(plan.prompts, by_prompt, strict=True):
             pool = self.pools(prompt)
             at_once = max(_SCORES_AT_ONCE // max(len(pool.document_ids), 1), 1)
             for pairs in torch.tensor(numbers).split(at_once):
                 rows = row_of[pairs]
                 try:
-                    scores = self.index.score(encoded, rows, pool.documents)
+                    scores = self.engine.index.score(encoded, rows, pool.documents)
                 except Exception as error:
-                    texts = [call.texts[row] for row in rows.tolist()]
-                    self._fail(texts, f"raised {type(error).__name__}: {error}", error)
+                    texts = [plan.texts[row] for row in rows.tolist()]
+                    self.engine.fail(texts, f"raised {type(error).__name__}: {error}", error)
                 if not (scores < torch.inf).all():  # NaN is not less
                     odd = ~(scores < torch.inf).all(dim=1)
-                    texts = [call.texts[row] for row in rows[odd].tolist()]
-                    self._fail(texts, f"gave scores that are no numbers for {prompt.prompt_id!r}")
+                    texts = [plan.texts[row] for row in rows[odd].tolist()]
+                    self.engine.fail(
+                        texts, f"gave scores that are no numbers for {prompt.prompt_id!r}"
+                    )
                 yield pool, pairs, scores
-
-    def _fail(self, texts: Sequence[str], what: str, cause: Exception | None = None) -> NoReturn:
-        raise RuntimeError(
-            f"the retriever {what}, on {len(texts)} texts, of which the first is {texts[0]!r}; "
-            f"{self._kept(texts, what)}; no reward was given for them"
-        ) from cause
-
-    def _kept(self, texts: Sequence[str], what: str) -> str:
-        """Save the texts of a failure; what became of them."""
-        if self.failures is None:
-            return "they were not saved (bind the reward with failures=<folder>)"
-        content = json.dumps({"failure": what, "texts": list(texts)}, ensure_ascii=False, indent=1)
-        name = blake2b(content.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-        path = self.failures / f"retriever-{name}.json"
-        try:
-            self.failures.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8", errors="surrogatepass")
-        except OSError as error:
-            return f"they could not be saved as {path} ({error})"
-        return f"they are saved in {path}"
 
     def _say_if_short(self, pool: Pool) -> None:
         cutoff, size = self.measure.cutoff, len(pool.document_ids)
@@ -211,41 +214,3 @@ class RankingReward:
             cutoff,
             self.measure.name,
         )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Call:
-    """What one call asks for, without repetitions."""
-
-    prompts: list[Prompt]
-    texts: list[str]
-    pairs: list[tuple[int, int]]
-    """Distinct pairs, as numbers of prompt and text."""
-    pair_of: Int[Tensor, " N"]
-    """The pair that each asked one is."""
-
-    @classmethod
-    def of(cls, prompts: Sequence[Prompt], texts: Sequence[str]) -> "_Call":
-        if len(prompts) != len(texts):
-            raise ValueError(f"{len(prompts)} prompts for {len(texts)} texts; a reward needs pairs")
-        ids = [prompt.prompt_id for prompt in prompts]
-        first = dict(zip(reversed(ids), reversed(prompts), strict=True))
-        for prompt in prompts:
-            known = first[prompt.prompt_id]
-            if known is not prompt and known != prompt:
-                raise ValueError(f"two different prompts have the id {prompt.prompt_id!r}")
-        asked = list(zip(_numbered(ids), _numbered(texts), strict=True))
-        distinct = dict.fromkeys(asked)
-        number = {pair: i for i, pair in enumerate(distinct)}
-        return cls(
-            prompts=[first[i] for i in dict.fromkeys(ids)],
-            texts=list(dict.fromkeys(texts)),
-            pairs=list(distinct),
-            pair_of=torch.tensor([number[pair] for pair in asked], dtype=torch.long),
-        )
-
-
-def _numbered(names: Sequence[str]) -> list[int]:
-    """Of each name, its number among the distinct ones, in order of appearance."""
-    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    return [number[name] for name in names]

@@ -5,7 +5,7 @@ are asked for, get a reward. Knows neither which estimator asks nor how a reward
 """
 
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from rlcredit.estimators.base import SetUtility
 from rlcredit.retrieval.base import Encoder
 from rlcredit.rewards.base import Reward
+from rlcredit.rewards.engine import Counts
 from rlcredit.rollout.candidates import SetScorer
 from rlcredit.rollout.coalitions import NUM_KNOWN, Asked, Part, Planner, ask, game
 from rlcredit.text.base import Segmenter
@@ -46,6 +47,8 @@ class Scorer:
     """What a set of candidates earns; read where the rules ask for candidates."""
     encoder: Encoder | None = None
     """Only read where embeddings are needed."""
+    counts: Callable[[], Counts] | None = None
+    """What the reward was asked for so far, where it counts that."""
 
     def __call__(
         self, rollouts: Rollouts, needs: Needs, *, randomness: Randomness, offset: int = 0
@@ -65,6 +68,7 @@ class Scorer:
             ValueError: If candidates are needed, or embeddings without an encoder.
         """
         self._check(needs)
+        before = self.counts() if self.counts else Counts()
         parts = [[self.cut(text) for text in group] for group in rollouts.texts]
         candidates, rewards, num_asked = self._rewards(rollouts, parts)
         rewards = rewards.to(rollouts.response_mask.device)
@@ -83,6 +87,7 @@ class Scorer:
             embeddings=self._embeddings(rollouts, parts) if needs.embeddings else None,
             randomness=randomness,
             num_evaluations=num_asked + len(asked.texts),
+            metrics=(self.counts() - before).metrics() if self.counts else {},
         )
 
     def _rewards(

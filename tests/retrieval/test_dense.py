@@ -117,6 +117,19 @@ def test_a_batch_encodes_like_its_texts_alone(cls_model):
             torch.testing.assert_close(alone.rows[0], together.rows[i], rtol=0, atol=1e-5)
 
 
+def test_a_text_has_the_same_bits_in_every_batch_on_one_thread(minilm):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        encode = minilm.embedder(Role.query)
+        together = encode(TEXTS).rows
+        for some in (TEXTS[:1], TEXTS[5:8], TEXTS[::-3]):
+            rows = [TEXTS.index(text) for text in some]
+            assert torch.equal(encode(some).rows, together[rows])
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_bfloat16_is_near_float32_and_pooled_in_float32(cls_model):
     exact = Dense(name=str(cls_model)).embedder(Role.query)(TEXTS[:30]).rows
     near = Dense(name=str(cls_model), dtype=Dtype.bfloat16).embedder(Role.query)(TEXTS[:30]).rows
@@ -138,6 +151,10 @@ def test_texts_longer_than_the_model_reads_are_cut(cls_model):
     encode = Dense(name=str(cls_model)).embedder(Role.query)
     long, longer = " ".join(["red"] * 200), " ".join(["red"] * 200 + ["tent"])
     torch.testing.assert_close(encode([long]).rows, encode([longer]).rows)
+    fits = " ".join(["red"] * 28)  # with the prompt's two tokens and the two special ones, 32
+    flags = encode([long, "red", fits, "", f"{fits} red"]).truncated
+    assert flags is not None
+    assert flags.tolist() == [True, False, False, False, True]
 
 
 def stored(cache):
@@ -288,7 +305,7 @@ def test_minilm_is_scored_alone_as_in_a_batch(minilm):
     together = encode(texts).rows
     alone = torch.cat([encode([text]).rows for text in texts])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
-    assert load_model(MINILM, None, None) is encode.model
+    assert load_model(MINILM, None, None) is vars(encode)["model"]
 
 
 def test_a_packaged_model_that_is_not_the_known_one_is_refused(tmp_path, monkeypatch):

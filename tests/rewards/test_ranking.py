@@ -45,7 +45,7 @@ def make_prompts(number, *, pool_size=40, seed=5):
 
 
 PROMPTS = make_prompts(6)
-TEXTS = [*phrase_lists(8), "", "xyzzy", " , "]
+TEXTS = [*phrase_lists(8), "", "xyzzy", ","]
 PAIRS = [(prompt, text) for prompt in PROMPTS for text in TEXTS]
 
 
@@ -137,6 +137,10 @@ class Watched:
     @property
     def digest(self):
         return self.inner.digest
+
+    @property
+    def encoding(self):
+        return self.inner.encoding
 
     def encode(self, texts):
         self.encoded.append(list(texts))

@@ -1,0 +1,137 @@
+"""What was computed once is remembered by its content, in memory and, where asked for, on disk."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlcredit.retrieval.digest import digest
+from rlcredit.rewards.disk import Shelf
+
+Key = tuple[str, str]
+"""Hash of all that a row depends on but its text, and the text."""
+
+_BYTES_PER_ENTRY = 250
+"""Of the interpreter's objects around a key and its row, about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Where rewards and encodings are remembered; changes no number, and no run's digest.
+
+    Raises:
+        ValueError: If the memory is negative.
+    """
+
+    memory_mb: int = 256
+    """For each retriever's rewards, and as much for its encodings; 0: none. The least recently
+    used go first."""
+    folder: str | None = None
+    """Kept there as well, for later runs and others at the same time; null: in memory alone. It
+    grows, and may be deleted at any time."""
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.memory_mb < 0:
+            raise ValueError(f"memory_mb={self.memory_mb}, but it is 0 or more; 256 is usual")
+
+    def open(self) -> "Caches":
+        """Empty memory, and what the folder holds.
+
+        Raises:
+            OSError: If there is a folder and it cannot be used.
+        """
+        shelf = None if self.folder is None else Shelf(Path(self.folder).expanduser())
+        return Caches(
+            rewards=Rows(max_bytes=self.memory_mb * 2**20, shelf=shelf),
+            encodings=Rows(max_bytes=self.memory_mb * 2**20, shelf=shelf),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Caches:
+    """The two levels. A reward that is remembered needs no encoding."""
+
+    rewards: "Rows"
+    """(encoding, index, pool, grades, measure), text -> [1]."""
+    encodings: "Rows"
+    """(encoder, revision, pooling, prompt, dtype), text -> [D + 2]."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Rows:
+    """float32 rows by key: the recent ones in memory, all of them on the shelf, if there is one."""
+
+    max_bytes: int
+    shelf: Shelf | None = None
+    _recent: OrderedDict[Key, bytes] = field(default_factory=OrderedDict, init=False, repr=False)
+    _bytes: int = field(default=0, init=False)
+
+    def get(self, keys: Sequence[Key]) -> tuple[Bool[Tensor, " N"], Float[Tensor, "n D"]]:
+        """Which of N keys are known, and the rows of the known ones, in their order."""
+        rows = [self._recent.get(key) for key in keys]
+        for key, row in zip(keys, rows, strict=True):
+            if row is not None:
+                self._recent.move_to_end(key)
+        if self.shelf is not None:
+            self._take_down(keys, rows)
+        known = torch.tensor([row is not None for row in rows], dtype=torch.bool)
+        joined = bytearray().join(row for row in rows if row is not None)
+        if not joined:
+            return known, torch.zeros(0, 0)
+        return known, torch.frombuffer(joined, dtype=torch.float32).view(int(known.sum()), -1)
+
+    def put(self, keys: Sequence[Key], rows: Float[Tensor, "N D"]) -> None:
+        """Remember rows."""
+        if self.max_bytes == 0 and self.shelf is None:
+            return
+        raw = rows.detach().float().cpu().contiguous().numpy().tobytes()
+        size = len(raw) // max(len(keys), 1)
+        values = [raw[i * size : (i + 1) * size] for i in range(len(keys))]
+        for key, value in zip(keys, values, strict=True):
+            self._keep(key, value)
+        if self.shelf is not None:
+            names = map(_name, keys)
+            self.shelf.put(dict(zip(names, values, strict=True)))
+
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    def _take_down(self, keys: Sequence[Key], rows: list[bytes | None]) -> None:
+        """Fill in what memory does not have."""
+        assert self.shelf is not None
+        missing = [i for i, row in enumerate(rows) if row is None]
+        names = {i: _name(keys[i]) for i in missing}
+        found = self.shelf.get([*names.values()])
+        for i, name in names.items():
+            value = rows[i] = found.get(name)
+            if value is not None:
+                self._keep(keys[i], value)
+
+    def _keep(self, key: Key, value: bytes) -> None:
+        if self.max_bytes == 0 or key in self._recent:
+            return
+        self._recent[key] = value
+        self._bytes += _cost(key, value)
+        while self._bytes > self.max_bytes:
+            self._bytes -= _cost(*self._recent.popitem(last=False))
+
+
+def _cost(key: Key, value: bytes) -> int:
+    return _BYTES_PER_ENTRY + len(key[1]) + len(value)
+
+
+def _name(key: Key) -> bytes:
+    """On the shelf; the packages that compute are part of it."""
+    return bytes.fromhex(digest(*key, *_VERSIONS))
+
+
+_FORMAT = "1"
+"""To be raised when scoring changes, so that rewards on disk are computed again."""
+_PACKAGES = ("torch", "transformers", "sentence-transformers", "bm25s", "scikit-learn")
+_VERSIONS = (_FORMAT, *(f"{name} {version(name)}" for name in _PACKAGES))
