@@ -31,6 +31,7 @@ from rlcredit import (
     tracking,
     trainer,
 )
+from rlcredit.bench.run import Settings
 from rlcredit.trainer.settings import EvaluationSettings, Resume
 
 COMPONENTS: dict[str, ModuleType] = {
@@ -118,6 +119,17 @@ class ReportConfig:
     cache: str = "outputs/cache"
 
 
+@dataclass
+class CreditBenchConfig:
+    """The root of ``conf/credit_bench.yaml``."""
+
+    out: str = "outputs/credit_bench"
+    """Folder of the results."""
+    worlds: list[str] = field(default_factory=list)
+    """Names in rlcredit/bench/worlds.py; none: all of them, and the bandits."""
+    settings: Any = MISSING
+
+
 def schema(cls: type) -> type:
     """The fields of a component with their defaults, and its import path as ``_target_``.
 
@@ -163,6 +175,8 @@ def register() -> None:
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="report_schema", node=ReportConfig)
     store.store(name="replay_schema", node=ReplayConfig)
+    bench = CreditBenchConfig(settings=schema(Settings)())
+    store.store(name="credit_bench_schema", node=bench)
     for group, package in COMPONENTS.items():
         for cls in components(package):
             store.store(group=f"schema/{group}", name=cls.__name__.lower(), node=schema(cls))

@@ -30,6 +30,8 @@ class Comparison:
     """Of the expected gradient with the true one; None where noise hides its length."""
     bias: Interval
     """Length of (expected - true) over that of the true gradient."""
+    power: float
+    """Length squared of the expected gradient over that of the true one."""
     variance: float
     """Of one replicate's gradient, summed over parameters, over the true one's length squared."""
     samples: int
@@ -37,9 +39,10 @@ class Comparison:
     evaluations: float
     """Rewards asked for, of a replicate."""
     climbs: str
-    """The objective whose gradient is nearest; empty where noise hides the direction."""
+    """The objective whose gradient is nearest: the first of those that noise does not tell apart;
+    empty where noise hides the direction."""
     tied: tuple[str, ...]
-    """Others that are not told apart from it."""
+    """The others of those."""
     cosines: Mapping[str, float]
     """With the gradient of every objective."""
 
@@ -48,9 +51,18 @@ class Comparison:
         """The interval of the bias reaches 0."""
         return self.bias.low == 0.0
 
-    def error(self, cost: float) -> float:
+    def error(self, cost: int | float) -> float:
         """Mean squared error over the true gradient's length squared, for 1000 units of a cost."""
         return self.bias.mean**2 + self.variance * cost / BUDGET
+
+    def error_at_best_rate(self, cost: int | float) -> float:
+        """The same, were the gradient multiplied by the number that makes it least.
+
+        1 - s^2 / (power + variance cost / 1000): a learning rate takes up the length, and what is
+        left is direction and noise. Derived here, from min over c of |c E g - t|^2 + c^2 var.
+        """
+        size = self.power + self.variance * cost / BUDGET
+        return 1 - max(self.scale.mean, 0.0) ** 2 / size if size > 0 else 1.0
 
 
 class Resampler:
@@ -98,13 +110,15 @@ def compare(
     middle = (a + b) / 2
     scale = middle @ target / length
     square = ((a - target) * (b - target)).sum(axis=1) / length
-    cosines, seen = _cosines(middle, (a * b).sum(axis=1), objectives)
+    power = (a * b).sum(axis=1) / length
+    cosines, seen = _cosines(middle, power * length, objectives)
     names = list(objectives)
     climbs, tied = _nearest(cosines, names) if seen else ("", ())
     return Comparison(
-        scale=_interval(scale),
-        cosine=_interval(cosines[:, 0]) if seen else None,
-        bias=_interval(np.sqrt(np.maximum(square, 0))),
+        scale=interval(scale),
+        cosine=interval(cosines[:, 0]) if seen else None,
+        bias=interval(np.sqrt(np.maximum(square, 0))),
+        power=float(max(power[0], 0)),
         variance=float(gradients.var(axis=0, ddof=1).sum() / length),
         samples=samples,
         evaluations=evaluations,
@@ -122,8 +136,10 @@ def _steadied(gradients: Array, control: Array | None, target: Array) -> Array:
     if control is None:
         return gradients
     centred = control - control.mean(axis=0)
-    beta = (gradients * centred).sum() / (control * centred).sum()
-    return gradients - beta * (control - target)
+    noise = (control * centred).sum()
+    if noise == 0:
+        return gradients
+    return gradients - (gradients * centred).sum() / noise * (control - target)
 
 
 def _cosines(middle: Array, square: Array, objectives: Mapping[str, Array]) -> tuple[Array, bool]:
@@ -134,19 +150,25 @@ def _cosines(middle: Array, square: Array, objectives: Mapping[str, Array]) -> t
     return np.clip(middle @ rows.T / length[:, None], -1, 1), seen
 
 
+NOTHING = "none of these"
+"""Where every cosine is negative."""
 TIE = 1e-6
-"""Cosines closer than this are one direction; the first name is said."""
+"""Cosines closer than this are one direction."""
 
 
 def _nearest(cosines: Array, names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The objective of the largest cosine, and those that resampling puts before it too often."""
-    best = int(np.flatnonzero(cosines[0] >= cosines[0].max() - TIE)[0])
+    """The first of those that resampling does not tell from the largest cosine, and the others."""
+    best = int(cosines[0].argmax())
+    if cosines[0, best] <= 0:
+        return NOTHING, ()
     gain = cosines[1:] - cosines[1:, [best]]
-    beats = np.quantile(gain, LEVEL, axis=0) >= -TIE
-    return names[best], tuple(n for i, n in enumerate(names) if beats[i] and i != best)
+    near = np.quantile(gain, LEVEL, axis=0) >= -TIE
+    near[best] = True
+    kept = [name for name, is_near in zip(names, near, strict=True) if is_near]
+    return kept[0], tuple(kept[1:])
 
 
-def _interval(values: Array) -> Interval:
+def interval(values: Array) -> Interval:
     """The sample's own figure, and a percentile interval of its resamples."""
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(values[1:], [tail, 1 - tail])

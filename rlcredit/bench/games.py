@@ -111,13 +111,17 @@ class Arms:
     """A bandit: the first arms are right (1), the next half right (a tenth), the rest wrong."""
 
     right: int = 4
-    half_right: int = 0
+    half_right: tuple[int, ...] = ()
+    """How many, per question; none for questions beyond these."""
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
         """See :class:`Game`."""
         if not words:
             return 0.0
-        return 1.0 if words[0] < self.right else 0.1 * (words[0] < self.right + self.half_right)
+        if words[0] < self.right:
+            return 1.0
+        half_right = self.half_right[question] if question < len(self.half_right) else 0
+        return 0.1 * (words[0] < self.right + half_right)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 
 from rlcredit.report.lines import with_interval
+from rlcredit.report.sheets import Sheet, sheet_latex, sheet_markdown
 from rlcredit.report.stats import SEEDS_FOR_IQM, Interval
 from rlcredit.tables.claims import findings
 from rlcredit.tables.declare import Table
@@ -38,15 +38,6 @@ img {{ max-width: 100%; background: #fff; }}
 {body}
 </html>
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sheet:
-    """Plain text in rows: what every format shows."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def sheets(grid: Grid) -> list[Sheet]:
@@ -188,34 +179,15 @@ def _gaps(grid: Grid) -> Iterator[str]:
 def markdown(grid: Grid) -> str:
     """The table as a page of Markdown."""
     parts = [f"# {grid.name}", grid.table.question]
-    for sheet in sheets(grid):
-        lines = [f"## {sheet.title}", "", _pipes(sheet.head), "|" + "---|" * len(sheet.head)]
-        parts.append("\n".join([*lines, *(_pipes(row) for row in sheet.rows)]))
+    parts += [sheet_markdown(sheet) for sheet in sheets(grid)]
     parts.append("\n".join(f"- {note}" for note in notes(grid)))
     return "\n\n".join(parts) + "\n"
-
-
-def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-_LATEX = str.maketrans(
-    {c: "\\" + c for c in "&%$#_{}"}
-    | {"—": "--", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textbackslash{}"}
-)
 
 
 def latex(grid: Grid) -> str:
     """Tabulars for booktabs."""
     parts = [f"% {grid.name}, size {grid.size}. Needs \\usepackage{{booktabs}}."]
-    for sheet in sheets(grid):
-        rows = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in sheet.rows]
-        head = " & ".join(cell.translate(_LATEX) for cell in sheet.head) + r" \\"
-        parts += [
-            f"% {sheet.title}",
-            rf"\begin{{tabular}}{{l{'r' * (len(sheet.head) - 1)}}}",
-            *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"),
-        ]
+    parts += [sheet_latex(sheet) for sheet in sheets(grid)]
     return "\n".join([*parts, *(f"% {note}" for note in notes(grid))]) + "\n"
 
 

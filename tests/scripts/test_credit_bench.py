@@ -1,0 +1,133 @@
+"""The credit bench as a command: every method of conf/, one from outside, and its files."""
+
+import json
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from rlcredit.bench.climb import Training
+from rlcredit.bench.record import write
+from rlcredit.bench.run import Methods, Settings, bench
+from rlcredit.estimators import RLOO
+from rlcredit.estimators.base import Centring, Grain
+from rlcredit.types import Advantages, Needs
+from scripts import credit_bench
+from tests.composing import built, names
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlamesTheWinner:
+    """Wrong on purpose: RLOO with the sign turned."""
+
+    grain: Grain = Grain.rollout
+    centring: Centring = Centring.group
+
+    @property
+    def needs(self) -> Needs:
+        return Needs()
+
+    def __call__(self, signals):
+        return Advantages(values=-RLOO()(signals).values)
+
+
+def table(numbers, name):
+    columns = numbers[name]["columns"]
+    return [dict(zip(columns, row, strict=True)) for row in numbers[name]["rows"]]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """One small run of everything, with an estimator that stands in a folder outside."""
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "my_conf" / "estimator").mkdir(parents=True)
+    yaml = f"_target_: {__name__}.BlamesTheWinner\n"
+    (folder / "my_conf" / "estimator" / "blames_the_winner.yaml").write_text(yaml)
+    words = ["settings.replicates=16", "settings.training.batches=2", "settings.training.runs=2"]
+    command = ["credit_bench", "--config-dir", str(folder / "my_conf"), f"out={folder / 'out'}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [*command, *words])
+        credit_bench.main()
+    return folder / "out"
+
+
+def test_every_pair_of_conf_is_measured_or_refused_with_a_reason(result):
+    numbers = json.loads((result / "credit_bench.json").read_text())
+    measured = {(row["estimator"], row["loss"]) for row in table(numbers, "gradients")}
+    refused = {
+        (estimator, loss)
+        for reason in numbers["refused"]
+        for estimator in reason["estimator"]
+        for loss in reason["loss"]
+    }
+    assert all(len(reason["why"]) > 40 for reason in numbers["refused"])
+    for estimator in [*names("estimator"), "blames_the_winner"]:
+        first = numbers["same_as"][estimator]
+        for loss in names("loss"):
+            assert (first, loss) in measured | refused
+    assert numbers["same_as"]["lpo_reverse"] == "grpo"
+    assert numbers["own_loss"]["lpo_reverse"] == "lpo_reverse"
+    assert ("ospo", "gspo") in refused - measured
+    assert ("shape", "dapo") in measured & refused  # of sets alone
+    ended = {(row["estimator"], row["loss"]) for row in table(numbers, "bandits")}
+    assert ("setpo", "lpo") in ended
+    assert ("shape", "dapo") not in ended
+
+
+def test_a_wrong_estimator_from_outside_enters_and_is_exposed(result):
+    numbers = json.loads((result / "credit_bench.json").read_text())
+    rows = table(numbers, "gradients")
+    own = [r for r in rows if (r["estimator"], r["loss"]) == ("blames_the_winner", "dapo")]
+    assert len(own) == len(numbers["worlds"])
+    for row in own:
+        assert row["length"][0] < -0.5
+        assert row["length"][2] < 0
+        assert row["cosine"] is None or row["cosine"][0] < -0.9
+        assert row["bias"][1] > 0
+    page = (result / "credit_bench.md").read_text()
+    lines = [li for li in page.splitlines() if li.startswith("| blames_the_winner | dapo | 10")]
+    assert len(lines) == 2  # with its own loss, and among all pairs
+    assert all(f" 0/{len(own)} " in line for line in lines)
+    rloo = [r for r in rows if (r["estimator"], r["loss"]) == ("rloo", "dapo")]
+    assert sum(row["bias"][1] == 0 for row in rloo) >= 9
+
+
+def test_the_page_the_tabulars_and_the_pictures_are_there(result):
+    page = (result / "credit_bench.md").read_text()
+    for title in ("Estimators with their own loss", "What it climbs", "Refused", "Worlds"):
+        assert f"## {title}" in page
+    tabulars = (result / "credit_bench.tex").read_text()
+    assert tabulars.count(r"\begin{tabular}") == tabulars.count(r"\bottomrule") == 8
+    assert "ospo\\_released" in tabulars
+    for name in ("directions", "price", "credit", "bandits"):
+        assert f"({name}.svg)" in page
+        assert (result / f"{name}.svg").read_text().startswith("<?xml")
+        assert (result / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_command_writes_the_same_bytes(tmp_path):
+    methods = Methods(
+        estimators={name: built("estimator", name) for name in ("grpo", "ospo", "random_credit")},
+        losses={name: built("loss", name) for name in ("dapo", "lpo")},
+        own=dict.fromkeys(("grpo", "ospo", "random_credit"), "dapo"),
+    )
+    settings = Settings(replicates=16, training=Training(batches=2, runs=2))
+    said = []
+    for folder in ("one", "two"):
+        found = bench(methods, settings, chosen=["arms"], say=said.append)
+        write(found, tmp_path / folder)
+    assert said == ["arms: 4 right arms of 12"] * 2
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(files) == 9
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_what_cannot_be_measured_is_refused():
+    none = Methods(estimators={}, losses={}, own={})
+    with pytest.raises(ValueError, match="no world is called 'mars'; there are additive"):
+        bench(none, Settings(), chosen=["mars"], say=print)
+    with pytest.raises(ValueError, match="use 8 or more"):
+        Settings(replicates=4)
+    with pytest.raises(ValueError, match="2 responses or more"):
+        Settings(group_size=1)
