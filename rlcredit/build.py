@@ -16,7 +16,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from rlcredit.config import evaluation_digest, run_digest, run_identity, schema
 from rlcredit.errors import chain, nearest, raised_here
@@ -63,6 +63,7 @@ def job(cfg: DictConfig) -> Job:
         parts["loss"],
         group_size=parts["trainer"].group_size,
         num_candidates=parts["dataset"].candidates,
+        scores_parts=parts["reward"].scores_parts,
     )
     names = [*dict.fromkeys([str(choices["retriever"]), *cfg.evaluation.retrievers])]
     return Job(
@@ -252,6 +253,12 @@ def explain(error: BaseException) -> str | None:
     for link in links:
         if isinstance(link, MissingConfigException):
             return f"{link}{nearest(link.missing_cfg_file or '', link.options or [])}"
+        if isinstance(link, InterpolationKeyError):
+            return (
+                f"{link}: a setting that is taken from another component, and the chosen one does "
+                "not have it; choose components that go together (estimators of candidates go with "
+                "rewards of search, dataset=esci)"
+            )
         if isinstance(link, OmegaConfBaseException):
             return _about_key(error, link)
     return str(error) if isinstance(error, HydraException) else None

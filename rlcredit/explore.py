@@ -54,7 +54,7 @@ def explore(job: Explored, *, num_prompts: int) -> Exploration:
     Raises:
         ValueError: If the run holds too little to compare, or its data have changed.
     """
-    if num_prompts == 0:
+    if num_prompts == 0 or not job.reward.scores_parts:  # it takes parts of responses away
         return Exploration()
     summary, evaluation = RunSummary.read(job.run), load_evaluation(job.run, "test", "after")
     if summary is None or evaluation is None:

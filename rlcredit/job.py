@@ -7,19 +7,18 @@ from pathlib import Path
 
 import torch
 
-from rlcredit.data.base import Dataset, SearchTask
+from rlcredit.data.base import Dataset, Task
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy, PolicySource
 from rlcredit.retrieval.base import Encoder, Retriever
-from rlcredit.rewards.ranking import Ranking
+from rlcredit.rewards.base import RewardSettings
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.base import Segmenter
-from rlcredit.text.copying import WordRuns
 from rlcredit.tracking.base import Tracker
 from rlcredit.trainer.evaluate import Evaluator
-from rlcredit.trainer.expansion import Expansion
+from rlcredit.trainer.grading import Grader, TaskGraders
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.settings import EvaluationSettings, Resume, TrainerSettings
 from rlcredit.types import Randomness
@@ -49,8 +48,8 @@ class Job:
     policy: PolicySource
     estimator: AdvantageEstimator
     loss: PolicyLoss
-    dataset: Dataset
-    reward: Ranking
+    dataset: Dataset[Task]
+    reward: RewardSettings
     segmenter: Segmenter
     encoder: Encoder
     rollout: Rollout
@@ -63,19 +62,19 @@ class Job:
 class Parts:
     """What a job's settings become once data, indexes and policy are loaded."""
 
-    task: SearchTask
+    task: Task
     trainer: Trainer
     evaluator: Evaluator
-    """By every retriever; for the test split."""
+    """By everything that grades the task; for the test split."""
     validator: Evaluator
-    """By the training retriever alone; for curves."""
+    """By what costs least; for curves."""
 
 
 _ROOM_SAMPLE = 64
 """Training prompts whose demonstrations are measured."""
 
 
-def check_room(task: SearchTask, policy: Policy, rollout: Rollout) -> None:
+def check_room(task: Task, policy: Policy, rollout: Rollout) -> None:
     """Refuse a length cap that cuts sets of candidates: without the last one, none is rewarded.
 
     Raises:
@@ -105,16 +104,13 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
         say: Reports what takes long.
     """
     task = job.dataset.load()
-    rewards = {
-        name: job.reward.bind(retriever.index(task.documents, cache=job.cache), failures=failures)
-        for name, retriever in job.retrievers.items()
-    }
-    reward = rewards[job.retriever_name]
+    graders = TaskGraders(task=task, retrievers=job.retrievers, cache=job.cache, failures=failures)
+    grader: Grader = job.reward.grader(graders)
     scorer = Scorer(
-        reward=reward,
-        counts=lambda: reward.counts,
+        reward=grader.reward,
+        counts=grader.counts,
         rules=task.rules,
-        utility=job.reward.utility,
+        utility=grader.utility,
         segmenter=job.segmenter,
         encoder=job.encoder,
     )
@@ -135,22 +131,20 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
         loss=job.loss,
         prompts=task.train,
         seed=job.seed,
-        documents=WordRuns.of(task.documents.texts),
+        documents=grader.documents,
         reference=deepcopy(policy) if job.loss.needs.ref_logprobs else None,
     )
     evaluator = Evaluator(
-        rewards=rewards,
+        grader=grader,
         rollout=job.rollout,
         scorer=scorer,
         estimator=job.estimator,
-        expansion=Expansion.of(task.documents, job.reward, cache=job.cache),
         samples=job.evaluation.samples,
         seed=job.seed,
     )
-    training_reward = {job.retriever_name: rewards[job.retriever_name]}
     return Parts(
         task=task,
         trainer=trainer,
         evaluator=evaluator,
-        validator=replace(evaluator, rewards=training_reward),
+        validator=replace(evaluator, grader=grader.for_curves()),
     )

@@ -21,8 +21,8 @@ def launch(job: Job, folder: Path) -> float:
     """Train, evaluate and write everything down; a finished run is only reported.
 
     Returns:
-        The headline measure: nDCG@10 of sampled responses on the test split, by the training
-        retriever.
+        The headline measure of sampled responses on the test split: nDCG@10 by the training
+        retriever, or Pass@1.
 
     Raises:
         ValueError: For settings that cannot be run.
@@ -93,6 +93,7 @@ WRITTEN = (
     "checkpoints",
     "evaluations",
     "trec",
+    "solutions",
     "policy",
 )
 """What a run leaves in its folder; the count of looks at the test split outlives a new start."""
@@ -113,7 +114,7 @@ def header(job: Job, parts: Parts, folder: Path) -> Header:
         task=parts.task,
         policy=parts.trainer.policy.description,
         method=f"{job.estimator_name}, {type(job.loss).__name__}",
-        retrievers=list(job.retrievers),
+        reward=parts.evaluator.grader.rows,
         steps=job.trainer.steps,
         prompts_per_step=job.trainer.prompts_per_step,
         group_size=job.trainer.group_size,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from rlcredit.data.base import Dataset
+from rlcredit.data.base import Dataset, Task
 from rlcredit.report.console import RunConsole
 from rlcredit.report.evaluations import load_evaluation, save_evaluation
 from rlcredit.report.run_folder import RunSummary, touch_test_split
@@ -17,7 +17,7 @@ from rlcredit.trainer.scores import score_responses
 def rescore(
     run: Path,
     *,
-    dataset: Dataset,
+    dataset: Dataset[Task],
     retriever: Retriever,
     name: str,
     reward: Ranking,
@@ -45,7 +45,7 @@ def rescore(
             f"{run} holds no finished run (no summary.json, or no evaluations/test-*.json); give "
             "the folder that a run printed at its end, as run=<folder>"
         )
-    task = dataset.load()
+    task = dataset.load().searched()
     if task.digest != summary.data_digest:
         raise ValueError(
             f"the data are no longer those of {run} (hash {task.digest[:12]}, then "

@@ -31,10 +31,8 @@ from rlcredit.trainer.loop import StepResult
 from rlcredit.trainer.postmortem import save_batch
 from rlcredit.trainer.refused import RefusedBatchError
 from rlcredit.trainer.samples import completions
-from rlcredit.trainer.scores import run_texts
 from rlcredit.trainer.stop import stop_request
 from rlcredit.trainer.training_state import restore
-from rlcredit.trainer.trec import write_qrels, write_runs
 from rlcredit.trainer.watch import SegmentWatch
 
 
@@ -70,7 +68,7 @@ class Run:
     @property
     def headline(self) -> str:
         """The measure that a run is judged by, within a split."""
-        return f"{self.job.retriever_name}/ndcg@10_sampled"
+        return self.parts.evaluator.grader.headline
 
     def test(self, phase: str) -> Evaluation:
         """Score the test split, or read the scores of an earlier sitting."""
@@ -85,16 +83,8 @@ class Run:
             self.parts.trainer.policy, prompts, split="test", phase=phase
         )
         save_evaluation(self.folder, evaluation, digest=digest)
-        texts = run_texts(
-            self.parts.task.rules,
-            prompts,
-            evaluation.responses,
-            expansion=self.parts.evaluator.expansion,
-        )
-        write_qrels(self.folder / "trec" / "test.qrels", prompts)
-        write_runs(
-            self.folder / "trec" / f"test-{phase}", prompts, texts, self.parts.evaluator.rewards
-        )
+        grader = self.parts.evaluator.grader
+        grader.write(self.folder, prompts, evaluation.responses, phase=phase)
         return evaluation
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -243,6 +233,7 @@ class Run:
             headline=self.headline,
             measures=comparisons,
             credit={phase: rho for phase, rho in rhos.items() if rho is not None},
+            figures={each.phase: each.figures for each in (before, after) if each.figures},
             test_touches=count_touches(self.folder),
             code_revision=code_revision(Path(__file__).parent),
             versions=package_versions(),
@@ -253,7 +244,7 @@ class Run:
             before,
             after,
             task=self.parts.task,
-            trained_on=self.job.retriever_name,
+            trained_on=self.parts.evaluator.grader.trained_on,
             temperature=self.job.rollout.temperature,
         )
         self.console.examples(before, after)

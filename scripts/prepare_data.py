@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 
 from rlcredit.config import register
 from rlcredit.data import Dataset
-from rlcredit.data.base import SearchTask
+from rlcredit.data.base import SearchTask, Task
 from rlcredit.types import Prompt
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -32,8 +32,8 @@ def main(overrides: Sequence[str]) -> Path:
     register()
     with initialize_config_dir(config_dir=str(CONF), version_base=None):
         config = compose("train", overrides=list(overrides))
-    dataset: Dataset = instantiate(config.dataset, _convert_="all")
-    task = dataset.load()
+    dataset: Dataset[Task] = instantiate(config.dataset, _convert_="all")
+    task = dataset.load().searched()
     folder = freeze(task, dataset, ROOT)
     for what, count in task.counts.items():
         print(f"{count:>9,}  {what}")
@@ -43,7 +43,7 @@ def main(overrides: Sequence[str]) -> Path:
     return folder
 
 
-def freeze(task: SearchTask, dataset: Dataset, root: Path) -> Path:
+def freeze(task: SearchTask, dataset: Dataset[Task], root: Path) -> Path:
     """Write documents.parquet, prompts.parquet and card.json to a folder named by the content."""
     folder = root / f"{task.name}-{task.source}-{task.digest[:8]}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,11 @@
-"""What a data set is: a catalogue, prompts in three disjoint splits, and a teacher."""
+"""What a data set is: prompts in three disjoint splits, a teacher, and documents to search."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
+from typing_extensions import TypeVar
 
 from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import TextRules
@@ -21,31 +22,66 @@ class Teacher(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchTask:
-    """A loaded data set. Train, validation and test share no query (nor customer, nor pair)."""
+class Task:
+    """A loaded data set. Train, validation and test share no query (nor customer, nor problem)."""
 
     name: str
     source: str
     """generated, path or hub; every header and table says it."""
-    documents: Documents
     train: tuple[Prompt, ...]
     validation: tuple[Prompt, ...]
     test: tuple[Prompt, ...]
     rules: TextRules
-    """Which part of a response is searched with."""
+    """Which part of a response is rewarded."""
     teacher: Teacher
-    hidden: frozenset[str] = frozenset()
-    """Documents that nothing made from the training side may read: published ones that are relevant
-    to a held-out prompt."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """What was read, dropped and kept, and why; printed in the header."""
     digest: str
-    """Hash of the documents, the prompts and the rules."""
+    """Hash of the prompts, the rules, and the documents where there are some."""
+
+    def vocabulary(self) -> Iterator[str]:
+        """Texts of the training side whose words a policy may need, besides prompts and answers."""
+        return iter(())
+
+    def searched(self) -> "SearchTask":
+        """The task with its documents.
+
+        Raises:
+            ValueError: If there is nothing to search.
+        """
+        raise ValueError(
+            f"dataset={self.name} has no documents, so there is nothing to search, to rank or to "
+            "prepare; its answers are verified: leave reward=verifier, which comes with it"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchTask(Task):
+    """A task of finding documents."""
+
+    documents: Documents
+    hidden: frozenset[str] = frozenset()
+    """Documents that nothing made from the training side may read: published ones that are relevant
+    to a held-out prompt."""
+
+    def vocabulary(self) -> Iterator[str]:
+        """The documents judged for training prompts, but for the hidden ones."""
+        judged = {document for prompt in self.train for document in prompt.relevance} - self.hidden
+        for document, text in zip(self.documents.ids, self.documents.texts, strict=True):
+            if document in judged:
+                yield text
+
+    def searched(self) -> "SearchTask":
+        """Itself."""
+        return self
+
+
+TaskT_co = TypeVar("TaskT_co", bound=Task, covariant=True, default=SearchTask)
 
 
 @runtime_checkable
-class Dataset(Protocol):
-    """A data set's settings, and how to load it."""
+class Dataset(Protocol[TaskT_co]):
+    """A data set's settings, and how to load it. ``Dataset`` alone is one of search."""
 
     @property
     def candidates(self) -> int:
@@ -56,6 +92,6 @@ class Dataset(Protocol):
         """Hash of what the loaded set depends on (settings, source files), without loading it."""
         ...
 
-    def load(self) -> SearchTask:
+    def load(self) -> TaskT_co:
         """Read or generate the set. ValueError or FileNotFoundError with the remedy."""
         ...

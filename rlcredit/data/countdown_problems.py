@@ -10,7 +10,10 @@ from rlcredit.data.splits import share_of
 from rlcredit.text.expressions import parse, value
 from rlcredit.types import Prompt, Randomness
 
-SIGNS = "+-*/"
+VERSION = "countdown 1"
+"""Raised with every change that makes other problems from the same settings."""
+SIGNS = "+++---**/"
+"""Each entry as likely as the others; divisions seldom come out even."""
 SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
 """Of all problems, by a hash of what they are: no limit moves a problem to another split."""
 
@@ -23,7 +26,7 @@ Key: TypeAlias = tuple[tuple[int, ...], int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Countdown:
+class Made:
     """A problem, with an expression that solves it."""
 
     numbers: tuple[int, ...]
@@ -45,7 +48,7 @@ def generate(
     sizes: tuple[int, ...],
     largest_number: int,
     largest_target: int,
-) -> list[Countdown]:
+) -> list[Made]:
     """Different problems of one split, each solvable: its target is what a random expression makes.
 
     The expression uses every number. A target that is one of the numbers is left out, since that
@@ -63,7 +66,7 @@ def generate(
         ValueError: If the limits do not leave so many problems.
     """
     low, high = SHARES[split]
-    found: dict[Key, Countdown] = {}
+    found: dict[Key, Made] = {}
     stream = _stream(Randomness(seed=seed, step=0).generator(f"countdown {split}"))
     for _ in range(_PATIENCE * count):
         if len(found) == count:
@@ -89,7 +92,7 @@ def _stream(generator: torch.Generator) -> Iterator[float]:
         yield from torch.rand(_BLOCK, generator=generator, dtype=torch.float64).tolist()
 
 
-def _draw(stream: Iterator[float], sizes: tuple[int, ...], largest_number: int) -> Countdown | None:
+def _draw(stream: Iterator[float], sizes: tuple[int, ...], largest_number: int) -> Made | None:
     """A problem; None where the expression makes no whole number."""
     size = sizes[_below(len(sizes), stream)]
     numbers = [1 + _below(largest_number, stream) for _ in range(size)]
@@ -97,7 +100,7 @@ def _draw(stream: Iterator[float], sizes: tuple[int, ...], largest_number: int) 
     made = value(parse(solution))
     if made is None or made.denominator != 1:
         return None
-    return Countdown(numbers=tuple(numbers), target=int(made), solution=solution)
+    return Made(numbers=tuple(numbers), target=int(made), solution=solution)
 
 
 def random_expression(numbers: Sequence[int], stream: Iterator[float]) -> str:
@@ -147,7 +150,7 @@ class GuessingTeacher:
     something to look for.
     """
 
-    problems: Mapping[str, Countdown]
+    problems: Mapping[str, Made]
     """prompt_id of each training prompt -> its problem."""
     solved: float
     """Share of demonstrations that are the solution."""

@@ -8,7 +8,7 @@ from enum import StrEnum, auto
 from hashlib import blake2b
 from typing import Any
 
-from rlcredit.data.base import SearchTask
+from rlcredit.data.base import SearchTask, Task
 from rlcredit.data.sets import MAX_PHRASES, SetTeacher, asking_for_sets
 from rlcredit.data.teachers import HashedTeacher
 from rlcredit.retrieval.base import Documents
@@ -97,11 +97,11 @@ def settings_digest(settings: Any, content: Iterable[str]) -> str:
     """Hash of a settings dataclass and of the content behind it, wherever that content lies.
 
     Args:
-        settings: A dataclass whose ``path`` says where, not what.
+        settings: A dataclass whose ``path``, if it has one, says where, not what.
         content: Versions, or hashes of files.
     """
     values = dataclasses.asdict(settings)
-    del values["path"]
+    values.pop("path", None)
     return _digest([type(settings).__name__, json.dumps(values, sort_keys=True), *content])
 
 
@@ -111,13 +111,7 @@ def finish(name: str, source: Source, parts: Parts, rules: TextRules) -> SearchT
     Raises:
         ValueError: If a split is empty.
     """
-    for split in SPLITS:
-        if not getattr(parts, split):
-            raise ValueError(
-                f"no {split} prompts are left of {name} after its filters, "
-                f"{dict(parts.counts)}; a run needs all three splits, so loosen the filters or "
-                "give it more data"
-            )
+    _check_splits(name, parts)
     if rules.num_candidates:
         parts = _of_sets(parts, rules.num_candidates)
     return SearchTask(
@@ -133,6 +127,50 @@ def finish(name: str, source: Source, parts: Parts, rules: TextRules) -> SearchT
         counts=parts.counts,
         digest=_digest(_content(parts, rules)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedParts:
+    """A loaded set of problems before its rules are fixed. Made by readers and generators."""
+
+    train: tuple[Prompt, ...]
+    validation: tuple[Prompt, ...]
+    test: tuple[Prompt, ...]
+    teacher: HashedTeacher
+    counts: Mapping[str, int]
+
+
+def finish_verified(name: str, source: Source, parts: VerifiedParts, rules: TextRules) -> Task:
+    """The task of verified answers, with its content hash.
+
+    Raises:
+        ValueError: If a split is empty.
+    """
+    _check_splits(name, parts)
+    content = [repr(rules), *parts.teacher.content()]
+    for split in SPLITS:
+        content += [split, *(repr(prompt) for prompt in getattr(parts, split))]
+    return Task(
+        name=name,
+        source=str(source),
+        train=parts.train,
+        validation=parts.validation,
+        test=parts.test,
+        rules=rules,
+        teacher=parts.teacher,
+        counts=parts.counts,
+        digest=_digest(content),
+    )
+
+
+def _check_splits(name: str, parts: Parts | VerifiedParts) -> None:
+    for split in SPLITS:
+        if not getattr(parts, split):
+            raise ValueError(
+                f"no {split} prompts are left of {name} after its filters, "
+                f"{dict(parts.counts)}; a run needs all three splits, so loosen the filters or "
+                "give it more data"
+            )
 
 
 def _of_sets(parts: Parts, num_candidates: int) -> Parts:

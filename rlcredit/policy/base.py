@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlcredit.data.base import SearchTask
+from rlcredit.data.base import Task
 from rlcredit.policy.packing import Packing
 from rlcredit.types import Prompt, Rollouts
 
@@ -87,7 +87,7 @@ class PolicySource(Protocol):
 
     def load(
         self,
-        task: SearchTask,
+        task: Task,
         *,
         seed: int,
         cache: Path,

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from rlcredit.data.base import SearchTask
+from rlcredit.data.base import Task
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.draws import global_stream
 from rlcredit.types import Randomness
@@ -76,7 +76,7 @@ class HF:
 
     def load(
         self,
-        task: SearchTask,
+        task: Task,
         *,
         seed: int,
         cache: Path,

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
-from rlcredit.data.base import SearchTask
+from rlcredit.data.base import Task
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.draws import global_stream
 from rlcredit.policy.vocabulary import END_ID, PAD_ID, train_tokenizer
@@ -70,7 +70,7 @@ class Tiny:
 
     def load(
         self,
-        task: SearchTask,
+        task: Task,
         *,
         seed: int,
         cache: Path,
@@ -107,14 +107,12 @@ class Tiny:
         say(f"policy: {policy.description}")
         return policy
 
-    def _key(self, task: SearchTask, seed: int) -> str:
+    def _key(self, task: Task, seed: int) -> str:
         """Hash of everything that the weights depend on."""
         parts = [RECIPE, task.digest, seed, asdict(self)]
         return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
-    def _make(
-        self, task: SearchTask, *, seed: int, folder: Path, say: Callable[[str], None]
-    ) -> None:
+    def _make(self, task: Task, *, seed: int, folder: Path, say: Callable[[str], None]) -> None:
         """Train tokenizer and weights, and put them into ``folder``, whole or not at all."""
         began = monotonic()
         texts = _texts(task, seed)
@@ -174,17 +172,11 @@ class Tiny:
             return Qwen3ForCausalLM(config)
 
 
-def _texts(task: SearchTask, seed: int) -> Iterator[str]:
-    """Training prompts, demonstrations of them, and the documents judged for them.
-
-    Published documents that are relevant to a held-out prompt too are left out.
-    """
-    judged = {document for prompt in task.train for document in prompt.relevance} - task.hidden
+def _texts(task: Task, seed: int) -> Iterator[str]:
+    """Training prompts, demonstrations of them, and what else the task's words stand in."""
     for index, prompt in enumerate(task.train):
         yield prompt.text
         generator = Randomness(seed=seed, step=0).generator("vocabulary", index)
         for _ in range(_DEMONSTRATIONS):
             yield task.teacher(prompt, generator)
-    for document, text in zip(task.documents.ids, task.documents.texts, strict=True):
-        if document in judged:
-            yield text
+    yield from task.vocabulary()

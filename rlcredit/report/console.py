@@ -4,6 +4,7 @@ Every text is printed as it stands: no markup, no emoji codes, no terminal codes
 catalogue are interpreted.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from rlcredit.data.base import SearchTask
+from rlcredit.data.base import Task
 from rlcredit.report.figures import compare, truth_rho
 from rlcredit.report.lines import (
     PLAIN_WIDTH,
@@ -50,13 +51,13 @@ TYPICAL_SEGMENTS = 8
 class Header:
     """What is said before a run starts."""
 
-    task: SearchTask
+    task: Task
     policy: str
     """The policy's own description."""
     method: str
     """Estimator and loss, by name."""
-    retrievers: Sequence[str]
-    """The training retriever first."""
+    reward: Sequence[tuple[str, str]]
+    """Name and text of what is said of the reward."""
     steps: int
     prompts_per_step: int
     group_size: int
@@ -99,7 +100,6 @@ class RunConsole:
         responses = header.prompts_per_step * header.group_size
         calls = evaluations_per_response(header.needs, TYPICAL_SEGMENTS)
         of_segments = "" if calls == 1 else f" (for {TYPICAL_SEGMENTS} segments)"
-        trained, *unseen = header.retrievers
         splits = (("train", task.train), ("validation", task.validation), ("test", task.test))
         rows = [
             ("data", f"{task.source} ({task.name}, {task.digest[:12]})"),
@@ -107,7 +107,7 @@ class RunConsole:
             ("prompts", ", ".join(f"{len(prompts):,} {name}" for name, prompts in splits)),
             ("policy", header.policy),
             ("method", header.method),
-            ("retriever", f"{trained}; unseen in training: {', '.join(unseen) or 'none'}"),
+            *header.reward,
             (
                 "a step",
                 f"{header.prompts_per_step} prompts x {header.group_size} = {responses} responses, "
@@ -147,21 +147,23 @@ class RunConsole:
         before: Evaluation,
         after: Evaluation,
         *,
-        task: SearchTask,
+        task: Task,
         trained_on: str,
         temperature: float,
     ) -> None:
         """The table: before -> after, paired, with intervals; and the check of credit."""
+        marked = f"{trained_on}* trained on, " if trained_on else ""
         title = (
             f"{task.name} (data: {task.source}), {after.split}: {len(after.prompt_ids)} prompts, "
-            f"{trained_on}* trained on, sampled at T = {temperature:g}\n"
+            f"{marked}sampled at T = {temperature:g}\n"
             "means with 95 % bootstrap intervals over prompts; differences are paired"
         )
         short = self.console.width < FULL_WIDTH
-        table = results_table(
-            compare(before, after), title=title, trained_on=trained_on, short=short
-        )
+        rows = [row for row in compare(before, after) if not row.cell.is_minor]
+        table = results_table(rows, title=title, trained_on=trained_on, short=short)
         self.console.print(table)
+        for name, now in after.figures.items():
+            self.say(f"{name}: {before.figures.get(name, math.nan):.4g} -> {now:.4g}")
         for evaluation in (before, after):
             rho = truth_rho(evaluation.credit)
             if rho is not None and evaluation.credit is not None:

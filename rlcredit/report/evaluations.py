@@ -77,6 +77,7 @@ def _evaluation(record: dict[str, Any]) -> Evaluation:
             for source, rows in record["responses"].items()
         },
         credit=None if credit is None else CreditCheck(**credit),
+        figures=record.get("figures", {}),  # later than the first files
         examples=tuple(
             Completion(
                 **{key: value for key, value in example.items() if key != "segments"},

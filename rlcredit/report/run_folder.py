@@ -65,6 +65,8 @@ class RunSummary:
     """On the test split, by name: ``bm25/ndcg@10_sampled``."""
     credit: Mapping[str, Interval] = field(default_factory=dict)
     """Phase -> rank correlation of segment credit with truth; empty where there is none."""
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Phase -> what is no mean over prompts, by name (``width``, ``mode``)."""
     test_touches: int
     """How often anything was computed on the test split."""
     code_revision: str | None

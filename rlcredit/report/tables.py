@@ -49,7 +49,7 @@ def results_table(
                 table.add_section()
             table.add_row(Text(MEASURE_NAMES.get(cell.measure, cell.measure), style="bold"))
             retriever = None
-        star = "*" if cell.retriever == trained_on else ""
+        star = "*" if trained_on and cell.retriever == trained_on else ""
         name = "" if cell.retriever == retriever else f" {cell.retriever}{star}"
         table.add_row(Text(name), Text(SOURCE_NAMES[cell.source]), *_figures(row, short=short))
         measure, retriever = cell.measure, cell.retriever

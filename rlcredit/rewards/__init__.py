@@ -3,5 +3,6 @@
 from rlcredit.retrieval.measures import NDCG, AveragePrecision, Recall, ReciprocalRank
 from rlcredit.rewards.base import Reward
 from rlcredit.rewards.ranking import Ranking
+from rlcredit.rewards.verifier import Verifier
 
-__all__ = ["NDCG", "AveragePrecision", "Ranking", "Recall", "ReciprocalRank", "Reward"]
+__all__ = ["NDCG", "AveragePrecision", "Ranking", "Recall", "ReciprocalRank", "Reward", "Verifier"]

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlcredit.rewards.base import Graders, T
 from rlcredit.text.expressions import ExpressionError, canonical, numbers, parse, value
 from rlcredit.text.numerals import final_answer, number, same
 from rlcredit.text.response import segment_key
@@ -85,6 +86,15 @@ class Verifier:
                 f"reward.malformed={figures[2]}: the first must be above the second, and that no "
                 "less than the third"
             )
+
+    @property
+    def scores_parts(self) -> bool:
+        """An answer with a part left out is another answer, or none."""
+        return False
+
+    def grader(self, graders: Graders[T]) -> T:
+        """See :class:`RewardSettings`."""
+        return graders.by_rule(self)
 
     def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, " N"]:
         """The reward of each text for the prompt beside it, in float32.

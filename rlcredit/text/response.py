@@ -136,6 +136,16 @@ class TextRules:
         return list(first.values())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verbatim(TextRules):
+    """The scored text line by line as it stands, for answers whose lines mean something."""
+
+    def search_text(self, text: str, *, query: str) -> str:
+        """The text without outer white space."""
+        del query
+        return text.strip()
+
+
 def _trimmed(response: str, span: Span) -> Span:
     """The span without white space around it."""
     scored = span.of(response)

@@ -18,6 +18,10 @@ TREC_MEASURES: tuple[Measure, ...] = (
 """Those of every run, and what retrieval papers report besides; for scores of stored responses."""
 
 
+PASS = "pass"
+"""Pass@k of verified answers; ``pass@1`` is their accuracy."""
+
+
 class Source(StrEnum):
     """Who wrote the text that is searched with."""
 
@@ -37,13 +41,22 @@ class Cell(NamedTuple):
     """What a score is the score of."""
 
     retriever: str
+    """"" where an answer is verified and nothing is searched."""
     measure: str
     source: Source
 
     @property
     def name(self) -> str:
-        """As it is written in metrics: ``bm25/ndcg@10_sampled``."""
-        return f"{self.retriever}/{self.measure.lower()}_{self.source}"
+        """As it is written in metrics: ``bm25/ndcg@10_sampled``; verified ``pass@1_greedy``."""
+        if self.retriever:
+            return f"{self.retriever}/{self.measure.lower()}_{self.source}"
+        return self.measure if self.source is Source.sampled else f"{self.measure}_{self.source}"
+
+    @property
+    def is_minor(self) -> bool:
+        """Pass@k of a k that is no power of two: on disk, but not in the table at the end."""
+        name, _, k = self.measure.partition("@")
+        return name == PASS and int(k).bit_count() > 1
 
 
 Written = Mapping[Source, Sequence[Sequence[str]]]

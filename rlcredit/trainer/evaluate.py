@@ -1,11 +1,11 @@
-"""Scores a policy on held-out prompts: sampled and greedy, with the training retriever and others.
+"""Scores a policy on held-out prompts: sampled and greedy, by all that grades its task.
 
-Three baselines go through the same scorer: the raw query, its expansion by RM3, and an oracle that
-writes what is true.
+In a task of search three baselines go through the same scorer: the raw query, its expansion by RM3,
+and an oracle that writes what is true.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,12 @@ from torch import Tensor
 
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.policy.base import Policy
-from rlcredit.rewards.ranking import RankingReward
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.trainer.cells import Cell, Source
 from rlcredit.trainer.credit_check import CreditCheck, check_credit, merge
-from rlcredit.trainer.expansion import Expansion
+from rlcredit.trainer.grading import Grader
 from rlcredit.trainer.samples import Completion, completions
-from rlcredit.trainer.scores import score_responses
 from rlcredit.types import Prompt, Randomness, Rollouts
 
 EVALUATION_STEP = -1
@@ -47,6 +45,8 @@ class Evaluation:
     """None where the method gives no segment credit, or the data know no truth."""
     examples: tuple[Completion, ...]
     """The first sampled response to each of the first prompts."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What is no mean over prompts, by name (``width``, ``mode``)."""
 
     def values(self, cell: Cell) -> NDArray[np.float64]:
         """[P] scores."""
@@ -55,24 +55,23 @@ class Evaluation:
     def metrics(self) -> dict[str, float]:
         """Mean scores of the policy, as ``eval/<split>/<retriever>/<measure>_<source>``."""
         policy = (Source.sampled, Source.greedy)
-        return {
+        means = {
             f"eval/{self.split}/{cell.name}": float(self.values(cell).mean())
             for cell in self.scores
             if cell.source in policy
         }
+        return means | {f"eval/{self.split}/{name}": each for name, each in self.figures.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
     """Samples and scores; the same prompts and seed draw the same numbers at every call."""
 
-    rewards: Mapping[str, RankingReward]
-    """Retriever name -> its reward; the training retriever first."""
+    grader: Grader
     rollout: Rollout
     scorer: Scorer
     """The training reward's, for examples and the check of credit."""
     estimator: AdvantageEstimator
-    expansion: Expansion
     samples: int
     seed: int
     max_credit_prompts: int = 32
@@ -112,21 +111,16 @@ class Evaluator:
                 check, shown = self._credit(first_prompts(sampled, left), start)
                 checks += [check] if check else []
                 examples += shown
+        scores = self.grader.scores(prompts, responses, prompts_per_batch=self.prompts_per_batch)
         return Evaluation(
             split=split,
             phase=phase,
             prompt_ids=tuple(prompt.prompt_id for prompt in prompts),
-            scores=score_responses(
-                self.rewards,
-                self.scorer.rules,
-                prompts,
-                responses,
-                expansion=self.expansion,
-                prompts_per_batch=self.prompts_per_batch,
-            ),
+            scores=scores,
             responses={source: tuple(texts) for source, texts in responses.items()},
             credit=merge(checks),
             examples=tuple(examples[: self.num_examples]),
+            figures=self.grader.figures(scores),
         )
 
     def _roll(

@@ -6,7 +6,12 @@ from rlcredit.losses.base import PolicyLoss
 
 
 def check_pairing(
-    estimator: AdvantageEstimator, loss: PolicyLoss, *, group_size: int, num_candidates: int
+    estimator: AdvantageEstimator,
+    loss: PolicyLoss,
+    *,
+    group_size: int,
+    num_candidates: int,
+    scores_parts: bool = True,
 ) -> None:
     """Refuse what cannot work, with the remedy.
 
@@ -15,10 +20,12 @@ def check_pairing(
         loss: Reads them.
         group_size: Rollouts per prompt.
         num_candidates: That the task asks for; 0: responses are one text.
+        scores_parts: Whether the reward means something for parts of a response.
 
     Raises:
         ValueError: If the estimator's credit is finer than the loss can use, the group is too
-            small for it, or it credits candidates where there are none, or segments of sets.
+            small for it, or it credits candidates where there are none, segments of sets, or parts
+            of verified answers.
     """
     if estimator.grain != Grain.rollout and not loss.takes_tokens:
         raise ValueError(
@@ -33,6 +40,13 @@ def check_pairing(
             f"or more rollouts of a prompt; set trainer.group_size >= {smallest}"
         )
     needs = estimator.needs | loss.needs
+    if (needs.candidates or needs.coalitions is not None) and not scores_parts:
+        raise ValueError(
+            f"{type(estimator).__name__} asks for the reward of parts of a response, and this "
+            "reward verifies whole answers: what is left of an expression or a proof without one "
+            "of its parts is another answer, or none. Use an estimator of whole responses (grpo, "
+            "setpo, rloo, maxrl, lpo), or a task of search (dataset=esci)"
+        )
     if needs.candidates and not num_candidates:
         raise ValueError(
             f"{type(estimator).__name__} credits the candidates of a response, and this task's "

@@ -42,11 +42,11 @@ def composed(*overrides):
         return job(cfg)
 
 
-def run(folder, *overrides):
+def run(folder, *overrides, small=SMALL):
     """Run a job; what it printed."""
     printed = StringIO()
     with redirect_stdout(printed):
-        launch(composed(*SMALL, *overrides), folder)
+        launch(composed(*small, *overrides), folder)
     return printed.getvalue()
 
 

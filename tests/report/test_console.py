@@ -36,7 +36,7 @@ def header_of(task, **changes) -> Header:
         "task": task,
         "policy": "tiny Qwen3, 0.5 M parameters [from scratch]",
         "method": "ospo",
-        "retrievers": ["bm25", "minilm"],
+        "reward": [("retriever", "bm25; unseen in training: minilm")],
         "steps": 100,
         "prompts_per_step": 10,
         "group_size": 8,

@@ -26,6 +26,7 @@ from rlcredit.text.segmenters import Phrases
 from rlcredit.trainer.cells import MEASURES, TREC_MEASURES, Cell, Source
 from rlcredit.trainer.evaluate import Evaluator, first_prompts
 from rlcredit.trainer.expansion import Expansion
+from rlcredit.trainer.grading import SearchGrader
 from rlcredit.trainer.scores import score_responses, score_texts, search_texts
 from rlcredit.trainer.trec import DEPTH, write_qrels, write_runs
 from rlcredit.types import Prompt, Randomness
@@ -93,15 +94,20 @@ def rewards(tmp_path_factory):
 @pytest.fixture(scope="module")
 def evaluator(rewards, tmp_path_factory):
     return Evaluator(
-        rewards=rewards,
+        grader=SearchGrader(
+            rules=RULES,
+            catalogue=DOCUMENTS,
+            rewards=rewards,
+            utility=Max(),
+            expansion=Expansion.of(
+                DOCUMENTS,
+                Ranking(measure=NDCG(), utility=Max()),
+                cache=tmp_path_factory.mktemp("expansion"),
+            ),
+        ),
         rollout=HFRollout(max_new_tokens=16),
         scorer=Scorer(reward=rewards["bm25"], rules=RULES, segmenter=Phrases()),
         estimator=OSPO(value=LeaveOneOut(), construction=Additive()),
-        expansion=Expansion.of(
-            DOCUMENTS,
-            Ranking(measure=NDCG(), utility=Max()),
-            cache=tmp_path_factory.mktemp("expansion"),
-        ),
         samples=3,
         seed=0,
     )
@@ -185,12 +191,12 @@ def test_batches_change_no_score_and_no_response(evaluator, policy, evaluation, 
 
 def test_the_raw_query_is_not_cut_by_the_rules_of_the_task(evaluator):
     (long,) = (replace(prompts(1)[0], query="a tent for two old friends"),)
-    texts = search_texts(evaluator.scorer.rules, [long], {}, expansion=evaluator.expansion)
+    texts = search_texts(evaluator.scorer.rules, [long], {}, expansion=evaluator.grader.expansion)
     assert texts[Source.query] == [["a tent for two old friends"]]
 
 
 def test_rm3_expands_the_raw_query_with_words_of_what_it_finds(evaluator, evaluation):
-    (text,) = evaluator.expansion([prompts()[1]])
+    (text,) = evaluator.grader.expansion([prompts()[1]])
     counts = Counter(text.split())
     # the four lamps are found, "lamp <kind> quiet": half of the weight is the query's one word, and
     # of the other half a third each goes to "lamp", to "quiet", and to the four kinds together
@@ -200,7 +206,9 @@ def test_rm3_expands_the_raw_query_with_words_of_what_it_finds(evaluator, evalua
 
 def test_the_oracle_writes_the_first_wording_of_every_true_attribute(evaluator, evaluation):
     assert oracle_text(prompts()[1]) == "lamp, waterproof"
-    texts = search_texts(evaluator.scorer.rules, prompts(), {}, expansion=evaluator.expansion)
+    texts = search_texts(
+        evaluator.scorer.rules, prompts(), {}, expansion=evaluator.grader.expansion
+    )
     assert texts[Source.oracle][1] == ["lamp, waterproof"]
     assert evaluation.scores[Cell("bm25", "RR", Source.oracle)] == (1.0,) * 5
     query = np.mean(evaluation.scores[Cell("bm25", "nDCG@10", Source.query)])
@@ -289,7 +297,7 @@ def test_the_first_prompts_of_a_batch_are_its_first_rows(evaluator, policy):
 def test_measures_computed_from_the_files_are_ours(evaluator, evaluation, rewards, tmp_path):
     wanted = prompts()
     texts = search_texts(
-        evaluator.scorer.rules, wanted, evaluation.responses, expansion=evaluator.expansion
+        evaluator.scorer.rules, wanted, evaluation.responses, expansion=evaluator.grader.expansion
     )
     write_qrels(tmp_path / "test.qrels", wanted)
     named = {str(source): rows for source, rows in texts.items()}
@@ -307,7 +315,7 @@ def test_measures_computed_from_the_files_are_ours(evaluator, evaluation, reward
         evaluator.scorer.rules,
         wanted,
         evaluation.responses,
-        expansion=evaluator.expansion,
+        expansion=evaluator.grader.expansion,
         measures=TREC_MEASURES,
     )
     assert {cell.measure for cell in scores} == {*ORACLES, *FURTHER}

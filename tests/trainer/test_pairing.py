@@ -4,8 +4,14 @@ from rlcredit.trainer import pairing
 from tests.composing import built, names
 
 
-def check_pairing(estimator, loss, *, group_size=8, num_candidates=0):
-    pairing.check_pairing(estimator, loss, group_size=group_size, num_candidates=num_candidates)
+def check_pairing(estimator, loss, *, group_size=8, num_candidates=0, scores_parts=True):
+    pairing.check_pairing(
+        estimator,
+        loss,
+        group_size=group_size,
+        num_candidates=num_candidates,
+        scores_parts=scores_parts,
+    )
 
 
 FINE = {"dapo", "grpo", "dr_grpo", "cispo"}
