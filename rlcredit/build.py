@@ -152,10 +152,11 @@ def replay_refused(cfg: DictConfig) -> Replay:
 def _explored(run: Path, cfg: DictConfig) -> Explored:
     """A finished run's components, and the estimators that its responses are shown to."""
     saved = saved_config(run)
-    names = cfg.set_estimators if saved.dataset.candidates else cfg.estimators
+    dataset = build(typed(saved.dataset))
+    names = cfg.set_estimators if dataset.candidates else cfg.estimators
     return Explored(
         run=run,
-        dataset=build(typed(saved.dataset)),
+        dataset=dataset,
         retriever=build(typed(saved.retriever)),
         reward=build(typed(saved.reward)),
         segmenter=build(typed(saved.segmenter)),
