@@ -75,3 +75,13 @@ def test_a_task_of_sets_is_for_credit_of_candidates_or_whole_responses(estimator
         return
     with pytest.raises(ValueError, match=r"or dataset\.candidates=0"):
         check_pairing(*pair, num_candidates=4)
+
+
+@pytest.mark.parametrize("estimator", sorted(names("estimator")))
+def test_verified_answers_are_for_credit_of_whole_responses(estimator):
+    pair = built("estimator", estimator), built("loss", "dapo")
+    if estimator in OF_ROLLOUTS:
+        check_pairing(*pair, scores_parts=False)
+        return
+    with pytest.raises(ValueError, match="verifies whole answers"):
+        check_pairing(*pair, scores_parts=False)
