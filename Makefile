@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test test-vllm test-browser report reproduce-tables check bench credit-bench sweep lock clean
+.PHONY: help install train smoke test test-vllm test-browser report reproduce-tables check bench bench-reward credit-bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -59,6 +59,9 @@ bench: install  ## a training step against TRL's, and credit's share of it (ARGS
 # One thread, so that sums have one order: the same bytes each time.
 credit-bench: install  ## estimators where the truth is known: bias, variance, what they climb, modes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.credit_bench $(ARGS)
+
+bench-reward: install  ## what rewards cost: segment credit beside GRPO on the same rollouts
+	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_reward $(ARGS)
 
 sweep: install  ## GRPO and OSPO on both data sets, three seeds each
 	@$(BIN)/python train.py -m estimator=grpo,ospo dataset=esci,hm seed=0,1,2 $(ARGS)

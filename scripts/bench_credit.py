@@ -5,7 +5,7 @@ shares of the median GRPO step of the same process, since seconds differ between
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,7 +21,7 @@ from rlcredit.config import register
 from rlcredit.credit.diversity import cosine_kernel, marginal_diversity
 from rlcredit.credit.owen import path_myerson_value
 from rlcredit.credit.shapley import shapley_value
-from rlcredit.job import Parts, assemble
+from rlcredit.job import Job, Parts, assemble
 from rlcredit.types import Randomness
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -63,15 +63,22 @@ def credit_shares(*, cache: Path, say: Callable[[str], None]) -> list[CreditShar
 
 def parts(estimator: str, *, cache: Path, say: Callable[[str], None]) -> Parts:
     """The loaded parts of ``train.py estimator=<estimator>``, on one thread."""
-    overrides = [f"estimator={estimator}", "trainer.threads=1", "tracker=jsonl", f"cache={cache}"]
+    return loaded([f"estimator={estimator}"], cache=cache, say=say)[1]
+
+
+def loaded(
+    overrides: Sequence[str], *, cache: Path, say: Callable[[str], None] = print
+) -> tuple[Job, Parts]:
+    """The job that ``train.py <overrides>`` would run, and its loaded parts, on one thread."""
+    common = ["trainer.threads=1", "tracker=jsonl", f"cache={cache}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", overrides=overrides, return_hydra_config=True)
+        cfg = compose("train", overrides=[*common, *overrides], return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
             del cfg["hydra"]
         made = job(cfg)
     with TemporaryDirectory() as failures:
-        return assemble(made, failures=Path(failures), say=say)
+        return made, assemble(made, failures=Path(failures), say=say)
 
 
 def mathematics() -> dict[str, float]:

@@ -142,6 +142,8 @@ def complaint(*overrides):
     ("override", "named"),
     [
         ("estimator=osop", "did you mean 'ospo'?"),
+        ("retriever=minilmm", "did you mean 'minilm'?"),
+        ("retriever=elastic", "bm25"),
         ("trainer.group_sise=4", "did you mean 'group_size'?"),
         ("dataset.sorce=path", "did you mean 'source'?"),
         ("trainer.optimizer.learning=1", "valid names here: lr"),

@@ -1,5 +1,6 @@
 """Search: retrievers and their indexes, measures of rankings, and encoders of texts."""
 
+from rlcredit.retrieval.approximate import HNSW, IVF
 from rlcredit.retrieval.base import Encoder, Index, Retriever
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.dense import Dense
@@ -8,6 +9,8 @@ from rlcredit.retrieval.linear import LSA, TFIDF
 
 __all__ = [
     "BM25",
+    "HNSW",
+    "IVF",
     "LSA",
     "TFIDF",
     "Dense",

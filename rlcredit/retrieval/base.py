@@ -76,6 +76,23 @@ class Index(Protocol):
 
 
 @runtime_checkable
+class Searcher(Protocol):
+    """An index with a faster way through its whole catalogue than scoring every document."""
+
+    def search(
+        self, encoded: Encoded, rows: Int[Tensor, " N"], *, depth: int | None
+    ) -> tuple[Int[Tensor, "N D"], Float[Tensor, "N D"]]:
+        """Rows of documents in rank order, and their scores; -inf where none is left.
+
+        Args:
+            encoded: Texts.
+            rows: Which of them.
+            depth: So many ranks; None: as many as the index looks for.
+        """
+        ...
+
+
+@runtime_checkable
 class Retriever(Protocol):
     """How documents are indexed and texts are matched; the config of an ``Index``."""
 

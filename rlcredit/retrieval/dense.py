@@ -73,7 +73,7 @@ class Dense:
         name = digest(passages.digest, documents.texts)
         shape = (len(documents.texts), passages.num_dimensions)
         vectors = stored_vectors(
-            cache / "embeddings", name, shape, lambda: passages(documents.texts).rows
+            cache / "embeddings", name, shape, lambda rows: passages(documents.texts[rows]).rows
         )
         return VectorIndex(
             document_ids=documents.ids,

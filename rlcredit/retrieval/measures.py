@@ -10,7 +10,7 @@ from typing import NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -213,19 +213,16 @@ def order(scores: Float[Tensor, "N K"], *, depth: int | None = None) -> Int[Tens
 
 
 def rank_grades(
-    scores: Float[Tensor, "N K"], grades: Int[Tensor, "N K"], *, depth: int | None = None
+    columns: Int[Tensor, "N D"], scores: Float[Tensor, "N D"], grades: Int[Tensor, " K"]
 ) -> Int[Tensor, "N D"]:
     """Grades in rank order; 0 for documents that are not retrieved (score -inf).
 
     Args:
-        scores: Of K documents in descending order of their ids, so that ties are broken by
-            document id, descending, as in trec_eval.
-        grades: Of the same documents.
-        depth: So many ranks; None: all K.
+        columns: Of the documents in rank order (:func:`order`).
+        scores: Of the same documents.
+        grades: Of all K documents.
     """
-    columns = order(scores, depth=depth)
-    retrieved: Bool[Tensor, "N K"] = scores.cpu() > -torch.inf
-    return torch.where(retrieved, grades, 0).gather(1, columns)
+    return torch.where(scores > -torch.inf, grades[columns], 0)
 
 
 def _discounts(columns: Tensor, cutoff: int | None) -> Float[Tensor, " K"]:

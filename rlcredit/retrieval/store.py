@@ -2,10 +2,13 @@
 
 import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import torch
 import xxhash
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -14,23 +17,65 @@ from torch import Tensor
 
 _log = logging.getLogger(__name__)
 
+_PART = 4096
+"""Rows that are made and kept together."""
+_SECONDS_BETWEEN_REPORTS = 10.0
+
 
 def stored_vectors(
-    folder: Path, name: str, shape: tuple[int, int], make: Callable[[], Float[Tensor, "N D"]]
+    folder: Path, name: str, shape: tuple[int, int], make: Callable[[slice], Float[Tensor, "n D"]]
 ) -> Float[Tensor, "N D"]:
-    """The vectors of that name; made and stored where the folder does not have them.
+    """The vectors of that name, memory-mapped; made and stored where the folder has them not.
 
-    The file appears under its name only when it is complete. A file that is truncated, or does not
-    hold what its name promises, is set aside as ``<name>.damaged`` with a warning, and made again.
-    Vectors that cannot be stored are used all the same, with a warning.
+    The file appears under its name only when it is complete. Many vectors are made part by part,
+    each kept as soon as it is there, so that a run that was killed is gone on with. A file that is
+    truncated, or does not hold what its name promises, is set aside as ``<name>.damaged`` with a
+    warning, and made again. Vectors that cannot be stored are used all the same, with a warning.
 
     Args:
         folder: Is created.
         name: Hash of all that the vectors depend on.
         shape: What they must have.
-        make: Computes them, on any device.
+        make: Computes some rows of them, on any device.
     """
     path = folder / f"{name}.safetensors"
+    vectors = _kept(path, name, shape)
+    if vectors is not None:
+        return vectors
+    parts = folder / f"{name}.parts"
+    vectors = torch.cat([*_parts(parts, name, shape, make)])
+    if _stored(path, name, vectors):
+        shutil.rmtree(parts, ignore_errors=True)
+    return vectors
+
+
+def _parts(
+    folder: Path, name: str, shape: tuple[int, int], make: Callable[[slice], Float[Tensor, "n D"]]
+) -> Iterator[Float[Tensor, "n D"]]:
+    """The rows part by part: read where an earlier run kept them, else made and kept."""
+    number, width = shape
+    start = reported = time.monotonic()
+    made, keep = 0, number > _PART
+    for first in range(0, number, _PART):
+        rows = slice(first, min(first + _PART, number))
+        path, part_name = folder / f"{first}.safetensors", f"{name}/{first}"
+        vectors = _kept(path, part_name, (rows.stop - first, width)) if keep else None
+        if vectors is None:
+            vectors = make(rows).cpu().contiguous()
+            made += len(vectors)
+            keep = keep and _stored(path, part_name, vectors)
+        elif made == 0:
+            _log.info("%d of %d texts were encoded by an earlier run", rows.stop, number)
+        yield vectors
+        now = time.monotonic()
+        if made and now - reported > _SECONDS_BETWEEN_REPORTS and rows.stop < number:
+            left = (now - start) / made * (number - rows.stop)
+            _log.info("encoded %d of %d texts, %.0f s left", rows.stop, number, left)
+            reported = now
+
+
+def _kept(path: Path, name: str, shape: tuple[int, int]) -> Float[Tensor, "N D"] | None:
+    """What the file holds; None where it is not there or damaged."""
     try:
         if path.exists():
             return _read(path, name, shape)
@@ -38,7 +83,11 @@ def stored_vectors(
         aside = path.with_suffix(".damaged")
         os.replace(path, aside)
         _log.warning("%s is damaged (%s); set aside as %s, made anew", path, error, aside.name)
-    vectors = make().cpu().contiguous()
+    return None
+
+
+def _stored(path: Path, name: str, vectors: Float[Tensor, "N D"]) -> bool:
+    """Write the file; False, with a warning, where that fails."""
     try:
         _write(path, name, vectors)
     except OSError as error:
@@ -48,7 +97,8 @@ def stored_vectors(
             path,
             error,
         )
-    return vectors
+        return False
+    return True
 
 
 def _read(path: Path, name: str, shape: tuple[int, int]) -> Float[Tensor, "N D"]:

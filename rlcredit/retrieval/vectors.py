@@ -37,15 +37,23 @@ class VectorIndex:
         Raises:
             ValueError: If the texts were encoded by another index, in another dimension.
         """
+        self.refuse_foreign(encoded)
+        device = self.vectors.device
+        some = self.vectors if documents is None else self.vectors[documents.to(device)]
+        scores = (encoded.rows[rows.to(encoded.rows.device)].to(device) @ some.T).cpu()
+        return scores.masked_fill_(~encoded.known[rows, None], -torch.inf)
+
+    def refuse_foreign(self, encoded: Encoded) -> None:
+        """Refuse texts of another space.
+
+        Raises:
+            ValueError: If the texts were encoded in another dimension.
+        """
         if encoded.rows.shape[1] != self.vectors.shape[1]:
             raise ValueError(
                 f"texts of {encoded.rows.shape[1]} dimensions cannot be compared with documents of "
                 f"{self.vectors.shape[1]}; encode them with this index"
             )
-        device = self.vectors.device
-        some = self.vectors if documents is None else self.vectors[documents.to(device)]
-        scores = (encoded.rows[rows.to(encoded.rows.device)].to(device) @ some.T).cpu()
-        return scores.masked_fill_(~encoded.known[rows, None], -torch.inf)
 
 
 def unit_rows(rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:

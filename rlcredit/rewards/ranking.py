@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlcredit.estimators.base import SetUtility
-from rlcredit.retrieval.base import Index
+from rlcredit.retrieval.base import Encoded, Index, Searcher
 from rlcredit.retrieval.measures import Measure, order, rank_grades
 from rlcredit.rewards.base import Graders, T
 from rlcredit.rewards.caches import Cache, Key
@@ -155,9 +155,7 @@ class RankingReward:
         """The first ``depth`` retrieved documents with their scores, for each prompt and text."""
         plan = Plan.of(prompts, texts)
         found: list[list[tuple[str, float]]] = [[] for _ in plan.pairs]
-        for pool, pairs, scores in self._scored(plan):
-            columns = order(scores, depth=depth)
-            best = scores.gather(1, columns)
+        for pool, pairs, columns, best in self._found(plan, depth):
             for pair, row, values in zip(pairs.tolist(), columns.tolist(), best, strict=True):
                 kept = row[: int((values > -torch.inf).sum())]
                 found[pair] = [
@@ -180,14 +178,20 @@ class RankingReward:
         ranked = torch.zeros(
             len(plan.pairs), longest if depth is None else min(depth, longest), dtype=torch.int16
         )
-        for pool, pairs, scores in self._scored(plan):
-            grades = rank_grades(scores, pool.grades().expand(len(scores), -1), depth=depth)
+        for pool, pairs, columns, best in self._found(plan, depth):
+            grades = rank_grades(columns, best, pool.grades())
             ranked[pairs, : grades.shape[1]] = grades
         judged = torch.nn.utils.rnn.pad_sequence([p.judged for p in pools], batch_first=True)
         return ranked, judged[[prompt for prompt, _ in plan.pairs]]
 
-    def _scored(self, plan: Plan) -> Iterator[tuple[Pool, Int[Tensor, " n"], Tensor]]:
-        """Scores of each prompt's distinct texts: its pool, the pairs' numbers, [n, K]."""
+    def _found(
+        self, plan: Plan, depth: int | None
+    ) -> Iterator[tuple[Pool, Int[Tensor, " n"], Int[Tensor, "n D"], Float[Tensor, "n D"]]]:
+        """What each prompt's distinct texts find, best first.
+
+        Yields a pool, the numbers of its pairs, columns of the pool's documents in rank order, and
+        their scores, -inf for what is not retrieved.
+        """
         encoded = self.engine.encode(plan.texts)
         by_prompt: list[list[int]] = [[] for _ in plan.prompts]
         for number, (prompt, _) in enumerate(plan.pairs):
@@ -199,17 +203,30 @@ class RankingReward:
             for pairs in torch.tensor(numbers).split(at_once):
                 rows = row_of[pairs]
                 try:
-                    scores = self.engine.index.score(encoded, rows, pool.documents)
+                    columns, best = self._searched(encoded, rows, pool, depth)
                 except Exception as error:
                     texts = [plan.texts[row] for row in rows.tolist()]
                     self.engine.fail(texts, f"raised {type(error).__name__}: {error}", error)
-                if not (scores < torch.inf).all():  # NaN is not less
-                    odd = ~(scores < torch.inf).all(dim=1)
+                odd = ~(best < torch.inf).all(dim=1)  # NaN is not less
+                if odd.any():
                     texts = [plan.texts[row] for row in rows[odd].tolist()]
-                    self.engine.fail(
-                        texts, f"gave scores that are no numbers for {prompt.prompt_id!r}"
-                    )
-                yield pool, pairs, scores
+                    what = f"gave scores that are no numbers for {prompt.prompt_id!r}"
+                    self.engine.fail(texts, what)
+                yield pool, pairs, columns, best
+
+    def _searched(
+        self, encoded: Encoded, rows: Int[Tensor, " n"], pool: Pool, depth: int | None
+    ) -> tuple[Int[Tensor, "n D"], Float[Tensor, "n D"]]:
+        """Columns of a pool's documents in rank order, and their scores."""
+        index = self.engine.index
+        if pool.documents is None and isinstance(index, Searcher):
+            return index.search(encoded, rows, depth=depth)
+        scores = index.score(encoded, rows, pool.documents)
+        odd = ~(scores < torch.inf)
+        if odd.any():  # before they are put in order
+            return odd.long(), scores
+        columns = order(scores, depth=depth)
+        return columns, scores.gather(1, columns)
 
     def _say_if_short(self, pool: Pool) -> None:
         cutoff, size = self.measure.cutoff, len(pool.document_ids)

@@ -62,6 +62,12 @@ def oracle(measure, ids, rows):
     return [found.get(str(query), 0.0) for query in range(len(rows))]
 
 
+def in_order(scores, grades, *, depth=None):
+    columns = order(scores, depth=depth)
+    rows = zip(columns, scores.gather(1, columns), grades, strict=True)
+    return torch.cat([rank_grades(own[None], best[None], all_of) for own, best, all_of in rows])
+
+
 def ours(measure, ids, rows, *, depth=None):
     columns = sorted(range(len(ids)), key=lambda i: ids[i], reverse=True)
     scores = torch.tensor([[scores[i] for i in columns] for scores, _, _ in rows])
@@ -69,7 +75,7 @@ def ours(measure, ids, rows, *, depth=None):
     judged = [[*grades, *missing] for _, grades, missing in rows]
     width = max(len(row) for row in judged)
     padded = torch.tensor([row + [0] * (width - len(row)) for row in judged])
-    return measure(rank_grades(scores, grades, depth=depth), padded)
+    return measure(in_order(scores, grades, depth=depth), padded)
 
 
 @pytest.mark.parametrize(("measure", "theirs"), PAIRS, ids=lambda m: str(m))
@@ -112,7 +118,7 @@ def test_hand_computed_values():
 
 def test_nothing_retrieved_or_nothing_relevant_is_exactly_zero():
     scores = torch.full((1, 4), -torch.inf)
-    ranked = rank_grades(scores, torch.tensor([[3, 3, 2, 1]]))
+    ranked = in_order(scores, torch.tensor([[3, 3, 2, 1]]))
     for measure, _ in PAIRS:
         assert measure(ranked, torch.tensor([[3, 3, 2, 1]])).tolist() == [0.0]
         assert (

@@ -1,0 +1,232 @@
+"""Approximate search for catalogues that outgrow exact search, by FAISS.
+
+A prompt's pool is still scored exactly, as it is small; only searches of the whole catalogue are
+approximate. FAISS is an optional dependency, imported when an index is first needed.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rlcredit.retrieval.base import Documents, Encoded
+from rlcredit.retrieval.dense import Dense
+from rlcredit.retrieval.digest import digest
+from rlcredit.retrieval.graphs import faiss, stored_graph
+from rlcredit.retrieval.measures import order
+from rlcredit.retrieval.vectors import VectorIndex
+
+_log = logging.getLogger(__name__)
+
+_AT = 100
+"""Recall is reported among so many documents."""
+_QUERIES = 256
+"""Documents whose texts are searched for when recall is measured."""
+_USUAL_RECALL = 0.99
+_POINTS_PER_CLUSTER = 39
+"""With fewer, k-means has too little to learn from (FAISS's own limit)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approximate(ABC):
+    """What the two kinds of approximate index have in common.
+
+    Raises:
+        ValueError: If a number is below 1.
+    """
+
+    dense: Dense
+    """Whose vectors are searched."""
+    depth: int = 1000
+    """Documents that are found where a measure has no cut-off."""
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for name, value in vars(self).items():
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name}={value}, but it is 1 or more; see conf/retriever")
+
+    def index(self, documents: Documents, *, cache: Path) -> "ApproximateIndex":
+        """See :class:`Retriever`; vectors are kept in ``cache/embeddings``, graphs in ``indexes``.
+
+        Raises:
+            RuntimeError: If FAISS is not installed.
+        """
+        exact = self.dense.index(documents, cache=cache)
+        built = replace(self, **{name: 1 for name in self.read_when_searching})
+        name = digest(exact.digest, repr(replace(built, depth=1)), faiss().__version__)
+        graph = stored_graph(
+            cache / "indexes", name, exact.vectors.shape, partial(self.build, exact)
+        )
+        made = ApproximateIndex(
+            exact=exact,
+            digest=digest(name, repr(self)),
+            graph=graph,
+            kind=self,
+        )
+        made.report(documents)
+        return made
+
+    @property
+    @abstractmethod
+    def read_when_searching(self) -> tuple[str, ...]:
+        """Settings that a built index does not depend on."""
+
+    @abstractmethod
+    def build(self, exact: VectorIndex) -> Any:
+        """A FAISS index over the vectors, the same for the same vectors."""
+
+    @abstractmethod
+    def parameters(self, depth: int) -> Any:
+        """Of a search for so many documents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HNSW(Approximate):
+    """A graph of near neighbours on several levels (arXiv:1603.09320)."""
+
+    links: int = 32
+    """Of a document on each level but the lowest, which has twice as many."""
+    ef_construction: int = 200
+    """Candidates that are looked at where a document is put in."""
+    ef_search: int = 256
+    """Candidates that are looked at in a search; more find more, and take longer."""
+
+    @property
+    def read_when_searching(self) -> tuple[str, ...]:
+        """See :class:`Approximate`."""
+        return ("ef_search",)
+
+    def build(self, exact: VectorIndex) -> Any:
+        """See :class:`Approximate`."""
+        library = faiss()
+        made = library.IndexHNSWFlat(
+            exact.vectors.shape[1], self.links, library.METRIC_INNER_PRODUCT
+        )
+        made.hnsw.efConstruction = self.ef_construction
+        made.add(exact.vectors.cpu().numpy())
+        return made
+
+    def parameters(self, depth: int) -> Any:
+        """See :class:`Approximate`."""
+        return faiss().SearchParametersHNSW(efSearch=max(self.ef_search, depth))
+
+
+@dataclass(frozen=True, kw_only=True)
+class IVF(Approximate):
+    """Lists of documents around the centres of k-means; the nearest lists are searched."""
+
+    clusters: int | None = None
+    """Lists; null: four times the root of the number of documents."""
+    probes: int = 64
+    """Lists that are searched; more find more, and take longer."""
+
+    @property
+    def read_when_searching(self) -> tuple[str, ...]:
+        """See :class:`Approximate`."""
+        return ("probes",)
+
+    def build(self, exact: VectorIndex) -> Any:
+        """See :class:`Approximate`."""
+        library, (number, width) = faiss(), exact.vectors.shape
+        wanted = self.clusters or 4 * isqrt(number)
+        centres = library.IndexFlatIP(width)
+        made = library.IndexIVFFlat(
+            centres,
+            width,
+            max(min(wanted, number // _POINTS_PER_CLUSTER), 1),
+            library.METRIC_INNER_PRODUCT,
+        )
+        vectors = exact.vectors.cpu().numpy()
+        made.train(vectors)
+        made.add(vectors)
+        return made
+
+    def parameters(self, depth: int) -> Any:
+        """See :class:`Approximate`."""
+        return faiss().SearchParametersIVF(nprobe=self.probes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ApproximateIndex:
+    """An :class:`Index` that also searches: what it finds in the whole catalogue is approximate."""
+
+    exact: VectorIndex
+    digest: str
+    graph: Any
+    """FAISS's index."""
+    kind: Approximate
+
+    @property
+    def document_ids(self) -> tuple[str, ...]:
+        """See :class:`Index`."""
+        return self.exact.document_ids
+
+    @property
+    def encoding(self) -> str | None:
+        """See :class:`Index`."""
+        return self.exact.encoding
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """See :class:`Index`."""
+        return self.exact.encode(texts)
+
+    def score(
+        self, encoded: Encoded, rows: Int[Tensor, " N"], documents: Int[Tensor, " K"] | None = None
+    ) -> Float[Tensor, "N K"]:
+        """See :class:`Index`; exact."""
+        return self.exact.score(encoded, rows, documents)
+
+    def search(
+        self, encoded: Encoded, rows: Int[Tensor, " N"], *, depth: int | None
+    ) -> tuple[Int[Tensor, "N D"], Float[Tensor, "N D"]]:
+        """Documents of the catalogue in rank order, and their scores; -inf where none is left.
+
+        Args:
+            encoded: Texts.
+            rows: Which of them.
+            depth: So many ranks; None: ``kind.depth``.
+        """
+        self.exact.refuse_foreign(encoded)
+        wanted = min(depth or self.kind.depth, len(self.document_ids))
+        queries = encoded.rows[rows.to(encoded.rows.device)].cpu().numpy()
+        scores, found = self.graph.search(queries, wanted, params=self.kind.parameters(wanted))
+        columns = torch.from_numpy(found).sort(dim=1)
+        best = torch.from_numpy(scores).gather(1, columns.indices)
+        best = best.masked_fill((columns.values < 0) | ~encoded.known[rows, None], -torch.inf)
+        ranks = order(best)  # equal scores by document id, descending, as everywhere
+        return columns.values.clamp(min=0).gather(1, ranks), best.gather(1, ranks)
+
+    def recall(self, texts: Sequence[str]) -> float:
+        """Mean share of the exact first 100 documents that is found."""
+        encoded = self.encode(texts)
+        rows = encoded.known.nonzero().squeeze(1)
+        depth = min(_AT, len(self.document_ids))
+        exact = order(self.score(encoded, rows), depth=depth)
+        found, _ = self.search(encoded, rows, depth=depth)
+        hits = (exact[:, :, None] == found[:, None, :]).any(2).float().mean(1)
+        return float(hits.mean())
+
+    def report(self, documents: Documents) -> None:
+        """Say what share of the exact neighbours is found; warn where it is below 99 %."""
+        step = max(len(documents.texts) // _QUERIES, 1)
+        recall = self.recall([text for text in documents.texts[::step] if text.strip()][:_QUERIES])
+        name = type(self.kind).__name__
+        _log.info("%s over %d documents: recall@%d %.4f", name, len(documents.ids), _AT, recall)
+        if recall < _USUAL_RECALL:
+            _log.warning(
+                "%s finds only %.1f %% of the first %d documents of exact search; raise "
+                "retriever.%s, or use exact search",
+                name,
+                100 * recall,
+                _AT,
+                self.kind.read_when_searching[0],
+            )
