@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test test-vllm test-browser report reproduce-tables check bench bench-reward credit-bench sweep lock clean
+.PHONY: help install train smoke test test-slow test-vllm test-browser report reproduce-tables check bench bench-reward credit-bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -30,6 +30,9 @@ smoke: install  ## the same in under 90 seconds
 
 test: install  ## the whole test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+test-slow: install  ## commands on two local "machines", which takes a minute
+	@$(BIN)/python -m pytest -q -m slow tests/e2e $(ARGS)
 
 test-browser: install  ## the report in headless chromium (needs chromium and chromium-driver)
 	@$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)

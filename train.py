@@ -19,6 +19,12 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    if os.environ.get("RANK", "0") != "0":  # torchrun's; the first process alone writes files
+        sys.argv += [
+            "hydra.output_subdir=null",
+            "hydra/job_logging=none",
+            "hydra/hydra_logging=none",
+        ]
     # Hydra then hands errors on instead of printing them, and explain() says them in a sentence.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -35,9 +35,14 @@ def run(cfg: DictConfig) -> float | None:
     """One Hydra job. In a sweep a job that fails is recorded and the others go on."""
     folder = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
     if HydraConfig.get().mode is RunMode.RUN:
-        return launch(job(cfg), folder)
+        return launch(job(cfg), folder, explain=explain)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ValueError(
+            "torchrun starts the processes of one run, and -m asks for a sweep of runs; use "
+            "python train.py -m ... trainer.processes=N, which starts the processes of each"
+        )
     try:
-        return launch(job(cfg), folder)
+        return launch(job(cfg), folder, explain=explain)
     except Exception as error:
         sentence = explain(error)
         save_failure(folder, sentence or traceback.format_exc())

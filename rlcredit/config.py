@@ -225,6 +225,8 @@ def run_identity(cfg: DictConfig) -> dict[str, Any]:
         chosen["trainer"]["autocast"] = True
     if cfg.trainer.mismatch.correction is not None:  # the same
         chosen["trainer"]["mismatch"] = _plain(cfg.trainer.mismatch)
+    if cfg.trainer.compute_dtype is not None:  # the same
+        chosen["trainer"]["compute_dtype"] = _plain(cfg.trainer.compute_dtype)
     chosen["data"] = instantiate(cfg.dataset, _convert_="all").fingerprint()
     return chosen
 

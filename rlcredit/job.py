@@ -3,14 +3,17 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from rlcredit.data.base import Dataset, Task
+from rlcredit.distributed.world import World
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy, PolicySource
+from rlcredit.policy.sharded import Sharded, Weights
 from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.base import RewardSettings
 from rlcredit.rollout.base import Rollout
@@ -95,17 +98,29 @@ def check_room(task: Task, policy: Policy, rollout: Rollout) -> None:
         )
 
 
-def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
+def assemble(
+    job: Job, *, failures: Path, say: Callable[[str], None], world: World | None = None
+) -> Parts:
     """Load data, indexes and policy, and put the parts together.
 
     Args:
         job: The settings.
         failures: Folder for the texts on which a retriever fails.
         say: Reports what takes long.
+        world: Of this process among those of the run; None: it is alone.
+
+    Raises:
+        RankError: If another process is dead, or does not come in time.
     """
-    task = job.dataset.load()
-    graders = TaskGraders(task=task, retrievers=job.retrievers, cache=job.cache, failures=failures)
-    grader: Grader = job.reward.grader(graders)
+    world = world or World()
+    with world.first_on_each_machine():  # the others find what it made in the cache
+        task, grader, policy = _loaded(job, failures, say, world.device(job.trainer.device))
+    world.copy_first(p for p in policy.model.parameters() if p.requires_grad)
+    reference = deepcopy(policy) if job.loss.needs.ref_logprobs else None
+    if job.trainer.weights is Weights.sharded:
+        dtype = job.trainer.compute_dtype
+        part = partial(Sharded.of, world=world, dtype=None if dtype is None else dtype.torch)
+        policy, reference = part(policy), None if reference is None else part(reference)
     scorer = Scorer(
         reward=grader.reward,
         counts=grader.counts,
@@ -114,14 +129,6 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
         segmenter=job.segmenter,
         encoder=job.encoder,
     )
-    policy = job.policy.load(
-        task,
-        seed=job.seed,
-        cache=job.cache,
-        device=torch.device(job.trainer.device),
-        say=say,
-    ).packed(job.trainer.packing, autocast=job.trainer.autocast, say=say)
-    check_room(task, policy, job.rollout)
     trainer = Trainer(
         settings=job.trainer,
         policy=policy,
@@ -132,7 +139,8 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
         prompts=task.train,
         seed=job.seed,
         documents=grader.documents,
-        reference=deepcopy(policy) if job.loss.needs.ref_logprobs else None,
+        reference=reference,
+        world=world,
     )
     evaluator = Evaluator(
         grader=grader,
@@ -148,3 +156,16 @@ def assemble(job: Job, *, failures: Path, say: Callable[[str], None]) -> Parts:
         evaluator=evaluator,
         validator=replace(evaluator, grader=grader.for_curves()),
     )
+
+
+def _loaded(
+    job: Job, failures: Path, say: Callable[[str], None], device: torch.device
+) -> tuple[Task, Grader, Policy]:
+    """What takes long, or fills caches."""
+    task = job.dataset.load()
+    graders = TaskGraders(task=task, retrievers=job.retrievers, cache=job.cache, failures=failures)
+    grader: Grader = job.reward.grader(graders)
+    loaded = job.policy.load(task, seed=job.seed, cache=job.cache, device=device, say=say)
+    policy = loaded.packed(job.trainer.packing, autocast=job.trainer.autocast, say=say)
+    check_room(task, policy, job.rollout)
+    return task, grader, policy

@@ -3,12 +3,17 @@
 Knows files and order; knows nothing of Hydra, nor of how a step is computed.
 """
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from rlcredit.distributed.launcher import Start, start_processes, world_of_torchrun
+from rlcredit.distributed.world import World
+from rlcredit.follow import follow
 from rlcredit.job import Job, Parts, assemble
 from rlcredit.report.console import Header, RunConsole
 from rlcredit.report.run_folder import RunSummary, Status
@@ -17,32 +22,72 @@ from rlcredit.trainer.checkpoint import Checkpoint, CheckpointError, latest, lat
 from rlcredit.trainer.settings import Resume
 
 
-def launch(job: Job, folder: Path) -> float:
+def no_sentence(error: BaseException) -> None:
+    """Every error of another process is shown with its traceback."""
+    del error
+
+
+def launch(
+    job: Job, folder: Path, *, explain: Callable[[BaseException], str | None] = no_sentence
+) -> float | None:
     """Train, evaluate and write everything down; a finished run is only reported.
+
+    Several processes are started from here, unless torchrun has started them already. One is this
+    one.
+
+    Args:
+        job: What to run.
+        folder: Where it writes.
+        explain: The sentence for an error of another process, if a person can act on it.
 
     Returns:
         The headline measure of sampled responses on the test split: nDCG@10 by the training
-        retriever, or Pass@1.
+        retriever, or Pass@1. None in all processes but the first.
 
     Raises:
         ValueError: For settings that cannot be run.
         CheckpointError: If a checkpoint cannot be written, or must not be used.
         RefusedBatchError: If a loss or gradient is not finite, or the sampler is not the policy;
             the batch is saved.
+        RankError: If one of several processes dies, fails or is stuck.
         SystemExit: After Ctrl-C or SIGTERM, with everything saved.
     """
+    settings = job.trainer
+    device = torch.device(settings.device).type
+    world = world_of_torchrun(device=device, timeout_s=settings.timeout_s)
+    if world.size == 1 and settings.processes > 1 and _finished(job, folder) is None:
+        start = Start(
+            processes=settings.processes,
+            device=device,
+            timeout_s=settings.timeout_s,
+            port=settings.port,
+        )
+        return start_processes(take_part, (job, folder), start, explain=explain)
+    score = take_part(job, folder, world=world)
+    world.leave()
+    return score
+
+
+def take_part(job: Job, folder: Path, *, world: World) -> float | None:
+    """The share of one process; the first one alone writes files, prints and reports."""
     disable_progress_bar()  # of saving and loading weights; the console has its own
+    _share_cores(job, world)
+    done = _finished(job, folder) if world.leads else None
+    if world.largest(int(done is not None)) == [1]:
+        return None if done is None else _report_finished(done, folder, RunConsole())
+    if not world.leads:
+        world.wait()  # until the first has removed or set aside what is not to be used
+        checkpoint = _own_checkpoint(job, folder, warn=_nothing)
+        parts = _assembled(job, folder, checkpoint, world, say=_nothing)
+        follow(job, parts, folder, checkpoint)
+        return None
     console = RunConsole()
-    done = None if job.resume is Resume.never else RunSummary.read(folder)
-    if done is not None and done.status is Status.finished and done.digest == job.digest:
-        return _report_finished(done, folder, console)
     folder.mkdir(parents=True, exist_ok=True)
     if job.resume is Resume.never:
         _clear(folder)
-    checkpoint = _own_checkpoint(job, folder, console)
-    if job.trainer.threads is not None:
-        torch.set_num_threads(job.trainer.threads)
-    parts = assemble(job, failures=folder / "failed_texts", say=console.say)
+    checkpoint = _own_checkpoint(job, folder, warn=console.warn)
+    world.wait()
+    parts = _assembled(job, folder, checkpoint, world, say=console.say)
     console.header(header(job, parts, folder))
     run = Run(job=job, parts=parts, folder=folder, console=console)
     before = run.test("before")
@@ -52,6 +97,48 @@ def launch(job: Job, folder: Path) -> float:
         run.train()
         after = run.test("after")
         return run.conclude(before, after)
+
+
+def _nothing(line: str) -> None:
+    """Only the first process speaks."""
+    del line
+
+
+def _share_cores(job: Job, world: World) -> None:
+    """Processes of one machine do not crowd each other out; torchrun sees to it by itself."""
+    threads = job.trainer.threads
+    if threads is None and world.size > 1 and "OMP_NUM_THREADS" not in os.environ:
+        threads = max(1, len(os.sched_getaffinity(0)) // world.local_size)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _assembled(
+    job: Job,
+    folder: Path,
+    checkpoint: Checkpoint | None,
+    world: World,
+    *,
+    say: Callable[[str], None],
+) -> Parts:
+    """The parts; all processes go on from the same step."""
+    step = 0 if checkpoint is None else checkpoint.step
+    most, least = world.largest(step, -step)
+    if most != -least:
+        raise CheckpointError(
+            f"{folder} holds a checkpoint of step {most} for one process and {-least} for another "
+            "(0: none): the machines of a run must see the same run folder; place it on a shared "
+            "disk with hydra.run.dir="
+        )
+    return assemble(job, failures=folder / "failed_texts", say=say, world=world)
+
+
+def _finished(job: Job, folder: Path) -> RunSummary | None:
+    """The summary of this very run, if it lies there finished."""
+    done = None if job.resume is Resume.never else RunSummary.read(folder)
+    if done is None or done.status is not Status.finished or done.digest != job.digest:
+        return None
+    return done
 
 
 def _report_finished(done: RunSummary, folder: Path, console: RunConsole) -> float:
@@ -64,13 +151,11 @@ def _report_finished(done: RunSummary, folder: Path, console: RunConsole) -> flo
     return score
 
 
-def _own_checkpoint(job: Job, folder: Path, console: RunConsole) -> Checkpoint | None:
+def _own_checkpoint(job: Job, folder: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
     """The checkpoint to go on from. Refuses a folder in which another run lies."""
     parent, summary = folder / "checkpoints", RunSummary.read(folder)
-    if job.resume is Resume.previous:
-        checkpoint = latest_whole(parent, say=console.warn)
-    else:
-        checkpoint = latest(parent)
+    previous = job.resume is Resume.previous
+    checkpoint = latest_whole(parent, say=warn) if previous else latest(parent)
     if checkpoint is not None:
         checkpoint.refuse_other(job.digest, job.identity)
     if summary is not None and summary.digest != job.digest:

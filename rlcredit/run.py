@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rlcredit.follow import after_step, steps
 from rlcredit.job import Job, Parts
+from rlcredit.policy.base import Policy
 from rlcredit.report.console import RunConsole
 from rlcredit.report.evaluations import load_evaluation, save_evaluation
 from rlcredit.report.figures import compare, evaluation_metrics, truth_rho
@@ -28,8 +30,6 @@ from rlcredit.trainer.checkpoint import Checkpoint
 from rlcredit.trainer.checkpoint_writer import CheckpointWriter
 from rlcredit.trainer.evaluate import Evaluation
 from rlcredit.trainer.loop import StepResult
-from rlcredit.trainer.postmortem import save_batch
-from rlcredit.trainer.refused import RefusedBatchError
 from rlcredit.trainer.samples import completions
 from rlcredit.trainer.stop import stop_request
 from rlcredit.trainer.training_state import restore
@@ -72,6 +72,11 @@ class Run:
 
     def test(self, phase: str) -> Evaluation:
         """Score the test split, or read the scores of an earlier sitting."""
+        self.parts.trainer.world.enter(f"the evaluation {phase} training")
+        with self.parts.trainer.policy.whole() as policy:
+            return self._test(policy, phase)
+
+    def _test(self, policy: Policy, phase: str) -> Evaluation:
         digest = f"{self.job.digest}-{self.job.evaluation_digest}"
         known = load_evaluation(self.folder, "test", phase, digest=digest)
         if known is not None:
@@ -79,9 +84,7 @@ class Run:
         touch_test_split(self.folder, phase=phase)
         self.console.say(f"scoring the test split {phase} training")
         prompts = self.parts.task.test[: self.job.evaluation.max_prompts]
-        evaluation = self.parts.evaluator(
-            self.parts.trainer.policy, prompts, split="test", phase=phase
-        )
+        evaluation = self.parts.evaluator(policy, prompts, split="test", phase=phase)
         save_evaluation(self.folder, evaluation, digest=digest)
         grader = self.parts.evaluator.grader
         grader.write(self.folder, prompts, evaluation.responses, phase=phase)
@@ -135,14 +138,13 @@ class Run:
 
     def validate(self, step: int) -> dict[str, float]:
         """Metrics of the validation split, on the steps that have them."""
-        every = self.job.evaluation.every
-        if every == 0 or (step % every and step != self.job.trainer.steps):
+        if not self.job.evaluation.is_due(step, last=self.job.trainer.steps):
             return {}
+        self.parts.trainer.world.enter(f"the evaluation after step {step}")
         prompts = self.parts.task.validation[: self.job.evaluation.max_prompts]
         began = time.perf_counter()
-        evaluation = self.parts.validator(
-            self.parts.trainer.policy, prompts, split="validation", phase=str(step)
-        )
+        with self.parts.trainer.policy.whole() as policy:
+            evaluation = self.parts.validator(policy, prompts, split="validation", phase=str(step))
         seconds = {"time/validation_s": time.perf_counter() - began}
         return evaluation_metrics(evaluation) | seconds
 
@@ -157,7 +159,7 @@ class Run:
             stop_request() as stop,
             self.checkpoints.waited_for(),
         ):
-            for result in self.steps(done):
+            for result in steps(self.parts, self.folder, after=done):
                 metrics = result.metrics | self.validate(result.step)
                 self.log(metrics, step=result.step)
                 show(result.step, metrics)
@@ -165,29 +167,23 @@ class Run:
                 warning = self.watch(result.step, metrics)
                 if warning is not None:
                     self.console.warn(warning)
-                stopping = stop.number is not None and result.step < settings.steps
                 score = metrics.get(f"eval/validation/{self.headline}")
-                due = result.step % settings.checkpoint_every == 0 or result.step == settings.steps
-                if due or stopping or self.checkpoints.improves(score):
+                then = after_step(
+                    result.step,
+                    settings,
+                    self.parts.trainer.world,
+                    stop,
+                    improves=self.checkpoints.improves(score),
+                )
+                if then.saves:
                     self.checkpoint(result.step, score)
-                if stopping:
+                if then.stops:
                     self.checkpoints.wait()
                     self.console.say(
                         f"stopped after step {result.step}, everything is saved; the same command "
                         "goes on from there"
                     )
-                    sys.exit(stop.exit_status)
-
-    def steps(self, done: int) -> Iterator[StepResult]:
-        """The trainer's steps; a batch that is refused is saved before the run ends on it."""
-        try:
-            yield from self.parts.trainer.run(after=done)
-        except RefusedBatchError as error:
-            model = self.parts.trainer.policy.model
-            where = save_batch(self.folder / "failed_batch", error, model)
-            raise type(error)(
-                f"{error} in {where}: python scripts/replay.py batch={where}", error.refused
-            ) from error
+                    sys.exit(then.stop.exit_status)
 
     def keep(self, result: StepResult) -> None:
         """The step's responses with their credit, on disk and (now and then) in the trackers."""
@@ -219,7 +215,8 @@ class Run:
 
     def conclude(self, before: Evaluation, after: Evaluation) -> float:
         """The table, the summary, the weights, and where they lie."""
-        self.parts.trainer.policy.export(self.folder / "policy")
+        with self.parts.trainer.policy.whole() as policy:
+            policy.export(self.folder / "policy")
         comparisons = {row.cell.name: Change.of(row) for row in compare(before, after)}
         rhos = {each.phase: truth_rho(each.credit) for each in (before, after)}
         summary = RunSummary(

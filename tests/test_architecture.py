@@ -21,7 +21,7 @@ FLOORS = [
     {"report"},
     {"tables", "bench"},
     {"job"},
-    {"run", "rescore", "explore", "replay"},
+    {"run", "follow", "rescore", "explore", "replay"},
     {"launch"},
     {"config", "errors"},
     {"build"},

@@ -199,18 +199,18 @@ class World:
                 dist.broadcast(flat, src=0)
                 _spread(flat, bucket)
 
-    def largest(self, number: int) -> int:
-        """The largest of the numbers of all processes.
+    def largest(self, *numbers: int) -> list[int]:
+        """For each number, the largest that any process has in its place.
 
         Raises:
             RankError: If a process is dead, or does not come in time.
         """
         if self.size == 1:
-            return number
-        value = torch.tensor([number])
+            return list(numbers)
+        values = torch.tensor(numbers)
         with self._meeting():
-            dist.all_reduce(value, op=dist.ReduceOp.MAX)
-        return int(value)
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return values.tolist()
 
     def wait(self) -> None:
         """Until all processes are here.

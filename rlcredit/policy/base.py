@@ -1,6 +1,7 @@
 """What a policy is: a causal language model with its tokenizer."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -50,6 +51,15 @@ class Policy(Protocol):
         ...
 
     @property
+    def is_sharded(self) -> bool:
+        """Do the processes of the run hold a part of the weights each?
+
+        Then each must call :meth:`logprobs`, and take its gradient, as often as the others, and
+        gradients become the mean over processes by themselves.
+        """
+        ...
+
+    @property
     def description(self) -> str:
         """One line for the log: architecture, parameters, trainable ones, where it comes from."""
         ...
@@ -70,6 +80,14 @@ class Policy(Protocol):
         self, packing: Packing, *, autocast: bool = False, say: Callable[[str], None]
     ) -> "Policy":
         """The same policy with its tokens laid out so; what its model cannot take stays padded."""
+        ...
+
+    def whole(self) -> AbstractContextManager["Policy"]:
+        """Within it, a policy that has all weights in this process: for sampling and export.
+
+        Every process of the run enters it, whether it uses the policy or not; inside, each may call
+        it as often as it likes.
+        """
         ...
 
     def export(self, folder: Path) -> None:

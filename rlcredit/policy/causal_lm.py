@@ -5,6 +5,7 @@ path here is the reference for the one that computes a prompt once.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,6 +63,11 @@ class CausalLM:
             f"{type(self.model).__name__}, {total:,} parameters ({trained:,} trained), "
             f"vocabulary {self.model.config.get_text_config().vocab_size:,}, {self.origin}"
         )
+
+    @property
+    def is_sharded(self) -> bool:
+        """It has all its weights."""
+        return False
 
     @property
     def context(self) -> int | None:
@@ -122,6 +128,10 @@ class CausalLM:
         if self.model.dtype == torch.float64:
             exact_norms(self.model)
         return replace(self, packing=packing, autocast=autocast)
+
+    def whole(self) -> AbstractContextManager["CausalLM"]:
+        """Itself: it has all its weights."""
+        return nullcontext(self)
 
     def _packed_logprobs(self, rollouts: Rollouts, rows: slice) -> TokenLogprobs:
         """A prompt computed once for its rows, and the head only where a token is scored."""

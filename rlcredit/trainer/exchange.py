@@ -3,14 +3,19 @@
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from rlcredit.distributed.world import Parcel, World
+from rlcredit.policy.base import Policy
 from rlcredit.trainer.backward import Gradient
 
 
-def add_up(world: World, gradient: Gradient, model: nn.Module) -> Gradient:
+def add_up(world: World, gradient: Gradient, policy: Policy) -> Gradient:
     """The figures of the whole update; every ``parameter.grad`` becomes the sum over processes.
+
+    The gradients of a sharded policy are added up by its backward pass.
 
     Figures come first: they wait for a process that is late, and name it, before the gradients
     move. Losses and metrics are added in the order of ranks, in float64.
@@ -18,7 +23,7 @@ def add_up(world: World, gradient: Gradient, model: nn.Module) -> Gradient:
     Args:
         world: Of this process.
         gradient: Of this process's share of the prompts.
-        model: Whose gradients are added; all processes have the same parameters.
+        policy: Whose gradients are added; all processes have the same parameters.
 
     Raises:
         RankError: If a process is dead, or does not come in time.
@@ -37,11 +42,8 @@ def add_up(world: World, gradient: Gradient, model: nn.Module) -> Gradient:
             }
         )
     )
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    world.sum([p.grad for p in parameters if p.grad is not None])
+    if not policy.is_sharded:
+        world.sum(_gradients(policy.model))
     device = gradient.logprobs.device
     loss, *metrics = torch.stack([parcel.tensors["figures"] for parcel in parcels]).sum(0)
     return replace(
@@ -51,3 +53,25 @@ def add_up(world: World, gradient: Gradient, model: nn.Module) -> Gradient:
         logprobs=torch.cat([parcel.tensors["logprobs"] for parcel in parcels]).to(device),
         entropy=torch.cat([parcel.tensors["entropy"] for parcel in parcels]).to(device),
     )
+
+
+def clip(model: nn.Module, largest: float) -> Tensor:
+    """Scale the gradients down to a norm, where theirs is larger; their norm before.
+
+    Sharded ones by the norm of the whole.
+    """
+    norm = get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    clip_grads_with_norm_([p for p in model.parameters() if p.grad is not None], largest, norm)
+    return norm
+
+
+def _gradients(model: nn.Module) -> list[Tensor]:
+    """Of all trained parameters, in order; zeros where this process's share touched none."""
+    found = []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            found.append(parameter.grad)
+    return found

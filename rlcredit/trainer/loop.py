@@ -20,7 +20,7 @@ from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.copying import WordRuns
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
-from rlcredit.trainer.exchange import add_up
+from rlcredit.trainer.exchange import add_up, clip
 from rlcredit.trainer.memory import sampling_fits, update_fits
 from rlcredit.trainer.mismatch import mismatch_metrics
 from rlcredit.trainer.refused import NonFiniteError, Refused
@@ -96,9 +96,9 @@ class Trainer:
         clock = _Clock(world=self.world, step=number)
         prompts, offset = self.batch_prompts(number), self.part.start
         fits = sampling_fits(self.settings, max_new_tokens=self.rollout.max_new_tokens)
-        with clock("rollout"), fits:
+        with clock("rollout"), fits, self.policy.whole() as policy:
             rollouts = self.rollout(
-                self.policy,
+                policy,
                 prompts[self.part],
                 group_size=self.settings.group_size,
                 randomness=randomness,
@@ -161,8 +161,12 @@ class Trainer:
         if self.reference is None or not self.loss.needs.ref_logprobs:
             return None
         own = rows_of_prompts(rollouts, self.part)
+        chunks = self.microbatches(own)
+        fillers = chunks[:1] * max(0, self.num_passes(rollouts) - len(chunks))
         with torch.no_grad():
-            parts = [self.reference.logprobs(own, rows).logprobs for rows in self.microbatches(own)]
+            parts = [self.reference.logprobs(own, rows).logprobs for rows in chunks]
+            for rows in fillers:
+                self.reference.logprobs(own, rows)
         parcels = self.world.gather(Parcel(tensors={"logprobs": torch.cat(parts)}))
         whole = torch.cat([parcel.tensors["logprobs"] for parcel in parcels])
         return whole.view(rollouts.response_mask.shape).to(rollouts.response_mask.device)
@@ -171,6 +175,13 @@ class Trainer:
         """Rows that go through the policy together."""
         budget = self.settings.tokens_per_microbatch
         return microbatches(rollouts, budget, packing=self.policy.packing)
+
+    def num_passes(self, rollouts: Rollouts) -> int:
+        """Micro-batches of the process that has most, where all must run as many; else 0."""
+        if not self.policy.is_sharded:
+            return 0
+        parts = self.world.parts(len(rollouts.prompts))
+        return max(len(self.microbatches(rows_of_prompts(rollouts, part))) for part in parts)
 
     def update(self, rollouts: Rollouts, batch: UpdateBatch, number: int) -> Metrics:
         """One or more optimizer steps on a batch; metrics are those of the first.
@@ -194,12 +205,11 @@ class Trainer:
                     rows_of_prompts(batch, self.part),
                     chunks=chunks,
                     on_policy=index == 0,
+                    num_passes=self.num_passes(rollouts),
+                    factor=self.world.size if self.policy.is_sharded else 1.0,
                 )
-            gradient = add_up(self.world, gradient, self.policy.model)
-            norm = torch.nn.utils.clip_grad_norm_(
-                [p for p in self.policy.model.parameters() if p.requires_grad],
-                self.settings.optimizer.max_grad_norm,
-            )
+            gradient = add_up(self.world, gradient, self.policy)
+            norm = clip(self.policy.model, self.settings.optimizer.max_grad_norm)
             tried = Refused(batch=batch, rollouts=rollouts, step=number, update=index)
             self.refuse_non_finite(gradient, norm, tried)
             if index == 0:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rlcredit.policy.hf import Dtype
 from rlcredit.policy.packing import Packing
+from rlcredit.policy.sharded import Weights
 from rlcredit.trainer.mismatch import Mismatch
 from rlcredit.trainer.optim import AdamW
 
@@ -39,6 +41,11 @@ class TrainerSettings:
     processes: int = 1
     """Of the run on this machine, a GPU each where there are GPUs; 1 starts none. Under torchrun
     its own number counts."""
+    weights: Weights = Weights.replicated
+    """``sharded``: each process holds a part of them (FSDP2); needs several processes."""
+    compute_dtype: Dtype | None = None
+    """Of sharded weights while log-probs and samples are computed, such as bfloat16; their parts,
+    gradients and moments keep the policy's. null: the policy's."""
     timeout_s: float = 1800.0
     """How long a process waits for the others, evaluations and preparations included, before it
     ends the run and names who is missing."""
@@ -62,11 +69,19 @@ class TrainerSettings:
             raise ValueError(
                 f"trainer.max_advantage={self.max_advantage}: it must be positive; null: no limit"
             )
+        self._check_processes()
+
+    def _check_processes(self) -> None:
         if self.processes > self.prompts_per_step:
             raise ValueError(
                 f"trainer.processes={self.processes} is more than trainer.prompts_per_step="
                 f"{self.prompts_per_step}, and a prompt's group is never split: some would have "
                 "nothing to do; lower the one or raise the other"
+            )
+        if self.compute_dtype is not None and self.weights is Weights.replicated:
+            raise ValueError(
+                f"trainer.compute_dtype={self.compute_dtype} is of sharded weights; take "
+                "trainer=fsdp, or trainer.autocast=true for whole ones"
             )
         if not self.timeout_s > 0:
             raise ValueError(f"trainer.timeout_s={self.timeout_s}: it must be positive, in seconds")
@@ -102,3 +117,7 @@ class EvaluationSettings:
             raise ValueError(f"evaluation.samples={self.samples}: it must be at least 1")
         if self.every < 0:
             raise ValueError(f"evaluation.every={self.every}: 0 turns it off, else steps between")
+
+    def is_due(self, step: int, *, last: int) -> bool:
+        """Is the validation split scored after this step (0: before the first)?"""
+        return self.every > 0 and (step % self.every == 0 or step == last)

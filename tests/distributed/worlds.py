@@ -5,11 +5,14 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
 
 from rlcredit.credit.simplex import Divergence
 from rlcredit.distributed.launcher import Start, start_processes
@@ -21,7 +24,9 @@ from rlcredit.estimators.values import Myerson
 from rlcredit.losses.lpo import LPO
 from rlcredit.losses.surrogate import ClippedSurrogate
 from rlcredit.policy.causal_lm import CausalLM
+from rlcredit.policy.hf import HF, Dtype, LoRA
 from rlcredit.policy.packing import Packing
+from rlcredit.policy.sharded import Sharded
 from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.retrieval.encoders import Hashing
@@ -31,7 +36,7 @@ from rlcredit.text.segmenters import Phrases
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.optim import AdamW
 from rlcredit.trainer.settings import TrainerSettings
-from rlcredit.types import Prompt
+from rlcredit.types import Prompt, Randomness
 from tests.policy.toy import toy_prompts, toy_task
 
 
@@ -74,11 +79,17 @@ METHODS: dict[str, dict[str, Any]] = {
 """Every kind of signal, and a loss that couples a group."""
 
 
+def unchanged(made: CausalLM) -> CausalLM:
+    return made
+
+
 def trainer(
-    method: str, made: CausalLM, world: World, *, wrap: Callable[[Any], Any] = lambda x: x
+    method: str, made: CausalLM, world: World, *, wrap: Callable[[Any], Any] = unchanged
 ) -> Trainer:
     """Three updates of 5 prompts x 4 responses; micro-batches that split groups."""
     parts = METHODS[method]
+    reference = wrap(deepcopy(made)) if parts["loss"].needs.ref_logprobs else None
+    policy = wrap(made)
     return Trainer(
         settings=TrainerSettings(
             steps=3,
@@ -88,30 +99,33 @@ def trainer(
             tokens_per_microbatch=150,
             optimizer=AdamW(lr=3e-3),
         ),
-        policy=wrap(made),
+        policy=policy,
         rollout=HFRollout(max_new_tokens=9),
         scorer=Scorer(
             reward=Letters(), rules=toy_task().rules, segmenter=Phrases(), encoder=Hashing()
         ),
         prompts=toy_prompts()[:7],
         seed=3,
-        reference=wrap(deepcopy(made)) if parts["loss"].needs.ref_logprobs else None,
+        reference=reference,
         world=world,
         **parts,
     )
 
 
-def train(cache: Path, folder: Path, methods: Sequence[str], *, world: World) -> float:
+def train(
+    cache: Path, folder: Path, methods: Sequence[str], shard: bool = False, *, world: World
+) -> float:
     """Two steps of each method; the first process writes what came of them."""
     for method in methods:
-        made = trainer(method, policy(cache), world)
+        wrap = partial(Sharded.of, world=world, dtype=None) if shard else unchanged
+        made = trainer(method, policy(cache), world, wrap=wrap)
         results = [made.step(1), made.step(2)]
-        weights = dict(made.policy.model.named_parameters())
-        everyone = world.gather(Parcel(tensors=weights))
-        for other in everyone:
-            assert all(torch.equal(other.tensors[n], p.detach()) for n, p in weights.items())
+        with made.policy.whole() as whole:
+            weights = {n: p.detach().clone() for n, p in whole.model.named_parameters()}
+        for other in world.gather(Parcel(tensors=weights)):
+            assert all(torch.equal(other.tensors[n], p) for n, p in weights.items())
         if world.leads:
-            found = {f"weights.{name}": p.detach() for name, p in weights.items()}
+            found = {f"weights.{name}": value for name, value in weights.items()}
             for result in results:
                 for name in ("rollouts", "signals", "advantages"):
                     record = getattr(result, name)
@@ -176,3 +190,84 @@ def end_in(cache: Path, part: str, act: Callable[[], object], *, world: World) -
     setattr(made, part, Fatal(getattr(made, part), world, act))
     made.step(1)
     made.step(2)
+
+
+def pretrained(folder: Path, **options: Any) -> CausalLM:
+    """What :func:`policy` is, read from a folder."""
+    source = HF(name=str(folder), **options)
+    made = source.load(
+        toy_task(), seed=0, cache=folder, device=torch.device("cpu"), say=lambda line: None
+    )
+    return made.packed(Packing.shared_prefix, say=lambda line: None)
+
+
+ADAPTED = {
+    "lora": LoRA(rank=2, target_modules=r".*\.(q_proj|down_proj)"),
+    "gradient_checkpointing": True,
+    "dtype": Dtype.float64,
+}
+
+
+def shard_adapters(cache: Path, *, world: World) -> None:
+    """Low-rank adapters and recomputed activations: two steps in parts are two steps alone."""
+    alone = trainer("lpo", pretrained(cache / "hf", **ADAPTED), World())
+    parted = trainer(
+        "lpo",
+        pretrained(cache / "hf", **ADAPTED),
+        world,
+        wrap=partial(Sharded.of, world=world, dtype=None),
+    )
+    assert all(isinstance(p, DTensor) for p in parted.policy.model.parameters())
+    for made in (alone, parted):
+        made.step(1)
+        made.step(2)
+    with parted.policy.whole() as whole:
+        pairs = zip(whole.model.parameters(), alone.policy.model.parameters(), strict=True)
+        for got, want in pairs:
+            torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9, check_stride=False)
+    assert all(p.numel() == 0 for p in whole.model.parameters())
+    assert sum(p.requires_grad for p in alone.policy.model.parameters()) == 8
+
+
+def shard_coarsely(cache: Path, *, world: World) -> float:
+    """bfloat16 in use, float32 kept; the largest weight change of two steps."""
+    parted = trainer(
+        "ospo",
+        pretrained(cache / "hf"),
+        world,
+        wrap=partial(Sharded.of, world=world, dtype=torch.bfloat16),
+    )
+    before = [p.full_tensor() for p in parted.policy.model.parameters()]
+    results = [parted.step(1), parted.step(2)]
+    for parameter in parted.policy.model.parameters():
+        moments = parted.optimizer.state[parameter]
+        kept = (parameter, moments["exp_avg"], moments["exp_avg_sq"])
+        assert all(each.dtype == torch.float32 for each in kept)
+    with parted.policy.whole() as whole:
+        assert whole.model.dtype == torch.bfloat16
+    assert all(abs(result.metrics["mismatch/kl_nats"]) < 0.01 for result in results)
+    after = [p.full_tensor() for p in parted.policy.model.parameters()]
+    return max(float((a - b).abs().max()) for a, b in zip(after, before, strict=True))
+
+
+def sample_unequally(cache: Path, folder: Path, *, world: World) -> float:
+    """Inside ``whole`` a process may take more steps than the others, and export alone."""
+    parted = Sharded.of(policy(cache), world, dtype=None)
+    with parted.whole() as whole:
+        for _ in range(1 + 2 * world.rank):
+            HFRollout(max_new_tokens=3 + 9 * world.rank)(
+                whole, toy_prompts()[:2], group_size=2, randomness=Randomness(seed=0, step=1)
+            )
+        if world.leads:
+            whole.export(folder)
+    with pytest.raises(RuntimeError, match="export the policy that whole"):
+        parted.export(folder)
+    return 1.0
+
+
+def shard(cache: Path, folder: Path, *, world: World) -> float:
+    """All of it in one world."""
+    train(cache, folder, list(METHODS), True, world=world)
+    shard_adapters(cache, world=world)
+    sample_unequally(cache, folder / "exported", world=world)
+    return shard_coarsely(cache, world=world)

@@ -1,0 +1,76 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hydra_plugins.leased import LeasedLauncher
+from tests.e2e.running import ROOT
+
+APP = """
+import json, os, signal, time
+from pathlib import Path
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    devices = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+    print("computing", flush=True)
+    if cfg.x == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    began = time.monotonic()
+    time.sleep(0.5)
+    lease = {"devices": devices, "began": began, "ended": time.monotonic()}
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    (folder / "lease.json").write_text(json.dumps(lease))
+    return float(cfg.x)
+
+main()
+"""
+
+
+def test_jobs_lease_devices_of_their_own_and_go_on_after_one_that_died(tmp_path):
+    (tmp_path / "app.py").write_text(APP)
+    command = [sys.executable, "app.py", "-m", "+x=0,1,2,3,4", "hydra/launcher=leased"]
+    settings = ["hydra.launcher.gpus_per_job=2", "hydra.launcher.devices=[a,b,c,d,e]"]
+    done = subprocess.run(
+        [*command, *settings, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    sweep = tmp_path / "sweep"
+    leases = [json.loads((sweep / n / "lease.json").read_text()) for n in "0234"]
+    assert all(len(set(lease["devices"])) == 2 for lease in leases)
+    clashes = [
+        (one, other)
+        for one in leases
+        for other in leases
+        if one is not other
+        and set(one["devices"]) & set(other["devices"])
+        and one["began"] < other["ended"]
+        and other["began"] < one["ended"]
+    ]
+    assert not clashes
+    assert any(
+        one["began"] < other["ended"] and other["began"] < one["ended"]
+        for one in leases
+        for other in leases
+        if one is not other
+    )
+    assert "was killed by SIGKILL" in (sweep / "1" / "failure.txt").read_text()
+    assert (sweep / "4" / "job.log").read_text() == "computing\n"
+    assert "job 4 has ended" in done.stdout
+    assert "computing" not in done.stdout
+
+
+def test_more_devices_than_there_are_cannot_be_leased(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert LeasedLauncher(gpus_per_job=2, devices=None).devices == ["3", "5"]
+    with pytest.raises(ValueError, match=r"gpus_per_job=3, and there are 2 GPUs to lease \(3, 5\)"):
+        LeasedLauncher(gpus_per_job=3, devices=None)

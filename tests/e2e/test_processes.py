@@ -1,0 +1,66 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from rlcredit.build import run as run_config
+from tests.e2e.running import ROOT, SMALL, composed, metrics, run
+
+JOB = ("estimator=ospo", "evaluation.retrievers=[bm25]")
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory, cache):
+    folder = tmp_path_factory.mktemp("one")
+    run(folder, f"cache={cache}", *JOB)
+    return folder
+
+
+def assert_alike(folder, one):
+    """To float32: the same responses, and figures that differ in their last bits."""
+    assert (folder / "trec" / "test-after").exists()
+    for name in ("completions.jsonl", "evaluations/test-before.json"):
+        assert (folder / name).read_text() == (one / name).read_text()
+    for mine, other in zip(metrics(folder), metrics(one), strict=True):
+        assert mine == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+def test_two_processes_leave_the_folder_that_one_leaves(tmp_path, cache, one):
+    run(tmp_path, f"cache={cache}", *JOB, "trainer=ddp")
+    assert_alike(tmp_path, one)
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in one.iterdir()}
+    touches = (tmp_path / "test_touches.jsonl").read_text().splitlines()
+    assert len(touches) == 2  # of the first process alone: before and after
+    said = run(tmp_path, f"cache={cache}", *JOB, "trainer=ddp")
+    assert "holds this very run, finished" in said
+
+
+def test_more_processes_than_prompts_are_refused():
+    with pytest.raises(ValueError, match=r"trainer.processes=4 is more than .*prompts_per_step=3"):
+        composed(*SMALL, "trainer.processes=4")
+
+
+def test_torchrun_is_refused_for_a_sweep(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "seven")
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        overrides = [*SMALL, "hydra.mode=MULTIRUN", "hydra.runtime.output_dir=nowhere"]
+        cfg = compose("train", overrides=overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        with pytest.raises(ValueError, match="torchrun starts the processes of one run"):
+            run_config(cfg)
+
+
+@pytest.mark.slow
+def test_two_machines_meet_through_torchrun(tmp_path, cache, one):
+    words = [*SMALL, *JOB, f"cache={cache}", f"hydra.run.dir={tmp_path / 'run'}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    meeting = ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:29473", "--rdzv-id=seven"]
+    command = [*torchrun, *meeting, "train.py", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    machines = [subprocess.Popen(command, cwd=ROOT, env=environment) for _ in range(2)]
+    assert [machine.wait(timeout=250) for machine in machines] == [0, 0]
+    assert_alike(tmp_path / "run", one)
+    assert (tmp_path / "run" / ".hydra" / "overrides.yaml").exists()
