@@ -18,7 +18,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from rlcredit.config import evaluation_digest, run_digest, run_identity, schema
+from rlcredit.config import evaluation_digest, run_digest, run_identity, schema, settings_digest
 from rlcredit.errors import chain, nearest, raised_here
 from rlcredit.explore import Explored, explore
 from rlcredit.job import Job
@@ -29,6 +29,7 @@ from rlcredit.report.sweep import print_sweep, save_failure
 from rlcredit.rescore import rescore
 from rlcredit.trainer.pairing import check_pairing
 from rlcredit.trainer.replay import Replay
+from rlcredit.transfer import FinishedRun, transfer
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -119,6 +120,24 @@ def rescore_run(cfg: DictConfig) -> None:
         temperature=saved.rollout.temperature,
         cache=Path(cfg.cache),
     )
+
+
+def transfer_runs(cfg: DictConfig) -> Path:
+    """Write the matrix of ``conf/transfer.yaml``; where it lies."""
+    asked = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
+    found, _ = find_runs([Path(folder) for folder in asked])
+    return transfer(
+        [_finished(run.folder) for run in found],
+        retrievers={name: build(retriever_config(name)) for name in cfg.retrievers},
+        out=Path(cfg.out),
+        cache=Path(cfg.cache),
+    )
+
+
+def _finished(folder: Path) -> FinishedRun:
+    saved = saved_config(folder)
+    parts = {name: build(typed(saved[name])) for name in ("retriever", "dataset", "reward")}
+    return FinishedRun.read(folder, settings=settings_digest(saved), seed=saved.seed, **parts)
 
 
 def report_runs(cfg: DictConfig) -> Path:

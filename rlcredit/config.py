@@ -97,6 +97,18 @@ class ReplayConfig:
 
 
 @dataclass
+class TransferConfig:
+    """The root of ``conf/transfer.yaml``."""
+
+    runs: Any = MISSING
+    """Folders of finished runs, or folders that hold some: one, or a list."""
+    retrievers: list[str] = field(default_factory=lambda: ["bm25", "tfidf", "lsa", "minilm"])
+    """Names in conf/retriever; those that the runs were trained on are always among the columns."""
+    out: str = "outputs/transfer"
+    cache: str = "outputs/cache"
+
+
+@dataclass
 class ReportConfig:
     """The root of ``conf/report.yaml``."""
 
@@ -173,6 +185,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="transfer_schema", node=TransferConfig)
     store.store(name="report_schema", node=ReportConfig)
     store.store(name="replay_schema", node=ReplayConfig)
     bench = CreditBenchConfig(settings=schema(Settings)())
@@ -218,6 +231,22 @@ def run_identity(cfg: DictConfig) -> dict[str, Any]:
     The data enter by what they contain (``Dataset.fingerprint``), not by where they lie; trackers,
     paths, process layout, micro-batches, caches and evaluations stay out.
     """
+    return _settings(cfg) | {"data": instantiate(cfg.dataset, _convert_="all").fingerprint()}
+
+
+def run_digest(cfg: DictConfig) -> str:
+    """Hash of a run's identity; two runs of one digest are the same run."""
+    return _hash(run_identity(cfg))
+
+
+def settings_digest(cfg: DictConfig) -> str:
+    """Hash of what a run's numbers depend on besides its seed, retriever and data."""
+    settings = _settings(cfg)
+    return _hash({name: settings[name] for name in settings if name not in ("seed", "retriever")})
+
+
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    """A run's identity without its data."""
     chosen = {name: _plain(cfg[name]) for name in IDENTITY}
     chosen["reward"] = {key: value for key, value in chosen["reward"].items() if key != "cache"}
     chosen["trainer"] = {name: _plain(cfg.trainer[name]) for name in IDENTITY_OF_TRAINER}
@@ -227,13 +256,7 @@ def run_identity(cfg: DictConfig) -> dict[str, Any]:
         chosen["trainer"]["mismatch"] = _plain(cfg.trainer.mismatch)
     if cfg.trainer.compute_dtype is not None:  # the same
         chosen["trainer"]["compute_dtype"] = _plain(cfg.trainer.compute_dtype)
-    chosen["data"] = instantiate(cfg.dataset, _convert_="all").fingerprint()
     return chosen
-
-
-def run_digest(cfg: DictConfig) -> str:
-    """Hash of a run's identity; two runs of one digest are the same run."""
-    return _hash(run_identity(cfg))
 
 
 def evaluation_digest(cfg: DictConfig) -> str:

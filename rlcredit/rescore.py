@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from rlcredit.data.base import Dataset, Task
+from rlcredit.data.base import Dataset, SearchTask, Task
 from rlcredit.report.console import RunConsole
 from rlcredit.report.evaluations import load_evaluation, save_evaluation
 from rlcredit.report.run_folder import RunSummary, touch_test_split
@@ -38,25 +38,14 @@ def rescore(
     Raises:
         ValueError: If the folder holds no finished run, or the data are no longer those of the run.
     """
-    summary = RunSummary.read(run)
-    stored = [load_evaluation(run, "test", phase) for phase in ("before", "after")]
-    if summary is None or stored[0] is None or stored[1] is None:
-        raise ValueError(
-            f"{run} holds no finished run (no summary.json, or no evaluations/test-*.json); give "
-            "the folder that a run printed at its end, as run=<folder>"
-        )
-    task = dataset.load().searched()
-    if task.digest != summary.data_digest:
-        raise ValueError(
-            f"the data are no longer those of {run} (hash {task.digest[:12]}, then "
-            f"{summary.data_digest[:12]}); put the same files back, or train anew"
-        )
+    summary, *stored = stored_evaluations(run)
+    task = unchanged_task(run, dataset, summary)
     index = retriever.index(task.documents, cache=cache)
     expansion = Expansion.of(task.documents, reward, cache=cache)
     bound = reward.bind(index, failures=run / "failed_texts")
     touch_test_split(run, phase=f"scored again with {name}")
     scored: list[Evaluation] = []
-    for old in (stored[0], stored[1]):
+    for old in stored:
         prompts = task.test[: len(old.prompt_ids)]
         scores = score_responses(
             {name: bound}, task.rules, prompts, old.responses, expansion=expansion
@@ -73,3 +62,34 @@ def rescore(
         temperature=temperature,
     )
     return scored[0], scored[1]
+
+
+def stored_evaluations(run: Path) -> tuple[RunSummary, Evaluation, Evaluation]:
+    """A finished run's summary, and its evaluations on the test split before and after training.
+
+    Raises:
+        ValueError: If the folder holds no finished run.
+    """
+    summary = RunSummary.read(run)
+    before, after = (load_evaluation(run, "test", phase) for phase in ("before", "after"))
+    if summary is None or before is None or after is None:
+        raise ValueError(
+            f"{run} holds no finished run (no summary.json, or no evaluations/test-*.json); give "
+            "the folder that a run printed at its end, as run=<folder>"
+        )
+    return summary, before, after
+
+
+def unchanged_task(run: Path, dataset: Dataset[Task], summary: RunSummary) -> SearchTask:
+    """The data of a finished run, loaded again.
+
+    Raises:
+        ValueError: If they are no longer those of the run.
+    """
+    task = dataset.load().searched()
+    if task.digest != summary.data_digest:
+        raise ValueError(
+            f"the data are no longer those of {run} (hash {task.digest[:12]}, then "
+            f"{summary.data_digest[:12]}); put the same files back, or train anew"
+        )
+    return task

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlcredit"
 FLOORS = [
-    {"types"},
+    {"types", "errors"},
     {"credit", "distributed"},
     {"estimators", "losses"},
     {"text", "retrieval"},
@@ -21,7 +21,7 @@ FLOORS = [
     {"report"},
     {"tables", "bench"},
     {"job"},
-    {"run", "follow", "rescore", "explore", "replay"},
+    {"run", "follow", "rescore", "transfer", "explore", "replay"},
     {"launch"},
     {"config", "errors"},
     {"build"},

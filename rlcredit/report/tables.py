@@ -11,7 +11,7 @@ from rlcredit.report.figures import Comparison
 from rlcredit.report.lines import with_interval
 from rlcredit.trainer.cells import Source
 
-MEASURE_NAMES = {"RR": "MRR", "R@10": "recall@10"}
+MEASURE_NAMES = {"RR": "MRR", "AP": "MAP"} | {f"R@{k}": f"recall@{k}" for k in (10, 50, 100)}
 """What people call the mean of a measure."""
 SOURCE_NAMES = {
     Source.sampled: "sampled",

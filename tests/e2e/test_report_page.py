@@ -6,11 +6,11 @@ import re
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 
 from rlcredit.build import report_runs, rescore_run
 from rlcredit.report.run_folder import count_touches
-from tests.e2e.running import ROOT, SMALL, run
+from tests.e2e.running import ROOT, run_as_a_command
 
 OVERRIDES = ("estimator=ospo", "evaluation.every=0", "trainer.steps=2")
 
@@ -19,12 +19,7 @@ OVERRIDES = ("estimator=ospo", "evaluation.every=0", "trainer.steps=2")
 def folder(tmp_path_factory, cache):
     """A run, with the settings that Hydra would have left beside it."""
     folder = tmp_path_factory.mktemp("finished")
-    run(folder, f"cache={cache}", *OVERRIDES)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[*SMALL, f"cache={cache}", *OVERRIDES])
-    (folder / ".hydra").mkdir()
-    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
-    OmegaConf.save(OmegaConf.create(list(OVERRIDES)), folder / ".hydra" / "overrides.yaml")
+    run_as_a_command(folder, f"cache={cache}", *OVERRIDES)
     return folder
 
 
