@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlcredit.build import build, explain, typed
+from rlcredit.build import build, explain, retriever_config, typed
 from rlcredit.config import COMPONENTS, components, register, run_digest, schema
 from rlcredit.rollout import VLLMRollout
 from rlcredit.trainer.pairing import check_pairing
@@ -166,6 +166,15 @@ def test_a_typo_is_answered_with_the_nearest_name(override, named):
 )
 def test_a_wrong_value_is_refused_while_composing_or_building(override, named):
     assert named in complaint(override)
+
+
+def test_a_retriever_that_does_not_exist_is_answered_with_those_that_do():
+    said = complaint("retriever=bm52")
+    assert "did you mean 'bm25'?" in said
+    with pytest.raises(HydraException) as caught:
+        retriever_config("bm52")  # as evaluation.retrievers=[bm52] asks for it
+    for sentence in (said, explain(caught.value)):
+        assert all(name in sentence for name in ("bm25", "tfidf", "lsa", "minilm", "char_ngram"))
 
 
 def test_the_digest_is_that_of_what_changes_numbers():

@@ -1,6 +1,6 @@
 """Product search: ESCI, the Shopping Queries Dataset (arXiv:2206.06588), or a generated one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,9 +9,18 @@ from rlcredit.data import esci_catalogue
 from rlcredit.data.base import SearchTask
 from rlcredit.data.esci_files import EXAMPLES, PRODUCTS, read_files
 from rlcredit.data.esci_generated import generated_parts
+from rlcredit.data.esci_intents import with_two_intents
 from rlcredit.data.esci_published import Filters, PoolPlan, published_parts
 from rlcredit.data.hub import hub_tables
-from rlcredit.data.settings import Limits, Parts, Source, finish, settings_digest, text_rules
+from rlcredit.data.settings import (
+    LATER,
+    Limits,
+    Parts,
+    Source,
+    finish,
+    settings_digest,
+    text_rules,
+)
 from rlcredit.data.tables import file_digest, table_file
 from rlcredit.text.response import Compose, TextRules
 
@@ -46,6 +55,8 @@ class ESCI:
     candidates: int = 0
     """K: each response offers so many alternative search texts (arXiv:2603.29871); 0: it is one."""
     compose: Compose = Compose.own
+    ambiguous_share: float = field(default=0.0, metadata={LATER: True})
+    """Of the generated queries, so many name two possible intents, one of which is meant."""
     pool_size: int | None = None
     """Products to rank per query. None: 100 where generated, else 101. A published query's judged
     products all enter, and a smaller catalogue gives smaller pools."""
@@ -78,6 +89,13 @@ class ESCI:
             )
         if not 0 < self.validation_share < 1:
             raise ValueError(f"dataset.validation_share={self.validation_share} is not in (0, 1)")
+        if not 0 <= self.ambiguous_share <= 1:
+            raise ValueError(f"dataset.ambiguous_share={self.ambiguous_share} is not in [0, 1]")
+        if self.ambiguous_share and self.source is not Source.generated:
+            raise ValueError(
+                f"dataset.ambiguous_share={self.ambiguous_share}, dataset.source={self.source}: "
+                "only generated queries can be given a second intent; leave it at 0"
+            )
         if self.pool_size is not None and self.pool_size < 2:
             raise ValueError(f"dataset.pool_size={self.pool_size}, but a ranking needs 2 products")
         if self.num_near < 0:
@@ -110,7 +128,12 @@ class ESCI:
         return finish("esci", self.source, load(), self._rules())
 
     def _generated(self) -> Parts:
-        made = esci_catalogue.generate(self.seed, pool_size=self.pool_size or GENERATED_POOL)
+        size = self.pool_size or GENERATED_POOL
+        made = esci_catalogue.generate(self.seed, pool_size=size)
+        if self.ambiguous_share:
+            made = with_two_intents(
+                made, share=self.ambiguous_share, seed=self.seed, pool_size=size
+            )
         return generated_parts(made, limits=self._limits())
 
     def _from_path(self) -> Parts:

@@ -8,7 +8,7 @@ query is kept.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -67,12 +67,18 @@ class Catalogue:
 class Generated:
     """The generated files and what is known about them."""
 
-    products: pa.Table
-    """ESCI's product columns."""
+    catalogue: Catalogue
     queries: list[Query]
     """All products of a query's pool are judged."""
     pairs: dict[str, Pair]
     """query_id -> (category, persona)."""
+    others: dict[str, Pair] = field(default_factory=dict)
+    """query_id -> what else it may mean, of queries with two possible intents."""
+
+    @property
+    def products(self) -> pa.Table:
+        """ESCI's product columns."""
+        return self.catalogue.products
 
     def examples(self) -> pa.Table:
         """The judgements in ESCI's columns; ESCI knows train and test only."""
@@ -119,7 +125,7 @@ def generate(seed: int, *, pool_size: int) -> Generated:
     query_ids = [str(query_id) for query_id in rng.permutation(100_000)]
     for split, members in splits.items():
         for pair in members:
-            grades = _grades(catalogue, *pair)
+            grades = grades_of(catalogue, *pair)
             for text in _queries(rng, *pair, QUERIES_PER_PAIR[split]):
                 pool = _pool(rng, catalogue, grades, *pair, pool_size)
                 judged = ((catalogue.ids[row], int(grades[row])) for row in pool)
@@ -128,7 +134,7 @@ def generate(seed: int, *, pool_size: int) -> Generated:
                 queries.append(
                     Query(query_id=query_id, text=text, split=split, grades=dict(judged))
                 )
-    return Generated(products=catalogue.products, queries=queries, pairs=pairs)
+    return Generated(catalogue=catalogue, queries=queries, pairs=pairs)
 
 
 def hidden(category: int, persona: int) -> dict[str, words.Wordings]:
@@ -246,7 +252,7 @@ def _queries(rng: np.random.Generator, category: int, persona: int, num: int) ->
     return list(queries)
 
 
-def _grades(catalogue: Catalogue, category: int, persona: int) -> Array:
+def grades_of(catalogue: Catalogue, category: int, persona: int) -> Array:
     """Of every product: E = 3, S = 2, C = 1, I = 0."""
     use, feature_1, feature_2, style, material = true_attributes(category, persona)
     own = catalogue.attributes

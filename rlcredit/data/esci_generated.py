@@ -1,6 +1,7 @@
 """Prompts, catalogue and teacher of the generated product search task."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from rlcredit.data import esci_catalogue
 from rlcredit.data import esci_vocabulary as words
@@ -33,36 +34,46 @@ def generated_parts(made: esci_catalogue.Generated, *, limits: Limits) -> Parts:
         train=prompts["train"],
         validation=prompts["validation"],
         test=prompts["test"],
-        teacher=teacher({p.prompt_id: made.pairs[p.prompt_id] for p in prompts["train"]}),
+        teacher=teacher(
+            {p.prompt_id: made.pairs[p.prompt_id] for p in prompts["train"]}, others=made.others
+        ),
         counts={
             "products": len(ids),
             "category-persona pairs": len(set(made.pairs.values())),
             "queries": len(made.queries),
-        },
+        }
+        | ({"queries with two possible intents": len(made.others)} if made.others else {}),
     )
 
 
-def teacher(pairs: Mapping[str, Pair]) -> PhraseTeacher:
+def teacher(
+    pairs: Mapping[str, Pair], *, others: Mapping[str, Pair] = MappingProxyType({})
+) -> PhraseTeacher:
     """A teacher that takes a persona, and a category, for the neighbouring one half the time.
 
     Who is mistaken for whom goes round in a circle: were it mutual, two personas would get the same
-    demonstrations, and a policy would learn not to tell them apart.
+    demonstrations, and a policy would learn not to tell them apart. Of a query with two possible
+    intents it knows no more than the query says: it takes the one for the other half the time.
 
     Args:
         pairs: prompt_id -> (category, persona).
+        others: prompt_id -> what else the query may mean.
     """
     everything = esci_catalogue.everything()
-    sources: dict[Pair, tuple[PhraseSource, ...]] = {}
-    for pair in pairs.values():
-        if pair not in sources:
-            sources[pair] = confused_sources(
+    sources: dict[tuple[Pair, Pair | None], tuple[PhraseSource, ...]] = {}
+    meanings = {name: (pair, others.get(name)) for name, pair in pairs.items()}
+    for meaning in meanings.values():
+        if meaning not in sources:
+            pair, other = meaning
+            mistaken = esci_catalogue.hidden(*other) if other else esci_catalogue.mistaken(*pair)
+            sources[meaning] = confused_sources(
                 truth=canonical(esci_catalogue.hidden(*pair)),
-                mistaken=canonical(esci_catalogue.mistaken(*pair)),
+                mistaken=canonical(mistaken),
                 generic=words.GENERIC,
                 anything=everything,
             )
     return PhraseTeacher(
-        sources={name: sources[pair] for name, pair in pairs.items()},
+        sources={name: sources[meaning] for name, meaning in meanings.items()},
         openings={
             name: confused_opening(words.CATEGORIES[category][0], words.CATEGORIES[category - 1][0])
             for name, (category, _) in pairs.items()

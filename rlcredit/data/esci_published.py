@@ -64,6 +64,10 @@ def published_parts(
     prompts = _prompts(queries, documents, titles, pools)
     split_of = {query.query_id: query.split for query in queries}
     counts["products"] = len(texts)
+    if twice := len(ids) - len(titles):
+        counts["products listed again (the last row counts)"] = twice
+    if silent := sum(not text for text in documents.texts):
+        counts["products without text (no search finds them)"] = silent
     counts["pools below size"] = sum(len(prompt.pool) < pools.size for prompt in prompts)
     sides = {s: tuple(p for p in prompts if split_of[p.prompt_id] == s) for s in SPLITS}
     held_out = sides["validation"] + sides["test"]

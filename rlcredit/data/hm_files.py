@@ -1,6 +1,7 @@
 """H&M's published tables: their names and columns, and how articles and histories are worded."""
 
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +64,10 @@ class Article:
         return " ".join(part for part in parts if part)
 
 
-def read_articles(folder: Path, *, only: Container[str]) -> dict[str, Article]:
-    """article_id -> article, of the articles among ``only``.
+def read_articles(
+    folder: Path, *, only: Container[str], counts: Counter[str]
+) -> dict[str, Article]:
+    """article_id -> article, of the articles among ``only``; ids that occur again are counted.
 
     Raises:
         FileNotFoundError: If the file is missing.
@@ -74,7 +77,11 @@ def read_articles(folder: Path, *, only: Container[str]) -> dict[str, Article]:
     table = read_table(file, ARTICLE_COLUMNS, text_ids=("article_id",))
     ids = texts_of(table, "article_id")
     check_ids(ids, file)
-    return articles_of(table.filter(pa.array([article in only for article in ids], pa.bool_())))
+    known = [article in only for article in ids]
+    articles = articles_of(table.filter(pa.array(known, pa.bool_())))
+    if twice := sum(known) - len(articles):
+        counts["articles listed again (the last row counts)"] = twice
+    return articles
 
 
 def articles_of(table: pa.Table) -> dict[str, Article]:

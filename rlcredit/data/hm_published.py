@@ -69,7 +69,7 @@ def published_parts(
     counts: Counter[str] = Counter()
     purchases = _purchases(folder, filters.days, counts)
     bought = {article for rows in purchases.values() for _, article in rows}
-    articles = read_articles(folder, only=bought)
+    articles = read_articles(folder, only=bought, counts=counts)
     found = (
         _customer(customer_id, rows, articles, filters, counts)
         for customer_id, rows in purchases.items()
@@ -86,6 +86,8 @@ def published_parts(
         for split in SPLITS
     }
     counts["articles"] = len(ids)
+    if silent := sum(not articles[article].text for article in ids):
+        counts["articles without text (no search finds them)"] = silent
     counts["pools below size"] = sum(
         len(prompt.pool) < pool_size for side in prompts.values() for prompt in side
     )

@@ -15,6 +15,9 @@ from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import Compose, TextRules
 from rlcredit.types import Prompt
 
+LATER = "later"
+"""In a setting's metadata: younger than the digests of runs without it, which stay as they were
+while it has its default."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -97,11 +100,15 @@ def settings_digest(settings: Any, content: Iterable[str]) -> str:
     """Hash of a settings dataclass and of the content behind it, wherever that content lies.
 
     Args:
-        settings: A dataclass whose ``path``, if it has one, says where, not what.
+        settings: A dataclass whose ``path``, if it has one, says where, not what. Fields marked
+            ``LATER`` enter where they differ from their default.
         content: Versions, or hashes of files.
     """
     values = dataclasses.asdict(settings)
     values.pop("path", None)
+    for f in dataclasses.fields(settings):
+        if f.metadata.get(LATER) and values[f.name] == f.default:
+            del values[f.name]
     return _digest([type(settings).__name__, json.dumps(values, sort_keys=True), *content])
 
 

@@ -28,6 +28,12 @@ def esci():
 
 
 @pytest.fixture(scope="session")
+def two_intents():
+    """A fifth of the queries have two possible intents."""
+    return ESCI(ambiguous_share=0.2).load()
+
+
+@pytest.fixture(scope="session")
 def hm():
     return HM().load()
 
@@ -84,7 +90,7 @@ def real_hm():
 
 @pytest.fixture(
     scope="session",
-    params=["esci", "hm", "published_esci", "published_hm", "real_esci", "real_hm"],
+    params=["esci", "two_intents", "hm", "published_esci", "published_hm", "real_esci", "real_hm"],
 )
 def any_task(request):
     return request.getfixturevalue(request.param)

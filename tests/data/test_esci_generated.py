@@ -108,7 +108,7 @@ def test_grades_follow_from_the_shared_attributes(esci_made):
     rng = np.random.default_rng(0)
     catalogue = esci_catalogue._catalogue(rng)
     wanted = esci_catalogue.true_attributes(4, 7)
-    grades = esci_catalogue._grades(catalogue, 4, 7)
+    grades = esci_catalogue.grades_of(catalogue, 4, 7)
     for row in range(len(grades)):
         own = catalogue.attributes[row]
         shared = len({wanted[1], wanted[2]} & {own[1], own[2]})
