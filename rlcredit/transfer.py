@@ -19,6 +19,7 @@ from rlcredit.report.matrix import (
     UNSEEN,
     Matrix,
     Scored,
+    TransferCell,
     console_table,
     markdown,
     record,
@@ -141,14 +142,25 @@ def transfer(
     matrix = _matrix(rows, judge)
     cells = list(matrix.cells())
     RunConsole().console.print(console_table(matrix, cells))
+    _write(out, matrix, cells, judge, runs)
+    return out / "matrix.md"
+
+
+def _write(
+    out: Path,
+    matrix: Matrix,
+    cells: Sequence[TransferCell],
+    judge: Judge,
+    runs: Sequence[FinishedRun],
+) -> None:
     replace_file(out / "matrix.md", markdown(matrix, cells))
     replace_file(out / "matrix.csv", values_csv(cells))
     provenance = {
         "title": matrix.title,
-        "data_digest": task.digest,
+        "data_digest": judge.task.digest,
         "code_revision": code_revision(Path(__file__).parent),
         "versions": package_versions(),
-        "indexes": {name: reward.index.digest for name, reward in rewards.items()},
+        "indexes": {name: reward.index.digest for name, reward in judge.rewards.items()},
         "runs": {
             run.name: {"folder": str(run.folder), "digest": run.summary.digest}
             | {"code_revision": run.summary.code_revision}
@@ -158,7 +170,6 @@ def transfer(
     }
     text = json.dumps(provenance, indent=1, ensure_ascii=False, allow_nan=False)
     replace_file(out / "matrix.json", text + "\n")
-    return out / "matrix.md"
 
 
 def _columns(
