@@ -160,7 +160,7 @@ def _write(
         "data_digest": judge.task.digest,
         "code_revision": code_revision(Path(__file__).parent),
         "versions": package_versions(),
-        "indexes": {name: reward.index.digest for name, reward in judge.rewards.items()},
+        "indexes": {name: reward.engine.index.digest for name, reward in judge.rewards.items()},
         "runs": {
             run.name: {"folder": str(run.folder), "digest": run.summary.digest}
             | {"code_revision": run.summary.code_revision}
