@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test test-slow test-vllm test-browser report reproduce-tables check bench bench-reward credit-bench sweep lock clean
+.PHONY: help install train smoke test test-slow test-faults test-vllm test-browser report reproduce-tables check bench bench-reward credit-bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -33,6 +33,9 @@ test: install  ## the whole test suite
 
 test-slow: install  ## commands on two local "machines", which takes a minute
 	@$(BIN)/python -m pytest -q -m slow tests/e2e $(ARGS)
+
+test-faults: install  ## 20 kills at random moments, also while a checkpoint is written; minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m faults tests/e2e $(ARGS)
 
 test-browser: install  ## the report in headless chromium (needs chromium and chromium-driver)
 	@$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)

@@ -1,6 +1,7 @@
 """Checkpoints on one process: the same bits, whole or not there, and refused when not right."""
 
 import json
+import os
 import resource
 import signal
 import threading
@@ -20,6 +21,7 @@ from rlcredit.trainer.checkpoint import (
 )
 from rlcredit.trainer.checkpoint_writer import CheckpointWriter
 from rlcredit.trainer.training_state import full_weights, restore, training_state
+from tests.forked import FORKED
 
 
 def fresh(seed=0, width=4):
@@ -194,6 +196,35 @@ def test_a_disk_that_is_full_loses_nothing(tmp_path, trained):
     assert latest(tmp_path).step == 1
     keep(tmp_path, 3, *trained)
     assert latest(tmp_path).step == 3
+
+
+def write_and_die(parent, stage):
+    """Write step 2, killed where the writer calls a function for the first time."""
+
+    def die(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    module, _, name = stage.rpartition(".")
+    setattr(checkpoint_writer.os if module else checkpoint_writer, name, die)
+    model, optimizer = fresh()
+    train(model, optimizer, 2)
+    keep(parent, 2, model, optimizer, keep=1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "newest"), [("sums", 1), ("_flush", 1), ("os.replace", 1), ("superseded", 2)]
+)
+def test_a_kill_within_the_write_leaves_the_last_whole_one(tmp_path, trained, stage, newest):
+    keep(tmp_path, 1, *trained)
+    process = FORKED.Process(target=write_and_die, args=(tmp_path, stage))
+    process.start()
+    process.join(timeout=60)
+    assert process.exitcode == -signal.SIGKILL
+    assert [p.name for p in tmp_path.glob(".writing-*")] == [".writing-000002"] * (newest == 1)
+    assert latest(tmp_path).step == newest
+    restore(latest(tmp_path), *fresh(seed=1))
+    keep(tmp_path, 3, *trained, keep=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000003"]
 
 
 def tensor_file(folder):

@@ -1,6 +1,5 @@
 """Checkpoints written by two ranks are read by one, and the other way round."""
 
-import multiprocessing
 import resource
 import signal
 import traceback
@@ -14,6 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from rlcredit.trainer.checkpoint import CheckpointError, latest
 from rlcredit.trainer.checkpoint_writer import CheckpointWriter
 from rlcredit.trainer.training_state import full_weights, restore
+from tests.forked import FORKED
 from tests.trainer.test_checkpoint import fresh, keep, train, weights
 
 MODES = ("sharded", "replicated")
@@ -76,9 +76,7 @@ def folder(tmp_path_factory):
     train(model, optimizer, 2)
     for mode in MODES:
         keep(folder / mode, 2, model, optimizer, keep=3)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.trainer.test_checkpoint"])
-    ranks = [context.Process(target=reported, args=(rank, folder)) for rank in range(2)]
+    ranks = [FORKED.Process(target=reported, args=(rank, folder)) for rank in range(2)]
     for process in ranks:
         process.start()
     for process in ranks:
