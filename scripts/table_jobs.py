@@ -54,7 +54,7 @@ class Planner:
         """The jobs of a table, seed by seed, so that what is half done has every row."""
         for seed in table.size(size).seeds:
             for name in data:
-                for row in table.rows:
+                for row in table.rows_of(name):
                     overrides = table.overrides(row, name, size)
                     cfg = self.config(overrides, seed)
                     digest, folder = self._identity(cfg, here=table.size(size).runs_here)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
-from rlcredit.trainer.evaluate import Source
+from rlcredit.trainer.cells import Cell, Source
 
 
 class Phase(StrEnum):
@@ -55,6 +55,14 @@ class Data:
     overrides: list[str]
     by_size: dict[str, list[str]] = field(default_factory=dict)
     """Size -> further overrides."""
+    rows: list[str] = field(default_factory=list)
+    """Those that are run on it; none: all of the table's."""
+    columns: list[str] = field(default_factory=list)
+    """Those that it has; none: all of the table's."""
+    primary: str = ""
+    """Column on which methods are compared; empty: the table's."""
+    curve: str = ""
+    """Metric of the learning curves; empty: the table's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +73,14 @@ class Score:
     measure: str
     """``ndcg@10``, ``rr``, ``r@10``: as in summary.json."""
     retriever: str = "bm25"
+    """Empty where answers are verified and nothing is searched."""
     decoding: Source = Source.sampled
+    at_least: float | None = None
+    """The share of queries whose value is at least this, instead of the mean value."""
+
+    def name(self, source: Source | None) -> str:
+        """As in summary.json; of who wrote the text, if that is not the policy."""
+        return Cell(self.retriever, self.measure, source or self.decoding).name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,12 +161,37 @@ class Table:
         rows, columns = list(self.rows), [*self.scores, *self.logged]
         yield "table.primary", self.primary, columns
         yield "table.control", self.control, rows
+        for key, data in self.data.items():
+            place = f"table.data.{key}"
+            yield from ((f"{place}.rows", row, rows) for row in data.rows)
+            yield from ((f"{place}.columns", column, columns) for column in data.columns)
+            yield f"{place}.primary", self.primary_of(key), list(self.columns_of(key))
         for key, claim in self.claims.items():
             place = f"table.claims.{key}"
-            yield f"{place}.treatment", claim.treatment, rows
-            yield f"{place}.control", claim.control, rows
             yield f"{place}.data", claim.data, list(self.data)
-            yield f"{place}.column", claim.column, columns
+            if claim.data in self.data:
+                yield f"{place}.treatment", claim.treatment, self.rows_of(claim.data)
+                yield f"{place}.control", claim.control, self.rows_of(claim.data)
+                yield f"{place}.column", claim.column, list(self.columns_of(claim.data))
+
+    def rows_of(self, data: str) -> list[str]:
+        """Names of the rows that are run on a data set, in the table's order."""
+        chosen = self.data[data].rows
+        return [row for row in self.rows if not chosen or row in chosen]
+
+    def columns_of(self, data: str) -> dict[str, Score | Logged]:
+        """The columns that a data set has, in the table's order."""
+        chosen = self.data[data].columns
+        columns: dict[str, Score | Logged] = {**self.scores, **self.logged}
+        return {name: c for name, c in columns.items() if not chosen or name in chosen}
+
+    def primary_of(self, data: str) -> str:
+        """The column on which methods are compared on a data set."""
+        return self.data[data].primary or self.primary
+
+    def curve_of(self, data: str) -> str:
+        """The metric of a data set's learning curves; empty: none."""
+        return self.data[data].curve or self.curve
 
     def size(self, name: str) -> Size:
         """A size by name.

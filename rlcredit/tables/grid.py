@@ -90,11 +90,10 @@ class Grid:
 
     def __post_init__(self) -> None:
         """Fill the cells."""
-        columns = (*self.table.scores, *self.table.logged)
         cells = {
             (data, row, column): self._cell(data, row, column)
             for (data, row) in self.runs
-            for column in columns
+            for column in self.table.columns_of(data)
         }
         object.__setattr__(self, "cells", cells)
         differences = {place: self._difference(*place) for place in self.runs}
@@ -107,8 +106,8 @@ class Grid:
         return logged_cell(address, runs, self.table.rows[row], self.table.logged[column])
 
     def _difference(self, data: str, row: str) -> Interval | None:
-        control, primary = self.table.control, self.table.primary
-        if not control or row == control:
+        control, primary = self.table.control, self.table.primary_of(data)
+        if row == control or (data, control) not in self.runs:
             return None
         return paired_difference(self.cells[data, row, primary], self.cells[data, control, primary])
 
@@ -131,7 +130,7 @@ def _of(runs: Sequence[SeedRun]) -> Iterator[str]:
 
 def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -> Cell:
     """The mean over seeds and queries of a measure on the test split."""
-    name = f"{column.retriever}/{column.measure}_{row.source or column.decoding}"
+    name = column.name(row.source)
     gaps: list[str] = []
     ids: tuple[str, ...] | None = None
     values: dict[int, NDArray[np.float64]] = {}
@@ -147,7 +146,7 @@ def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -
             gaps.append(f"seed {run.job.seed}: scored on other queries than the seeds before it")
         else:
             ids = scores.prompt_ids
-            values[run.job.seed] = scores.values[name]
+            values[run.job.seed] = _counted(scores.values[name], column.at_least)
     if not values:
         return Cell(address=address, estimate=None, per_seed={}, runs=(), gaps=tuple(gaps))
     table = np.stack(list(values.values()))
@@ -169,6 +168,13 @@ def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -
         gaps=tuple(gaps),
         by_query=table,
     )
+
+
+def _counted(values: NDArray[np.float64], least: float | None) -> NDArray[np.float64]:
+    """Values as they are, or 1 where they reach a level and 0 where not; NaN stays."""
+    if least is None:
+        return values
+    return np.where(np.isnan(values), np.nan, (values >= least).astype(np.float64))
 
 
 def logged_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Logged) -> Cell:

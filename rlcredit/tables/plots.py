@@ -37,14 +37,15 @@ def figures(grid: Grid, folder: Path) -> list[str]:
 def _drawn(grid: Grid, data: str) -> Iterator[tuple[str, Figure]]:
     lines = list(_curves(grid, data))
     if lines:
-        figure, axes = _axes(grid, data, "step", grid.table.curve)
+        figure, axes = _axes(grid, data, "step", grid.table.curve_of(data))
         for number, (label, steps, values) in enumerate(lines):
             _band(axes, number, label, steps, values)
         axes.legend(fontsize="x-small", ncols=2)
         yield "curves", figure
     points = list(_points(grid, data))
     if points:
-        figure, axes = _axes(grid, data, "reward evaluations of a run", grid.table.primary)
+        primary = grid.table.columns_of(data)[grid.table.primary_of(data)].label
+        figure, axes = _axes(grid, data, "reward evaluations of a run", primary)
         for number, (label, cost, score) in enumerate(points):
             colour = COLOURS[number % len(COLOURS)]
             axes.scatter([cost], [score], color=colour, marker="os^Dv"[number % 5])
@@ -70,10 +71,12 @@ Line = tuple[str, NDArray[np.float64], NDArray[np.float64]]
 
 def _curves(grid: Grid, data: str) -> Iterator[Line]:
     """Label, steps and [S, steps] values of every row that trains."""
-    for key, row in grid.table.rows.items():
-        if row.source is not None or row.phase == "before" or not grid.table.curve:
+    metric = grid.table.curve_of(data)
+    for key in grid.table.rows_of(data):
+        row = grid.table.rows[key]
+        if row.source is not None or row.phase == "before" or not metric:
             continue
-        found = list(_points_of(grid.runs[data, key], grid.table.curve))
+        found = list(_points_of(grid.runs[data, key], metric))
         common = [points for points in found if np.array_equal(points[:, 0], found[0][:, 0])]
         if common and len(common[0]) > 1:
             yield row.label, common[0][:, 0], np.stack([points[:, 1] for points in common])
@@ -98,8 +101,8 @@ def _band(
 
 
 def _points(grid: Grid, data: str) -> Iterator[tuple[str, float, float]]:
-    for key, row in grid.table.rows.items():
+    for key in grid.table.rows_of(data):
         cost = grid.cells.get((data, key, COST))
-        score = grid.cells[data, key, grid.table.primary].estimate
+        score = grid.cells[data, key, grid.table.primary_of(data)].estimate
         if cost is not None and cost.estimate is not None and score is not None:
-            yield row.label, cost.estimate.mean, score.mean
+            yield grid.table.rows[key].label, cost.estimate.mean, score.mean

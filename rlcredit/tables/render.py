@@ -48,32 +48,34 @@ def sheets(grid: Grid) -> list[Sheet]:
 
 def _data_sheet(grid: Grid, data: str) -> Sheet:
     table = grid.table
-    columns = (*table.scores.items(), *table.logged.items())
+    columns, primary = table.columns_of(data), table.primary_of(data)
+    control = table.rows[table.control].label if table.control in table.rows_of(data) else ""
     published = grid.size == PAPER
-    head = ["", *(column.label for _, column in columns)]
+    head = ["", *(column.label for column in columns.values())]
     if published:
         head[2:2] = ["published (not ours)"]
-    if table.control:
-        head.append(f"primary, minus {table.rows[table.control].label}")
+    if control:
+        head.append(f"{columns[primary].label}, minus {control}")
     many = len(table.size(grid.size).seeds) >= SEEDS_FOR_IQM
     if many:
-        head.append("primary, interquartile mean over seeds")
+        head.append(f"{columns[primary].label}, interquartile mean over seeds")
     head.append("seeds")
     rows: list[tuple[str, ...]] = []
-    for key, row in table.rows.items():
+    for key in table.rows_of(data):
+        row = table.rows[key]
         shown = [
             _figure(grid.cells[data, key, name], digits=getattr(column, "digits", 3))
-            for name, column in columns
+            for name, column in columns.items()
         ]
         if published:
             shown[1:1] = ["; ".join(f"{k} {v:g}" for k, v in row.published.items()) or GAP]
-        if table.control:
+        if control:
             difference = grid.differences[data, key]
             shown.append(GAP if difference is None else with_interval(difference, sign=True))
         if many:
-            middle = grid.cells[data, key, table.primary].interquartile
+            middle = grid.cells[data, key, primary].interquartile
             shown.append(GAP if middle is None else f"{middle:.3f}")
-        done = len(grid.cells[data, key, table.primary].per_seed)
+        done = len(grid.cells[data, key, primary].per_seed)
         shown.append(f"{done}/{len(grid.table.size(grid.size).seeds)}")
         rows.append((row.label + _marks(grid, data, key), *shown))
     return Sheet(title=table.data[data].label, head=tuple(head), rows=tuple(rows))
@@ -141,7 +143,7 @@ def notes(grid: Grid) -> list[str]:
     table, size = grid.table, grid.table.size(grid.size)
     lines = [
         f"Size {grid.size}: {size.label}.",
-        f"Declared before the runs: primary measure {table.primary}; {table.steps}; "
+        f"Declared before the runs: primary measure {_primaries(table)}; {table.steps}; "
         f"{table.decoding}; tuning: {table.tuning}; seeds {', '.join(map(str, size.seeds))}.",
         "Intervals: 95 %, seeds and queries drawn again (BCa); of logged columns, seeds alone. "
         "With one seed they say nothing about other seeds.",
@@ -154,6 +156,14 @@ def notes(grid: Grid) -> list[str]:
         lines.append("Published numbers stand in a column of their own and are not ours.")
     lines += list(grid.problems)
     return lines + [f"{GAP} or *: {gap}" for gap in _gaps(grid)]
+
+
+def _primaries(table: Table) -> str:
+    """The measure, or that of each data set where they differ."""
+    by_data = {data: table.columns_of(data)[table.primary_of(data)].label for data in table.data}
+    if len(set(by_data.values())) == 1:
+        return next(iter(by_data.values()))
+    return ", ".join(f"{table.data[data].label}: {label}" for data, label in by_data.items())
 
 
 def _gaps(grid: Grid) -> Iterator[str]:
@@ -169,7 +179,7 @@ def _gaps(grid: Grid) -> Iterator[str]:
             columns.setdefault(why, {})[column] = None
             if found:
                 seeds.setdefault(why, {})[found[1]] = None
-    whole = len(grid.table.scores) + len(grid.table.logged)
+    whole = max(len(grid.table.columns_of(data)) for data in grid.table.data)
     for why, where in places.items():
         own = ", ".join(columns[why]) if len(columns[why]) < whole else "all columns"
         of_seeds = f", seeds {', '.join(seeds[why])}" if why in seeds else ""

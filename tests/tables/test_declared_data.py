@@ -1,0 +1,73 @@
+"""Data sets of one table may have rows, columns and primary measures of their own."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rlcredit.tables.declare import Data, Score
+from rlcredit.tables.grid import Grid
+from rlcredit.tables.render import markdown
+from scripts.reproduce_tables import fill
+
+
+@pytest.fixture
+def two_data(table):
+    """A second data set, whose methods are compared on another column and have no control."""
+    other = Data(
+        label="Countdown",
+        overrides=["dataset=countdown"],
+        rows=["ospo"],
+        columns=["half", "evaluations"],
+        primary="half",
+    )
+    half = Score(label="half of it", measure="ndcg@10", at_least=0.7)
+    return dataclasses.replace(
+        table, data={**table.data, "countdown": other}, scores={**table.scores, "half": half}
+    )
+
+
+def filled_with(table, plan, outputs) -> Grid:
+    jobs = [*plan, *(dataclasses.replace(job, data="countdown") for job in plan)]
+    known = [job for job in jobs if job.row in table.rows_of(job.data)]
+    return fill("table_x", table, "smoke", known, outputs)
+
+
+def test_a_data_set_has_its_own_rows_columns_and_primary_measure(two_data, plan, outputs):
+    grid = filled_with(two_data, plan, outputs)
+    assert two_data.rows_of("countdown") == ["ospo"]
+    assert list(two_data.columns_of("countdown")) == ["half", "evaluations"]
+    assert ("countdown", "grpo", "half") not in grid.cells
+    assert ("countdown", "ospo", "ndcg") not in grid.cells
+    assert grid.differences["countdown", "ospo"] is None
+    assert grid.differences["esci", "ospo"] is not None
+    page = markdown(grid)
+    assert "ESCI & co: nDCG@10, Countdown: half of it" in page
+    own = page.split("## Countdown")[1].split("\n\n")[1]
+    assert "minus" not in own
+    assert "half of it, interquartile mean over seeds" in own
+    assert "GRPO" not in own
+
+
+def test_a_share_counts_the_queries_that_reach_a_level(two_data, plan, outputs):
+    grid = filled_with(two_data, plan, outputs)
+    whole = grid.cells["esci", "ospo", "ndcg"].by_query
+    shares = grid.cells["countdown", "ospo", "half"].per_seed
+    assert list(shares.values()) == pytest.approx(list((whole >= 0.7).mean(1)))
+    assert 0 < np.mean(list(shares.values())) < 1
+
+
+def test_what_a_data_set_does_not_have_cannot_be_claimed_or_compared(two_data):
+    claim = dataclasses.replace(two_data.claims["better"], data="countdown")
+    with pytest.raises(ValueError, match=r"claims\.better\.control='grpo' is not declared"):
+        dataclasses.replace(two_data, claims={"better": claim})
+    data = dataclasses.replace(two_data.data["countdown"], primary="ndcg")
+    with pytest.raises(ValueError, match=r"data\.countdown\.primary='ndcg' is not declared"):
+        dataclasses.replace(two_data, data={**two_data.data, "countdown": data})
+    data = dataclasses.replace(two_data.data["countdown"], rows=["nobody"])
+    with pytest.raises(ValueError, match=r"data\.countdown\.rows='nobody'"):
+        dataclasses.replace(two_data, data={**two_data.data, "countdown": data})
+
+
+def test_verified_scores_have_no_retriever_in_their_names():
+    assert Score(label="", measure="pass@1", retriever="").name(None) == "pass@1"
