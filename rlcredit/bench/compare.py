@@ -17,6 +17,9 @@ RESAMPLES = 200
 BUDGET = 1000
 """Samples, or reward evaluations, at which errors are compared."""
 
+RESOLVED = 0.2
+"""A bias that may be larger than this is not called none, whatever its interval."""
+
 Array = NDArray[np.float64]
 
 
@@ -48,8 +51,8 @@ class Comparison:
 
     @property
     def unbiased(self) -> bool:
-        """The interval of the bias reaches 0."""
-        return self.bias.low == 0.0
+        """The interval of the bias reaches 0, and noise does not hide much of one."""
+        return self.bias.low == 0.0 and (self.bias.high or 0.0) < RESOLVED
 
     def error(self, cost: int | float) -> float:
         """Mean squared error over the true gradient's length squared, for 1000 units of a cost."""

@@ -64,7 +64,7 @@ def json_text(found: Found) -> str:
             ],
             _gradients(found, objectives),
         ),
-        "credit": _table(["world", "estimator", *VALUES], _credit(found)),
+        "credit": _table(["world", "estimator", *VALUES, "largest advantage"], _credit(found)),
         "bandits": _table(["estimator", "loss", "bandit", "right", "modes"], _bandits(found)),
         "refused": [{"why": why} | parts for why, parts in refusals(found).items()],
     }
@@ -116,7 +116,7 @@ def _compared(comparison: Comparison) -> Iterator[object]:
 def _credit(found: Found) -> Iterator[list[object]]:
     for each in found.ordered:
         values = [_bounds(getattr(each.agreement, name)) for name in VALUES]
-        yield [each.world, each.estimator, *values]
+        yield [each.world, each.estimator, *values, _rounded(each.largest)]
 
 
 def _bandits(found: Found) -> Iterator[list[object]]:

@@ -89,6 +89,8 @@ class Ordered:
     world: str
     estimator: str
     agreement: Agreement
+    largest: float
+    """The largest advantage of a token, up or down, among all that were drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +202,12 @@ class _World:
             for loss in losses:
                 self._compare(name, loss, advantages, units[loss], evaluations)
             found = agreement(advantages, self.here, self.truth, self.resampler)
-            ordered = Ordered(world=self.world.name, estimator=name, agreement=found)
+            ordered = Ordered(
+                world=self.world.name,
+                estimator=name,
+                agreement=found,
+                largest=float(advantages.abs().max()),
+            )
             self.found.ordered.append(ordered)
 
     def _accepted(self, name: str, estimator: AdvantageEstimator) -> Iterator[str]:

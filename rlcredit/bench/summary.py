@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
 
 from rlcredit.bench.climb import BANDITS
-from rlcredit.bench.compare import BUDGET
+from rlcredit.bench.compare import BUDGET, RESOLVED
 from rlcredit.bench.exact import optimum
 from rlcredit.bench.run import Entry, Found
 from rlcredit.report.sheets import Sheet
@@ -130,14 +130,17 @@ def credit_sheet(found: Found) -> Sheet:
     """Rank correlations with the truth, means over worlds."""
     rows: list[tuple[str, ...]] = []
     for name in found.methods.distinct:
-        own = [each.agreement for each in found.ordered if each.estimator == name]
+        ordered = [each for each in found.ordered if each.estimator == name]
+        own = [each.agreement for each in ordered]
         cells = [
             _mean(value.mean for one in own if (value := getattr(one, key)) is not None)
             for key in VALUES
         ]
         if own:
-            rows.append((name, *cells, str(len(own))))
-    head = ("estimator", *(key.replace("_", " ") for key in VALUES), "worlds")
+            largest = max(each.largest for each in ordered)
+            rows.append((name, *cells, f"{largest:.3g}", str(len(own))))
+    names = (key.replace("_", " ") for key in VALUES)
+    head = ("estimator", *names, "largest advantage", "worlds")
     title = "Rank correlation of the advantages with true values of words, and of choices"
     return Sheet(title=title, head=head, rows=tuple(rows))
 
@@ -238,8 +241,8 @@ def notes(found: Found) -> Iterator[str]:
     yield (
         "A gradient is measured in its loss's unit: what the loss makes of small exact advantages "
         "has length 1. Length is along the true gradient of the mean reward, bias the length of "
-        "expected minus true over true; unbiased: the bias's interval reaches 0. Variance is of "
-        "one replicate, errors are mean squares over the true gradient's, for as many samples (or "
+        f"expected minus true over true; unbiased: its interval reaches 0 and stays below {RESOLVED}. "
+        "Variance is of one replicate, errors are mean squares over the true gradient's, for as many samples (or "
         "rewards asked for) of independent replicates. At the best rate: after the one "
         "multiplication that makes the error least; 1 is no use at all."
     )
