@@ -104,22 +104,31 @@ def step_rows(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     """Steps of all methods on the same rollouts, retriever by retriever."""
     made = {name: loaded([f"estimator={name}"], cache=chosen.cache) for name in METHODS}
     job, parts = made["grpo"]
+    ranking = job.reward
+    assert isinstance(ranking, Ranking)
     rollouts, rollout_s = sampled(parts.trainer, chosen.rounds)
     found: list[dict[str, Any]] = []
     print("| retriever | method | evaluations | distinct | reward, s | step, s | / GRPO | bar |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for name in chosen.retrievers.split(","):
         _, with_index = loaded([f"retriever={name}"], cache=chosen.cache)
-        bound = with_index.evaluator.rewards[name]
+        bound = ranking_reward(with_index)
         rounds = chosen.rounds if name in CHEAP else min(chosen.rounds, 2)
         stages = {method: [] for method in METHODS}
         for batch in rollouts[:rounds]:
             for method, (_, own) in made.items():
-                stages[method].append(step_on(own.trainer, batch, fresh(job.reward, bound)))
+                stages[method].append(step_on(own.trainer, batch, fresh(ranking, bound)))
         found += rows_of(name, stages, rollout_s)
         if name not in CHEAP:
-            found += encoder_rows(bound, job.reward, made["ospo"][1].trainer, rollouts[0])
+            found += encoder_rows(bound, ranking, made["ospo"][1].trainer, rollouts[0])
     return found
+
+
+def ranking_reward(parts: Parts) -> RankingReward:
+    """What a search task is trained on."""
+    reward = parts.trainer.scorer.reward
+    assert isinstance(reward, RankingReward)
+    return reward
 
 
 def sampled(trainer: Trainer, number: int) -> tuple[list[Rollouts], float]:
@@ -251,7 +260,7 @@ def cost_rows(chosen: argparse.Namespace) -> list[dict[str, Any]]:
         grpo_s = 0.0
         for method, overrides in TABLE.items():
             job, parts = loaded([*overrides, f"retriever={name}"], cache=chosen.cache)
-            counts, seconds = trained(parts, name, chosen.steps)
+            counts, seconds = trained(parts, chosen.steps)
             grpo_s = grpo_s or seconds
             responses = chosen.steps * job.trainer.prompts_per_step * job.trainer.group_size
             encoded = counts.texts - counts.remembered_texts
@@ -267,9 +276,9 @@ def cost_rows(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
-def trained(parts: Parts, retriever: str, steps: int) -> tuple[Counts, float]:
+def trained(parts: Parts, steps: int) -> tuple[Counts, float]:
     """Counts of so many steps, and the median seconds of their reward stages."""
-    reward = parts.evaluator.rewards[retriever]
+    reward = ranking_reward(parts)
     before = reward.counts
     scorer, taken = parts.trainer.scorer, []
 

@@ -241,10 +241,10 @@ def notes(found: Found) -> Iterator[str]:
     yield (
         "A gradient is measured in its loss's unit: what the loss makes of small exact advantages "
         "has length 1. Length is along the true gradient of the mean reward, bias the length of "
-        f"expected minus true over true; unbiased: its interval reaches 0 and stays below {RESOLVED}. "
-        "Variance is of one replicate, errors are mean squares over the true gradient's, for as many samples (or "
-        "rewards asked for) of independent replicates. At the best rate: after the one "
-        "multiplication that makes the error least; 1 is no use at all."
+        "expected minus true over true; unbiased: its interval reaches 0 and stays below "
+        f"{RESOLVED}. Variance is of one replicate, errors are mean squares over the true "
+        "gradient's, for as many samples (or rewards asked for) of independent replicates. At the "
+        "best rate: after the one multiplication that makes the error least; 1 is no use at all."
     )
     yield (
         f"Moved: the policy has taken a step up the true gradient of {settings.drift:g} nats per "
