@@ -6,8 +6,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from rlcredit.build import explain, run
+from rlcredit.build import run
 from rlcredit.config import register
+from rlcredit.errors import explain
 
 register()
 

@@ -4,7 +4,7 @@ The policies do not write again. Runs that differ in their seed alone are one ro
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -118,11 +118,11 @@ def transfer(
         ValueError: If runs are not comparable, or their data are no longer those of the runs.
     """
     disable_progress_bar()
+    first = runs[0]
+    task = unchanged_task(first.folder, first.dataset, first.summary)
     columns = _columns(runs, retrievers)
     runs = sorted(runs, key=lambda run: list(columns).index(run.retriever_name))
     rows = _rows(runs)
-    first = runs[0]
-    task = unchanged_task(first.folder, first.dataset, first.summary)
     rewards = {
         name: first.reward.bind(
             retriever.index(task.documents, cache=cache), failures=out / "failed_texts"
@@ -183,13 +183,7 @@ def _columns(
     trained: dict[str, Retriever] = {}
     for run in runs:
         known = trained.setdefault(run.retriever_name, run.retriever)
-        differs = {
-            "data": run.summary.data_digest != first.summary.data_digest,
-            "test prompts": run.after.prompt_ids != first.after.prompt_ids,
-            "reward.scope": run.reward.scope is not first.reward.scope,
-            f"settings of retriever {run.retriever_name}": known != run.retriever,
-        }
-        for what, unequal in differs.items():
+        for what, unequal in _differences(run, first, known):
             if unequal:
                 raise ValueError(
                     f"{run.folder} and {first.folder} have different {what}, so their scores do "
@@ -197,6 +191,16 @@ def _columns(
                 )
     added = {name: known for name, known in trained.items() if name not in retrievers}
     return added | {name: trained.get(name, known) for name, known in retrievers.items()}
+
+
+def _differences(
+    run: FinishedRun, other: FinishedRun, known: Retriever
+) -> Iterator[tuple[str, bool]]:
+    """What two runs must share; the data first, since only a search task's reward has a scope."""
+    yield "data", run.summary.data_digest != other.summary.data_digest
+    yield "test prompts", run.after.prompt_ids != other.after.prompt_ids
+    yield "reward.scope", run.reward.scope is not other.reward.scope
+    yield f"settings of retriever {run.retriever_name}", known != run.retriever
 
 
 def _rows(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:

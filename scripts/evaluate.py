@@ -10,8 +10,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from rlcredit.build import explain, rescore_run
+from rlcredit.build import rescore_run
 from rlcredit.config import register
+from rlcredit.errors import explain
 
 register()
 

@@ -10,8 +10,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from rlcredit.build import explain, replay_refused
+from rlcredit.build import replay_refused
 from rlcredit.config import register
+from rlcredit.errors import explain
 
 register()
 

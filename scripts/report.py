@@ -9,8 +9,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from rlcredit.build import explain, report_runs
+from rlcredit.build import report_runs
 from rlcredit.config import register
+from rlcredit.errors import explain
 
 register()
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from rlcredit.build import build, explain
+from rlcredit.build import build
 from rlcredit.config import register
+from rlcredit.errors import explain
 from rlcredit.tables.declare import Table
 from rlcredit.tables.grid import Grid, PlannedJob, SeedRun
 from rlcredit.tables.price import Batch, gpu_hours

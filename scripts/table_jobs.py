@@ -18,8 +18,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from rlcredit.build import explain, job
+from rlcredit.build import job
 from rlcredit.config import register, run_digest, run_subfolder
+from rlcredit.errors import explain
 from rlcredit.launch import launch
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.declare import Table

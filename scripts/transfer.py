@@ -10,8 +10,9 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from rlcredit.build import explain, transfer_runs
+from rlcredit.build import transfer_runs
 from rlcredit.config import register
+from rlcredit.errors import explain
 
 register()
 

@@ -20,7 +20,8 @@ def two_rows(monkeypatch):
         table = whole(name)
         for key in [key for key in table.rows if key not in {"grpo", "ospo"}]:
             del table.rows[key]
-        del table.data["hm"]
+        for key in [key for key in table.data if key != "esci"]:
+            del table.data[key]
         table.claims.clear()
         table.sizes["smoke"].seeds[:] = [0]
         table.sizes["paper"].seeds[:] = [0]
