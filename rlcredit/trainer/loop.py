@@ -256,18 +256,24 @@ def _token_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class _Clock:
-    """Seconds by stage; the other processes learn in which this one is."""
+    """Seconds by stage, and the processor's for all of them, which a busy machine does not stretch.
+
+    The other processes learn in which stage this one is.
+    """
 
     def __init__(self, *, world: World, step: int) -> None:
         self.world, self.step = world, step
         self.seconds: dict[str, float] = {}
+        self.cpu_s = 0.0
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         self.world.enter(f"step {self.step}, {stage}")
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         yield
         self.seconds[f"time/{stage}_s"] = time.perf_counter() - start
+        self.cpu_s += time.process_time() - cpu_start
 
     def metrics(self) -> dict[str, float]:
-        return self.seconds | {"time/step_s": sum(self.seconds.values())}
+        whole = {"time/step_s": sum(self.seconds.values()), "time/step_cpu_s": self.cpu_s}
+        return self.seconds | whole

@@ -21,6 +21,7 @@ def test_every_estimator_trains(tmp_path, cache, estimator):
         assert line["mismatch/max_abs_logprob"] < 1e-4
         assert line["reward/evaluations"] >= 12
         assert line["time/rollout_s"] > 0
+        assert line["time/step_cpu_s"] > 0
 
 
 def test_a_run_leaves_what_it_promises(tmp_path, cache):
