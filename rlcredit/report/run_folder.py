@@ -132,11 +132,16 @@ def count_touches(run: Path) -> int:
 
 
 def code_revision(folder: Path) -> str | None:
-    """The git commit of the repository around ``folder``; None where there is none."""
+    """The git commit of the repository around ``folder``; None where there is none.
+
+    ``+changes`` where files differ from it. What runs write does not count: the records of a table
+    are kept in the repository while its jobs go on.
+    """
     head = _git(folder, ("rev-parse", "HEAD"))
     if head is None:
         return None
-    return head + ("+changes" if _git(folder, ("status", "--porcelain")) else "")
+    changed = _git(folder, ("status", "--porcelain", "--", ":/", ":(top,exclude)outputs"))
+    return head + ("+changes" if changed else "")
 
 
 def _git(folder: Path, arguments: Sequence[str]) -> str | None:

@@ -72,8 +72,13 @@ def test_the_code_revision_is_the_commit_and_says_when_files_differ(tmp_path):
     clean = code_revision(tmp_path)
     assert clean is not None
     assert len(clean) == 40
+    package = tmp_path / "package"
+    for folder in (package, tmp_path / "outputs" / "reference"):
+        folder.mkdir(parents=True)
+    (tmp_path / "outputs" / "reference" / "record.json").write_text("{}")
+    assert code_revision(package) == clean, "what runs write is not code"
     (tmp_path / "new").write_text("x")
-    assert code_revision(tmp_path) == f"{clean}+changes"
+    assert code_revision(package) == f"{clean}+changes"
 
 
 def test_versions_are_those_that_run():
