@@ -80,6 +80,7 @@ class Tiny:
         """The warm-started policy: from ``cache`` by its content hash, else made and kept there.
 
         Raises:
+            OSError: If it cannot be kept; said before the teaching where the folder is at fault.
             ValueError: If the kept policy is damaged.
         """
         folder = cache / "policies" / f"tiny-{self._key(task, seed)}"
@@ -113,7 +114,29 @@ class Tiny:
         return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def _make(self, task: Task, *, seed: int, folder: Path, say: Callable[[str], None]) -> None:
-        """Train tokenizer and weights, and put them into ``folder``, whole or not at all."""
+        """Put tokenizer and weights into ``folder``, whole or not at all.
+
+        Raises:
+            OSError: If they cannot be kept there.
+        """
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            half_done = Path(mkdtemp(prefix=".making-", dir=folder.parent))
+            try:
+                self._teach(task, seed=seed, folder=half_done, say=say)
+                half_done.rename(folder)
+            finally:
+                shutil.rmtree(half_done, ignore_errors=True)
+        except (OSError, SafetensorError) as error:
+            if folder.exists():
+                return  # another process made the same policy in the meantime, as good as ours
+            raise OSError(
+                f"the warm-started policy cannot be kept in {folder.parent} ({error}); make room "
+                "there, or set cache=<a folder that you may write>"
+            ) from error
+
+    def _teach(self, task: Task, *, seed: int, folder: Path, say: Callable[[str], None]) -> None:
+        """Train tokenizer and weights, and save them."""
         began = monotonic()
         texts = _texts(task, seed)
         tokenizer = train_tokenizer(
@@ -136,22 +159,11 @@ class Tiny:
             seed=seed,
             say=say,
         )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        half_done = Path(mkdtemp(prefix=".making-", dir=folder.parent))
-        try:
-            model.save_pretrained(half_done)
-            tokenizer.save_pretrained(half_done)
-            record = {"loss": loss, "recipe": RECIPE, "seed": seed, "task": task.digest}
-            record |= {"settings": asdict(self), "seconds": round(monotonic() - began, 1)}
-            (half_done / "warm_start.json").write_text(json.dumps(record, indent=2))
-            try:
-                half_done.rename(folder)
-            except OSError:
-                # another process made the same policy in the meantime, which is as good as ours
-                if not folder.exists():
-                    raise
-        finally:
-            shutil.rmtree(half_done, ignore_errors=True)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        record = {"loss": loss, "recipe": RECIPE, "seed": seed, "task": task.digest}
+        record |= {"settings": asdict(self), "seconds": round(monotonic() - began, 1)}
+        (folder / "warm_start.json").write_text(json.dumps(record, indent=2))
 
     def _initial(self, vocab_size: int, seed: int) -> Qwen3ForCausalLM:
         config = Qwen3Config(

@@ -11,6 +11,8 @@ from typing import Any
 
 import xxhash
 
+from rlcredit.retrieval.store import set_aside
+
 _log = logging.getLogger(__name__)
 
 
@@ -50,9 +52,7 @@ def stored_graph(folder: Path, name: str, shape: Sequence[int], make: Callable[[
         if path.exists():
             return _read(path, shape)
     except (ValueError, RuntimeError, OSError) as error:
-        aside = path.with_suffix(".damaged")
-        os.replace(path, aside)
-        _log.warning("%s is damaged (%s); set aside as %s, built anew", path, error, aside.name)
+        set_aside(path, error)
     library = faiss()
     threads = library.omp_get_max_threads()
     library.omp_set_num_threads(1)
@@ -74,7 +74,7 @@ def stored_graph(folder: Path, name: str, shape: Sequence[int], make: Callable[[
 
 def _read(path: Path, shape: Sequence[int]) -> Any:
     record = json.loads(path.with_suffix(".json").read_text())
-    if record["checksum"] != _checksum(path):
+    if record != {"checksum": _checksum(path)}:
         raise ValueError("its checksum is wrong")
     library = faiss()
     graph = library.read_index(str(path), library.IO_FLAG_MMAP_IFC)

@@ -80,10 +80,28 @@ def _kept(path: Path, name: str, shape: tuple[int, int]) -> Float[Tensor, "N D"]
         if path.exists():
             return _read(path, name, shape)
     except (SafetensorError, ValueError) as error:
-        aside = path.with_suffix(".damaged")
-        os.replace(path, aside)
-        _log.warning("%s is damaged (%s); set aside as %s, made anew", path, error, aside.name)
+        set_aside(path, error)
+    except OSError as error:
+        _log.warning(
+            "%s cannot be read (%s); what it holds is made again. Look at its permissions and "
+            "disk, or set another cache=<folder>",
+            path,
+            error,
+        )
     return None
+
+
+def set_aside(path: Path, error: Exception) -> None:
+    """Rename a damaged file to ``<name>.damaged``, with a warning, also where that fails."""
+    aside = path.with_suffix(".damaged")
+    try:
+        os.replace(path, aside)
+    except OSError as refusal:
+        _log.warning(
+            "%s is damaged (%s) and cannot be set aside (%s); made anew", path, error, refusal
+        )
+        return
+    _log.warning("%s is damaged (%s); set aside as %s, made anew", path, error, aside.name)
 
 
 def _stored(path: Path, name: str, vectors: Float[Tensor, "N D"]) -> bool:

@@ -17,6 +17,7 @@ from rlcredit.policy.vocabulary import train_tokenizer
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.types import Randomness
+from tests.full_disk import full_disk
 from tests.policy.toy import WORDS, toy_policy, toy_prompts, toy_task
 
 SMALL = Tiny(
@@ -150,6 +151,21 @@ def test_the_learning_rate_rises_then_falls_to_a_tenth():
 def test_sizes_that_do_not_fit_are_refused(make: Callable, said: str):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_a_cache_that_cannot_be_written_is_named_before_the_policy_is_taught(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    said: list[str] = []
+    with pytest.raises(OSError, match=r"cannot be kept in .*file/policies .*set cache=<a folder"):
+        load(SMALL, tmp_path / "file", say=said.append)
+    assert said == []
+
+
+def test_a_disk_that_is_full_while_the_policy_is_kept_leaves_nothing_half_done(tmp_path: Path):
+    with full_disk(20_000), pytest.raises(OSError, match=r"cannot be kept in .*make room there"):
+        load(SMALL, tmp_path)
+    assert [*(tmp_path / "policies").iterdir()] == []
+    load(SMALL, tmp_path)
 
 
 def test_a_hidden_document_gives_the_tokenizer_no_token(tmp_path: Path):

@@ -1,7 +1,5 @@
 import logging
-import resource
 import shutil
-import signal
 import sys
 from dataclasses import replace
 
@@ -18,6 +16,7 @@ from rlcredit.retrieval.measures import NDCG, ReciprocalRank
 from rlcredit.retrieval.store import stored_vectors
 from rlcredit.rewards.ranking import Ranking, Scope
 from rlcredit.types import Prompt
+from tests.full_disk import full_disk
 from tests.retrieval.catalogue import catalogue, phrase_lists
 
 pytest.importorskip("faiss")
@@ -130,7 +129,7 @@ def test_too_few_found_is_a_warning_with_the_setting_to_raise(tmp_path, caplog):
     assert "raise retriever.probes, or use exact search" in caplog.text
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "no record", "another"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "no record", "empty record", "another"])
 def test_a_damaged_index_is_set_aside_and_built_anew(damage, tmp_path, caplog):
     small, kind = catalogue(60), IVF(dense=Projected())
     first = kind.index(small, cache=tmp_path)
@@ -143,6 +142,8 @@ def test_a_damaged_index_is_set_aside_and_built_anew(damage, tmp_path, caplog):
         path.write_bytes(content)
     elif damage == "no record":
         path.with_suffix(".json").unlink()
+    elif damage == "empty record":
+        path.with_suffix(".json").write_text("{}")
     else:
         kind.index(catalogue(50), cache=tmp_path / "other")
         for suffix in (".faiss", ".json"):
@@ -157,18 +158,11 @@ def test_a_damaged_index_is_set_aside_and_built_anew(damage, tmp_path, caplog):
 
 def test_a_disk_that_is_full_while_an_index_is_written_costs_the_file_alone(tmp_path, caplog):
     small, kind = catalogue(400), HNSW(dense=Projected())
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        with caplog.at_level(logging.WARNING):
-            index = kind.index(small, cache=tmp_path)
-            vectors = stored_vectors(
-                tmp_path / "embeddings", "name", (400, 16), lambda rows: index.exact.vectors[rows]
-            )
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
+    with full_disk(20_000), caplog.at_level(logging.WARNING):
+        index = kind.index(small, cache=tmp_path)
+        vectors = stored_vectors(
+            tmp_path / "embeddings", "name", (400, 16), lambda rows: index.exact.vectors[rows]
+        )
     assert "the index could not be stored" in caplog.text
     assert "the embeddings could not be stored" in caplog.text
     assert torch.equal(vectors, index.exact.vectors)
@@ -177,6 +171,31 @@ def test_a_disk_that_is_full_while_an_index_is_written_costs_the_file_alone(tmp_
         assert [*(tmp_path / folder).glob("*.partial")] == []
         assert [*(tmp_path / folder).glob("*.faiss")] == []
     assert kind.index(small, cache=tmp_path).graph.ntotal == 400
+
+
+@pytest.mark.parametrize("obstacle", ["a file", "no reading", "no renaming"])
+def test_a_cache_folder_that_cannot_be_used_costs_the_files_alone(obstacle, tmp_path, caplog):
+    small, kind = catalogue(60), IVF(dense=Projected())
+    cache, rows = tmp_path / "cache", torch.rand(60, 16)
+    name = cache / "embeddings" / "name.safetensors"
+    if obstacle == "a file":
+        cache.write_text("")
+    elif obstacle == "no reading":
+        name.mkdir(parents=True)
+    else:
+        name.parent.mkdir(parents=True)
+        name.write_text("damaged")
+        name.with_suffix(".damaged").mkdir()
+    with caplog.at_level(logging.WARNING):
+        vectors = stored_vectors(cache / "embeddings", "name", (60, 16), lambda part: rows[part])
+        assert kind.index(small, cache=cache).graph.ntotal == 60
+    assert torch.equal(vectors, rows)
+    said = {
+        "a file": "could not be stored",
+        "no reading": "name.safetensors cannot be read",
+        "no renaming": "cannot be set aside",
+    }
+    assert said[obstacle] in caplog.text
 
 
 def test_texts_of_another_dimension_are_refused(built):

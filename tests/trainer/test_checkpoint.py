@@ -2,10 +2,8 @@
 
 import json
 import os
-import resource
 import signal
 import threading
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -22,6 +20,7 @@ from rlcredit.trainer.checkpoint import (
 from rlcredit.trainer.checkpoint_writer import CheckpointWriter
 from rlcredit.trainer.training_state import full_weights, restore, training_state
 from tests.forked import FORKED
+from tests.full_disk import full_disk
 
 
 def fresh(seed=0, width=4):
@@ -141,10 +140,10 @@ def test_a_failed_write_reaches_the_run_beside_its_own_error(tmp_path, trained):
             made.start(step=1, model=model, optimizer=optimizer, carry={})
             return settings["absent"]
 
-    with files_of_at_most(64), pytest.raises(KeyError) as raised:
+    with full_disk(64), pytest.raises(KeyError) as raised:
         a_run({})
     assert "step 1 could not be written" in raised.value.__notes__[0]
-    with files_of_at_most(64), pytest.raises(CheckpointError, match="step 1 could not be written"):
+    with full_disk(64), pytest.raises(CheckpointError, match="step 1 could not be written"):
         a_run({"absent": None})
 
 
@@ -174,23 +173,10 @@ def test_a_folder_without_checkpoints_has_no_latest(tmp_path):
     assert latest_whole(tmp_path / "none", say=print) is None
 
 
-@contextmanager
-def files_of_at_most(size):
-    """The system refuses to write more than so many bytes to a file, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_a_disk_that_is_full_loses_nothing(tmp_path, trained):
     keep(tmp_path, 1, *trained)
     made = writer(tmp_path)
-    with files_of_at_most(64), pytest.raises(CheckpointError, match=r"step 2.*step-000001.*room"):
+    with full_disk(64), pytest.raises(CheckpointError, match=r"step 2.*step-000001.*room"):
         write(made, 2, *trained)
     assert [p.name for p in tmp_path.iterdir()] == ["step-000001"]
     assert latest(tmp_path).step == 1
