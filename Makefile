@@ -31,8 +31,8 @@ smoke: install  ## the same in under 90 seconds
 test: install  ## the whole test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
-test-slow: install  ## commands on two local "machines", which takes a minute
-	@$(BIN)/python -m pytest -q -m slow tests/e2e $(ARGS)
+test-slow: install  ## commands on two local "machines", benches of two processes: minutes
+	@$(BIN)/python -m pytest -q -m slow tests/e2e tests/scripts $(ARGS)
 
 test-faults: install  ## 20 kills at random moments, also while a checkpoint is written; minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m faults tests/e2e $(ARGS)
@@ -59,7 +59,7 @@ test-vllm: .venv-vllm/.installed  ## the rollout engines' conformance suite, vLL
 check: install  ## formatter, linter and type checker
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/basedpyright --level error
 
-bench: install  ## a training step against TRL's, and credit's share of it (ARGS=--credit)
+bench: install  ## a training step against TRL's, and credit's share of it (ARGS=--credit, --scaling, --ranks)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_speed $(ARGS)
 
 # One thread, so that sums have one order: the same bytes each time.

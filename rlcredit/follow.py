@@ -53,8 +53,20 @@ def after_step(
     last = step == settings.steps
     stopping = number > 0 and not last
     due = last or step % settings.checkpoint_every == 0
-    return AfterStep(
-        saves=due or stopping or best > 0, stop=StopRequest(number if stopping else None)
+    saves = due or stopping or best > 0
+    if saves:
+        world.enter(f"the checkpoint of step {step}")
+    return AfterStep(saves=saves, stop=StopRequest(number if stopping else None))
+
+
+def checkpoint_writer(job: Job, folder: Path) -> CheckpointWriter:
+    """Of a run's checkpoints; every process has one."""
+    return CheckpointWriter(
+        parent=folder / "checkpoints",
+        digest=job.digest,
+        identity=job.identity,
+        keep=job.trainer.keep_checkpoints,
+        timeout_s=job.trainer.timeout_s,
     )
 
 
@@ -81,13 +93,8 @@ def follow(job: Job, parts: Parts, folder: Path, checkpoint: Checkpoint | None) 
         SystemExit: After a signal to any of the processes, with everything saved.
     """
     trainer, settings = parts.trainer, job.trainer
-    checkpoints = CheckpointWriter(
-        parent=folder / "checkpoints",
-        digest=job.digest,
-        identity=job.identity,
-        keep=settings.keep_checkpoints,
-    )
-    _lend(parts)  # to the evaluation before training
+    checkpoints = checkpoint_writer(job, folder)
+    _lend(parts, to="the evaluation before training")
     done = 0
     if checkpoint is None:
         _lend_if_evaluated(job, parts, 0)
@@ -108,16 +115,17 @@ def follow(job: Job, parts: Parts, folder: Path, checkpoint: Checkpoint | None) 
             if then.stops:
                 checkpoints.wait()
                 sys.exit(then.stop.exit_status)
-    _lend(parts)  # to the evaluation after training
-    _lend(parts)  # to the export
+    _lend(parts, to="the evaluation after training")
+    _lend(parts, to="the export")
 
 
 def _lend_if_evaluated(job: Job, parts: Parts, step: int) -> None:
     if job.evaluation.is_due(step, last=job.trainer.steps):
-        _lend(parts)
+        _lend(parts, to=f"the evaluation after step {step}")
 
 
-def _lend(parts: Parts) -> None:
+def _lend(parts: Parts, *, to: str) -> None:
     """This process's part of the weights to the first one, which uses the whole policy."""
+    parts.trainer.world.enter(to)
     with parts.trainer.policy.whole():
         pass

@@ -72,6 +72,7 @@ def take_part(job: Job, folder: Path, *, world: World) -> float | None:
     """The share of one process; the first one alone writes files, prints and reports."""
     disable_progress_bar()  # of saving and loading weights; the console has its own
     _share_cores(job, world)
+    world.enter("loading")
     done = _finished(job, folder) if world.leads else None
     if world.largest(int(done is not None)) == [1]:
         return None if done is None else _report_finished(done, folder, RunConsole())

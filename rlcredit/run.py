@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlcredit.follow import after_step, steps
+from rlcredit.follow import after_step, checkpoint_writer, steps
 from rlcredit.job import Job, Parts
 from rlcredit.policy.base import Policy
 from rlcredit.report.console import RunConsole
@@ -58,12 +58,7 @@ class Run:
 
     def __post_init__(self) -> None:
         """Look at the checkpoints that are there."""
-        self.checkpoints = CheckpointWriter(
-            parent=self.folder / "checkpoints",
-            digest=self.job.digest,
-            identity=self.job.identity,
-            keep=self.job.trainer.keep_checkpoints,
-        )
+        self.checkpoints = checkpoint_writer(self.job, self.folder)
 
     @property
     def headline(self) -> str:
@@ -215,6 +210,7 @@ class Run:
 
     def conclude(self, before: Evaluation, after: Evaluation) -> float:
         """The table, the summary, the weights, and where they lie."""
+        self.parts.trainer.world.enter("the export")
         with self.parts.trainer.policy.whole() as policy:
             policy.export(self.folder / "policy")
         comparisons = {row.cell.name: Change.of(row) for row in compare(before, after)}

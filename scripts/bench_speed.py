@@ -3,8 +3,10 @@
     python -m scripts.bench_speed              all of it
     python -m scripts.bench_speed --credit     only credit's share
     python -m scripts.bench_speed --scaling    only how a step grows with its sizes
+    python -m scripts.bench_speed --scaling vocabulary      with one of them
+    python -m scripts.bench_speed --ranks 1 2 4             only what more processes bring
 
-Every ratio is of steps that took turns in one process on one thread; seconds differ between
+Every ratio is of steps that took turns on one thread (a process); seconds differ between
 machines and hours. TRL's head runs over all positions on a CPU and over the response's alone on a
 GPU ("compact head"); both are measured.
 """
@@ -24,36 +26,39 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from rlcredit.policy.packing import Packing
 from scripts.bench_credit import credit_shares, credit_table
+from scripts.bench_ranks import ranks
 from scripts.bench_trl import Arms, Timing, gradient_parity, own_step
 from scripts.bench_work import Work, own_trainer
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
 PROMPT_TOKENS = (24, 128, 350)
-SCALING = (
-    {},
-    {"prompt_tokens": 24},
-    {"prompt_tokens": 256},
-    {"group_size": 4},
-    {"group_size": 16},
-    {"max_new_tokens": 24},
-    {"max_new_tokens": 96},
-    {"vocab_size": 1024},
-    {"vocab_size": 16384},
-)
+SCALING: dict[str, tuple[dict[str, int], ...]] = {
+    "base": ({},),
+    "prompt": ({"prompt_tokens": 24}, {"prompt_tokens": 256}),
+    "group": ({"group_size": 4}, {"group_size": 16}),
+    "response": ({"max_new_tokens": 24}, {"max_new_tokens": 96}),
+    "vocabulary": ({"vocab_size": 1024}, {"vocab_size": 16384}, {"vocab_size": 65536}),
+}
 """What differs from 96 prompt tokens, groups of 8, 48 new tokens and a vocabulary of 4096."""
+RANKS = (1, 2)
 
 
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description="Speed of a training step.")
     parser.add_argument("--credit", action="store_true", help="only the share of credit in a step")
-    parser.add_argument("--scaling", action="store_true", help="only growth with the sizes")
+    parser.add_argument(
+        "--scaling", nargs="*", choices=SCALING, help="only growth with the sizes, or with some"
+    )
+    parser.add_argument(
+        "--ranks", nargs="*", type=int, help="only several processes: how many (1 2 unless told)"
+    )
     parser.add_argument("--against-trl", action="store_true", help="only the comparison with TRL")
     parser.add_argument(
         "--steps",
         type=int,
         default=5,
-        help="counted steps, against TRL; 3 with the longest prompts",
+        help="counted steps, against TRL (3 with the longest prompts) and of several processes",
     )
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"))
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
@@ -63,7 +68,8 @@ def main() -> None:
     torch.set_num_threads(1)
     disable_progress_bar()
     set_verbosity_error()
-    everything = not (chosen.credit or chosen.scaling or chosen.against_trl)
+    some = (chosen.scaling is not None, chosen.ranks is not None)
+    everything = not (chosen.credit or chosen.against_trl or any(some))
     if everything or chosen.credit:
         shares = credit_shares(cache=chosen.cache, say=print)
         print(credit_table(shares), flush=True)
@@ -73,8 +79,13 @@ def main() -> None:
         print(f"gradient on TRL's own batch: relative difference {parity:.1e}", flush=True)
         rows = against_trl(chosen.steps)
         store(chosen.out / "speed.json", [{"gradient_parity": parity}, *rows])
-    if everything or chosen.scaling:
-        store(chosen.out / "scaling.json", scaling())
+    if everything or some[0]:
+        names = chosen.scaling or list(SCALING)
+        rows = scaling([change for name in names for change in SCALING[name]])
+        store(chosen.out / f"{'-'.join(['scaling', *(chosen.scaling or [])])}.json", rows)
+    if everything or some[1]:
+        rows = ranks(Work(prompt_tokens=96), chosen.ranks or RANKS, steps=chosen.steps)
+        store(chosen.out / "ranks.json", rows)
 
 
 def against_trl(steps: int) -> list[dict[str, Any]]:
@@ -123,13 +134,13 @@ def _rounded(value: float | None) -> str:
 
 
 def scaling(
-    changes: Iterable[dict[str, int]] = SCALING, *, base: Work | None = None, steps: int = 1
+    changes: Iterable[dict[str, int]], *, base: Work | None = None, steps: int = 1
 ) -> list[dict[str, Any]]:
     """A step with shared prompts beside one of the padded path, as one size after another grows."""
     base = base or Work(prompt_tokens=96)
-    columns = ("update: padded / shared", "rollout: padded / shared")
+    columns = ("update: padded / shared", "rollout: padded / shared", "peak MB: padded, shared")
     print(f"| what differs | step, s | padded / shared | {' | '.join(columns)} |")
-    print("|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|")
     rows = []
     for change in changes:
         work = replace(base, **change)
@@ -140,7 +151,8 @@ def scaling(
         what = ", ".join(f"{name} {value}" for name, value in change.items()) or "nothing"
         print(
             f"| {what} | {shared['step_s']:.2f} | {padded['step_s'] / shared['step_s']:.2f} "
-            f"| {ratios[0]:.2f} | {ratios[1]:.2f} |",
+            f"| {ratios[0]:.2f} | {ratios[1]:.2f} "
+            f"| {_rounded(padded['peak_mb'])}, {_rounded(shared['peak_mb'])} |",
             flush=True,
         )
         rows.append({"work": asdict(work), "shared": shared, "padded": padded})

@@ -10,10 +10,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from rlcredit.distributed.world import World
 from rlcredit.estimators import GRPO
 from rlcredit.losses import ClippedSurrogate
+from rlcredit.policy.base import Policy
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.packing import Packing
+from rlcredit.policy.sharded import Sharded
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.text import Phrases
@@ -122,8 +125,11 @@ def own_trainer(
     *,
     packing: Packing = Packing.shared_prefix,
     autocast: bool = False,
+    world: World | None = None,
+    sharded: bool = False,
 ) -> Trainer:
     """Rlcredit's training step on a copy of the model: GRPO with the token-mean loss."""
+    world = world or World()
     prompts = [
         Prompt(prompt_id=str(index), text=text, query="", relevance={})
         for index, text in enumerate(work.texts())
@@ -139,13 +145,15 @@ def own_trainer(
         autocast=autocast,
         threads=1,
     )
+    policy: Policy = policy_of(work, deepcopy(model), packing=packing, autocast=autocast)
     return Trainer(
         settings=settings,
-        policy=policy_of(work, deepcopy(model), packing=packing, autocast=autocast),
+        policy=Sharded.of(policy, world, dtype=None) if sharded else policy,
         rollout=HFRollout(max_new_tokens=work.max_new_tokens),
         scorer=Scorer(reward=DistinctCharacters(), rules=TextRules(), segmenter=Phrases()),
         estimator=GRPO(),
         loss=ClippedSurrogate(),
         prompts=prompts,
         seed=0,
+        world=world,
     )

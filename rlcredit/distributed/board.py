@@ -1,6 +1,7 @@
 """Where each process of a run stands, readable by all of them even when one is dead or stuck."""
 
 import json
+import time
 from dataclasses import dataclass, field
 
 from torch.distributed.distributed_c10d import Store
@@ -52,6 +53,19 @@ class Board:
         """The processes that have not come to the latest meeting of this one."""
         others = (rank for rank in range(self.size) if rank != self.rank)
         return [rank for rank in others if self.read(rank).meetings < self.meetings]
+
+    def give_up(self, *, patience_s: float) -> list[int]:
+        """Say that the latest meeting of this process failed; who does not say the same in time.
+
+        A process that stopped inside a meeting has come to it, so :meth:`behind` does not tell.
+        """
+        self.put(f"given up/{self.rank}", str(self.meetings))
+        silent = [rank for rank in range(self.size) if rank != self.rank]
+        deadline = time.monotonic() + patience_s
+        while silent and time.monotonic() < deadline:
+            time.sleep(0.05)
+            silent = [rank for rank in silent if self.get(f"given up/{rank}") is None]
+        return silent
 
     def get(self, name: str) -> str | None:
         """A note, or None where there is none."""

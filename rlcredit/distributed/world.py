@@ -20,6 +20,8 @@ from rlcredit.distributed.board import Board, RankError
 
 BUCKET = 2**25
 """Numbers in one sum over processes: 128 MB in float32, whatever the size of the model."""
+PATIENCE_S = 5.0
+"""How long processes whose exchange broke wait for each other to say so; who does not is stuck."""
 _NOTES = "__notes__"
 
 
@@ -247,7 +249,8 @@ class World:
         assert self.board is not None
         here = f"rank {self.rank} of {self.size}, in {self.board.phase}"
         try:
-            late = [f"rank {r} (in {self.board.read(r).phase})" for r in self.board.behind()]
+            ranks = self.board.behind() or self.board.give_up(patience_s=PATIENCE_S)
+            late = [f"rank {r} (in {self.board.read(r).phase})" for r in ranks]
         except RuntimeError:
             return f"{here}: the process that started the run is gone ({why})"
         if not late:

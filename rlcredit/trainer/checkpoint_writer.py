@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ class CheckpointWriter:
     """The settings behind the digest."""
     keep: int
     """The last so many stay, and the one of the highest score."""
+    timeout_s: float = 1800.0
+    """How long a rank waits for the others' files."""
     best: float | None = field(init=False)
     """The highest score so far."""
     _step: int = field(default=0, init=False)
@@ -96,7 +99,8 @@ class CheckpointWriter:
         """
         self.wait()
         if dist.is_initialized() and self._group is None:
-            group = dist.new_group(backend="gloo")  # of its own: training uses the other meanwhile
+            # of its own, since training uses the other meanwhile
+            group = dist.new_group(backend="gloo", timeout=timedelta(seconds=self.timeout_s))
             assert isinstance(group, dist.ProcessGroup), "every rank belongs to it"
             self._group = group
         state = {
@@ -153,13 +157,18 @@ class CheckpointWriter:
             yield
         except (OSError, CheckpointException) as error:
             shutil.rmtree(self.parent / f"{WRITING}{step:06d}", ignore_errors=True)
-            older = [folder.name for folder in folders(self.parent)]
-            raise CheckpointError(
-                f"the checkpoint of step {step} could not be written to {self.parent}: "
-                f"{_cause(error)}. Whole checkpoints there: {', '.join(older) or 'none'}. Make "
-                "room (or place the run elsewhere with hydra.run.dir=) and give the same command "
-                "again: it goes on from there."
-            ) from error
+            remedy = "Make room (or place the run elsewhere with hydra.run.dir=) and give"
+            raise CheckpointError(self._unwritten(step, _cause(error), remedy)) from error
+        except RuntimeError as error:  # of the exchange between the ranks
+            cause = f"another rank died, or is stuck ({str(error).splitlines()[0]})"
+            raise CheckpointError(self._unwritten(step, cause, "Give")) from error
+
+    def _unwritten(self, step: int, cause: str, remedy: str) -> str:
+        older = ", ".join(folder.name for folder in folders(self.parent)) or "none"
+        return (
+            f"the checkpoint of step {step} could not be written to {self.parent}: {cause}. Whole "
+            f"checkpoints there: {older}. {remedy} the same command again: it goes on from there."
+        )
 
 
 class _NewFolderWriter(HuggingFaceStorageWriter):
@@ -197,7 +206,10 @@ class _FolderWriter(_NewFolderWriter):
         return super().prepare_global_plan(plans)
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """On the first rank, after every rank has written: seal, rename, remove the old ones."""
+        """On the first rank, after every rank has written: seal, rename, remove the old ones.
+
+        Each rank has flushed its own files (``sync_files`` of ``FileSystemWriter``).
+        """
         state = dict(self.state) | {"sha256": sums(self.temporary)}
         path = self.temporary / STATE
         text = json.dumps(state | {"check": checksum(state)}, indent=1, sort_keys=True)
@@ -208,6 +220,7 @@ class _FolderWriter(_NewFolderWriter):
             shutil.rmtree(self.folder)
         os.replace(self.temporary, self.folder)
         _flush(self.folder.parent)
+        _flush(self.folder.parent.parent)  # in which it may be new
         for old in superseded(self.folder.parent, keep=self.keep):
             shutil.rmtree(old)
 

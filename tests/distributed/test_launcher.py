@@ -3,9 +3,10 @@ import time
 
 import pytest
 
+from rlcredit.distributed import launcher
 from rlcredit.distributed.board import RankError
 from rlcredit.distributed.world import World
-from tests.distributed.worlds import die, end_in, get_stuck, give_up, start
+from tests.distributed.worlds import die, end_in, freeze_in_an_exchange, get_stuck, give_up, start
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,12 @@ def test_a_stuck_process_ends_the_run_within_the_timeout_and_is_named(cache):
     )
     with pytest.raises(RankError, match=sentence):
         start(end_in, cache, "scorer", get_stuck, processes=2, timeout_s=3.0)
+
+
+def test_a_process_that_stops_within_an_exchange_is_named_too(cache, monkeypatch):
+    monkeypatch.setattr(launcher, "GRACE_S", 1.0)
+    with pytest.raises(RankError, match=r"rank 1 \(in step 7, update\) died, or is stuck"):
+        start(freeze_in_an_exchange, cache, processes=2, timeout_s=2.0)
 
 
 def test_an_error_of_one_process_ends_the_run_with_its_sentence(cache):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -177,6 +178,16 @@ def die() -> None:
 def get_stuck() -> None:
     """For longer than anybody waits."""
     time.sleep(600)
+
+
+def freeze_in_an_exchange(cache: Path, *, world: World) -> None:
+    """The second process stops after it has come, before the first one does."""
+    if world.rank == 1:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+    else:
+        time.sleep(1)
+    world.enter("step 7, update")
+    world.wait()
 
 
 def give_up() -> None:

@@ -1,10 +1,13 @@
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
+from rlcredit.distributed.world import World
 from rlcredit.policy.packing import Packing
-from scripts.bench_speed import scaling
+from scripts.bench_ranks import ranks, take_turns
+from scripts.bench_speed import SCALING, scaling
 from scripts.bench_work import DistinctCharacters, Work, own_trainer
 
 TINY = Work(
@@ -50,6 +53,33 @@ def test_scaling_times_both_packings_at_the_changed_size(capsys):
     assert all(rows[0][side]["step_s"] > 0 for side in ("shared", "padded"))
     assert set(rows[0]["shared"]["stages_s"]) == {"rollout", "reward", "credit", "update"}
     assert "| group_size 4 |" in capsys.readouterr().out
+
+
+def test_every_size_is_scaled_and_has_rows_of_its_own():
+    assert {key for rows in SCALING.values() for row in rows for key in row} == {
+        "prompt_tokens",
+        "group_size",
+        "max_new_tokens",
+        "vocab_size",
+    }
+
+
+def test_the_step_of_one_process_is_the_measure_of_several(tmp_path):
+    take_turns(TINY, 2, tmp_path / "found", world=World())
+    found = json.loads((tmp_path / "found").read_text())
+    assert set(found) == {"alone"}
+    assert found["alone"]["steps"] == 2
+    assert found["alone"]["peak_mb_of_each"] == [found["alone"]["peak_mb"]]
+    with pytest.raises(ValueError, match="3 processes share 2 prompts"):
+        ranks(TINY, [3], steps=1)
+
+
+@pytest.mark.slow
+def test_two_processes_take_turns_with_one(capsys):
+    found = {row["arm"]: row["measured"] for row in ranks(TINY, [1, 2], steps=1)}
+    assert set(found) == {"alone", "ddp", "fsdp"}
+    assert len(found["fsdp"]["peak_mb_of_each"]) == 2
+    assert "| 2 fsdp |" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -213,6 +213,30 @@ def test_a_kill_within_the_write_leaves_the_last_whole_one(tmp_path, trained, st
     assert [p.name for p in tmp_path.iterdir()] == ["step-000003"]
 
 
+def test_every_file_and_folder_is_on_disk_before_the_checkpoint_has_its_name(
+    tmp_path, trained, monkeypatch
+):
+    parent, order = tmp_path / "run" / "checkpoints", []
+    fsync, replace = os.fsync, os.replace
+
+    def flush(handle):
+        order.append(os.readlink(f"/proc/self/fd/{handle}"))
+        fsync(handle)
+
+    def rename(source, target):
+        order.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", rename)
+    folder = keep(parent, 1, *trained)
+    before, after = order[: order.index("rename")], order[order.index("rename") + 1 :]
+    temporary = parent / ".writing-000001"
+    assert set(before) == {str(temporary), *(str(temporary / p.name) for p in folder.iterdir())}
+    assert before[-1] == str(temporary)
+    assert after == [str(parent), str(parent.parent)]
+
+
 def tensor_file(folder):
     (path,) = folder.glob("*.safetensors")
     return path
