@@ -249,6 +249,8 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
     """A run's identity without its data."""
     chosen = {name: _plain(cfg[name]) for name in IDENTITY}
     chosen["reward"] = {key: value for key, value in chosen["reward"].items() if key != "cache"}
+    if chosen["reward"].get("shortcut") is None:  # later than the digests without it, which stay
+        chosen["reward"].pop("shortcut", None)
     chosen["trainer"] = {name: _plain(cfg.trainer[name]) for name in IDENTITY_OF_TRAINER}
     if cfg.trainer.autocast:  # later than the digests of runs without it, which stay as they were
         chosen["trainer"]["autocast"] = True

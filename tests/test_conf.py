@@ -192,6 +192,7 @@ def test_the_digest_is_that_of_what_changes_numbers():
         ["evaluation.samples=1"],
         ["resume=never"],
         ["reward.cache.folder=elsewhere", "reward.cache.memory_mb=0"],
+        ["reward.shortcut=null"],
     ]
     other = [
         ["seed=1"],
@@ -206,9 +207,25 @@ def test_the_digest_is_that_of_what_changes_numbers():
         ["rollout.temperature=0.9"],
         ["loss.clip_high=0.3"],
         ["trainer.mismatch.correction=truncate"],
+        ["reward.shortcut=repool"],
     ]
     assert {digest(*overrides) for overrides in same} == {digest()}
     assert len({digest()} | {digest(*overrides) for overrides in other}) == len(other) + 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "digest"),
+    [
+        (["estimator=grpo"], "a2658f8e70fc16685a84eec26fb3a5f0"),
+        (["estimator=loo"], "695e24195c0acf032454e111adbfa1fb"),
+        (["estimator=ospo", "seed=1"], "01e4fb16518395c91160aa3c6fff2bc5"),
+    ],
+)
+def test_settings_of_later_versions_leave_the_digests_of_earlier_runs_as_they_are(
+    overrides, digest
+):
+    common = ["size=sample", "dataset=esci", "tracker=jsonl"]
+    assert run_digest(compose("train", overrides=[*common, *overrides])) == digest
 
 
 @pytest.mark.parametrize("group", ["dataset", "reward", "retriever"])

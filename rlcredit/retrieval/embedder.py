@@ -6,12 +6,15 @@ Imported when a model is first needed: the library takes seconds to import.
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from sentence_transformers import SentenceTransformer
+from tokenizers import Encoding
 from torch import Tensor
 
 from rlcredit.retrieval.base import Encoded
@@ -31,13 +34,23 @@ _LEAST_TOKENS = 32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Batch:
-    """What came out of one pass."""
+class Batch:
+    """What goes through the model in one pass: N texts of one length in tokens, none padded."""
 
-    picked: Tensor
+    picked: Int[Tensor, " N"]
     """Positions of its texts."""
-    vectors: Float[Tensor, "N D"]
-    truncated: Tensor
+    features: dict[str, Any]
+    """The model's input; its first N rows are the texts, in order, and more rows repeat them."""
+    truncated: Bool[Tensor, " N"]
+    encodings: list[Encoding]
+    """What the tokenizer made of each text, padding included."""
+    columns: slice
+    """Of the encodings, without padding."""
+
+    @property
+    def offsets(self) -> list[list[tuple[int, int]]]:
+        """Of each text's tokens: half-open characters in the prompt and the text behind it."""
+        return [encoding.offsets[self.columns] for encoding in self.encodings]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,10 +93,11 @@ class SentenceEmbedder:
         start = reported = time.monotonic()
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)
         for first in range(0, len(texts), _CHUNK):
-            chunk = [i for i in by_length[first : first + _CHUNK] if _has_word(texts[i])]
-            for batch in self._embedded([texts[i] for i in chunk]):
+            chunk = [i for i in by_length[first : first + _CHUNK] if has_word(texts[i])]
+            for batch in self.batches([texts[i] for i in chunk]):
                 place = torch.tensor([chunk[i] for i in batch.picked.tolist()])
-                rows[place.to(rows.device)], known[place] = batch.vectors, True
+                vectors = self._vectors(batch.features)[: len(place)]
+                rows[place.to(rows.device)], known[place] = vectors, True
                 truncated[place] = batch.truncated
             now, done = time.monotonic(), first + _CHUNK
             if now - reported > _SECONDS_BETWEEN_REPORTS and done < len(texts):
@@ -92,7 +106,7 @@ class SentenceEmbedder:
                 reported = now
         return Encoded(known=known, rows=rows, truncated=truncated)
 
-    def _embedded(self, texts: list[str]) -> Iterator["_Batch"]:
+    def batches(self, texts: list[str]) -> Iterator[Batch]:
         """Batches of known texts of one length in tokens, long ones first.
 
         Nothing is padded, so no processor time goes to padding, and a text's vector does not depend
@@ -118,8 +132,13 @@ class SentenceEmbedder:
                     else value
                     for key, value in features.items()
                 }
-                vectors = self._vectors(batch)[: len(picked)]
-                yield _Batch(picked=picked, vectors=vectors, truncated=truncated[picked])
+                yield Batch(
+                    picked=picked,
+                    features=batch,
+                    truncated=truncated[picked],
+                    encodings=[features.encodings[row] for row in picked.tolist()],
+                    columns=columns,
+                )
 
     def _truncated(self, texts: Sequence[str], lengths: Tensor) -> Tensor:
         """True for texts of which the model does not read the end."""
@@ -132,10 +151,14 @@ class SentenceEmbedder:
         return full
 
     def _vectors(self, batch: dict[str, Tensor]) -> Float[Tensor, "N D"]:
-        lower = self.dtype is Dtype.bfloat16
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=lower):
+        with self.autocast():
             found = self.model(batch, task=self.role.value)["sentence_embedding"].float()
         return unit_rows(found) if self.unit else found
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The number format of products, for a pass through the model."""
+        lower = self.dtype is Dtype.bfloat16
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=lower)
 
     def _known(self, ids: Tensor) -> Tensor:
         """True for texts with a token of their own that the model's vocabulary has."""
@@ -145,7 +168,8 @@ class SentenceEmbedder:
         return (~torch.isin(ids, special)).sum(dim=1) > len(prompt)
 
 
-def _has_word(text: str) -> bool:
+def has_word(text: str) -> bool:
+    """Whether there is anything to search with."""
     return any(character.isalnum() for character in text)
 
 

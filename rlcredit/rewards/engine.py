@@ -1,7 +1,7 @@
 """The engine under a reward: what is asked for is planned, encoded once, remembered and counted."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -35,7 +35,7 @@ class Counts:
 
     def __sub__(self, earlier: "Counts") -> "Counts":
         """What was counted since."""
-        return Counts(**{name: mine - vars(earlier)[name] for name, mine in vars(self).items()})
+        return type(self)(**{name: mine - vars(earlier)[name] for name, mine in vars(self).items()})
 
     def __add__(self, more: "Counts") -> "Counts":
         """Both together."""
@@ -144,16 +144,23 @@ class Plan:
     """Distinct pairs, as numbers of prompt and text."""
     pair_of: Int[Tensor, " N"]
     """The pair that each asked one is."""
+    wholes: list[str] | None = None
+    """The text that each text is a part of: parts of two wholes are two texts. None: texts stand
+    alone."""
 
     @classmethod
-    def of(cls, prompts: Sequence[Prompt], texts: Sequence[str]) -> "Plan":
+    def of(
+        cls, prompts: Sequence[Prompt], texts: Sequence[str], wholes: Sequence[str] | None = None
+    ) -> "Plan":
         """Plan a call.
 
         Raises:
-            ValueError: If the two lengths differ, or two different prompts have one id.
+            ValueError: If the lengths differ, or two different prompts have one id.
         """
         if len(prompts) != len(texts):
             raise ValueError(f"{len(prompts)} prompts for {len(texts)} texts; a reward needs pairs")
+        if wholes is not None and len(wholes) != len(texts):
+            raise ValueError(f"{len(wholes)} wholes for {len(texts)} parts; a part is of one whole")
         ids = [prompt.prompt_id for prompt in prompts]
         first = dict(zip(reversed(ids), reversed(prompts), strict=True))
         for prompt in prompts:
@@ -161,14 +168,17 @@ class Plan:
             if known is not prompt and known != prompt:
                 raise ValueError(f"two different prompts have the id {prompt.prompt_id!r}")
         plain = [" ".join(text.split()) for text in texts]
-        asked = list(zip(_numbered(ids), _numbered(plain), strict=True))
+        around = ["" if wholes is None else " ".join(whole.split()) for whole in wholes or plain]
+        written = list(zip(around, plain, strict=True))
+        asked = list(zip(_numbered(ids), _numbered(written), strict=True))
         distinct = dict.fromkeys(asked)
         number = {pair: i for i, pair in enumerate(distinct)}
         return cls(
             prompts=[first[i] for i in dict.fromkeys(ids)],
-            texts=list(dict.fromkeys(plain)),
+            texts=[text for _, text in dict.fromkeys(written)],
             pairs=list(distinct),
             pair_of=torch.tensor([number[pair] for pair in asked], dtype=torch.long),
+            wholes=None if wholes is None else [whole for whole, _ in dict.fromkeys(written)],
         )
 
     def only(self, pairs: Sequence[int]) -> "Plan":
@@ -183,10 +193,11 @@ class Plan:
             texts=[self.texts[text] for text in texts],
             pairs=[(prompt_at[prompt], text_at[text]) for prompt, text in kept],
             pair_of=torch.arange(len(kept)),
+            wholes=None if self.wholes is None else [self.wholes[text] for text in texts],
         )
 
 
-def _numbered(names: Sequence[str]) -> list[int]:
+def _numbered(names: Sequence[Hashable]) -> list[int]:
     """Of each name, its number among the distinct ones, in order of appearance."""
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     return [number[name] for name in names]

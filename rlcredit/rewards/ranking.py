@@ -7,7 +7,7 @@ of the retriever again.
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 from pathlib import Path
 
@@ -30,7 +30,6 @@ _log = logging.getLogger(__name__)
 _SCORES_AT_ONCE = 2**24
 """Bounds the memory of one product of texts and documents."""
 
-
 _COVERED = 10
 """Ranks that a set's coverage counts, where the measure has no cut-off."""
 
@@ -43,6 +42,13 @@ class Scope(StrEnum):
     catalogue = auto()
 
 
+class Shortcut(StrEnum):
+    """What is computed in place of a coalition's reward."""
+
+    repool = auto()
+    """Its vector is pooled from the whole response's token vectors (``retrieval/repool.py``)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
     """The measure of the ranking that a text gets from a retriever."""
@@ -52,6 +58,13 @@ class Ranking:
     """What a set of candidates earns, where a task asks for sets."""
     scope: Scope = Scope.pool
     cache: Cache = field(default_factory=Cache)
+    shortcut: Shortcut | None = None
+    """For coalitions of segments alone, whose rewards are approximate then; null: none."""
+
+    @property
+    def exact(self) -> "Ranking":
+        """The same without a shortcut, for what scores whole texts by any retriever."""
+        return replace(self, shortcut=None)
 
     @property
     def scores_parts(self) -> bool:
@@ -71,12 +84,18 @@ class Ranking:
 
         Raises:
             OSError: If the cache's folder cannot be used.
+            ValueError: If there is a shortcut, and the index cannot take it.
         """
-        return RankingReward(
+        exact = RankingReward(
             measure=self.measure,
             pools=Pools(index=index, whole=self.scope is Scope.catalogue),
             engine=Engine(index=index, caches=self.cache.open(), fail=Failures(folder=failures)),
         )
+        if self.shortcut is not Shortcut.repool:
+            return exact
+        from rlcredit.rewards.repooled import RepooledReward  # takes seconds
+
+        return RepooledReward.of(exact)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,7 +211,7 @@ class RankingReward:
         Yields a pool, the numbers of its pairs, columns of the pool's documents in rank order, and
         their scores, -inf for what is not retrieved.
         """
-        encoded = self.engine.encode(plan.texts)
+        encoded = self._encoded(plan)
         by_prompt: list[list[int]] = [[] for _ in plan.prompts]
         for number, (prompt, _) in enumerate(plan.pairs):
             by_prompt[prompt].append(number)
@@ -213,6 +232,10 @@ class RankingReward:
                     what = f"gave scores that are no numbers for {prompt.prompt_id!r}"
                     self.engine.fail(texts, what)
                 yield pool, pairs, columns, best
+
+    def _encoded(self, plan: Plan) -> Encoded:
+        """Of the distinct texts."""
+        return self.engine.encode(plan.texts)
 
     def _searched(
         self, encoded: Encoded, rows: Int[Tensor, " n"], pool: Pool, depth: int | None

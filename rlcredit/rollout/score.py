@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rlcredit.estimators.base import SetUtility
 from rlcredit.retrieval.base import Encoder
-from rlcredit.rewards.base import Reward
+from rlcredit.rewards.base import PartReward, Reward
 from rlcredit.rewards.engine import Counts
 from rlcredit.rollout.candidates import SetScorer
 from rlcredit.rollout.coalitions import NUM_KNOWN, Asked, Part, Planner, ask, game
@@ -100,7 +100,8 @@ class Scorer:
         whole = _Batch(rules=self.rules)
         for prompt, group in zip(rollouts.prompts, parts, strict=True):
             for part in group:
-                whole.add(prompt, part.scored.of(part.text))
+                scored = part.scored.of(part.text)
+                whole.add(prompt, scored, whole=scored)
         rewards = whole.rewards(self.reward).reshape(rollouts.finished.shape)
         return None, rewards, len(whole.texts)
 
@@ -166,11 +167,12 @@ class Scorer:
                     first_copies=needs.first_copies,
                     live=unequal[p] or not needs.skips_equal_groups,
                 )
+                whole = part.scored.of(part.text)
                 for members in one.members[NUM_KNOWN:].tolist():
-                    batch.add(prompt, coalition_text(part.text, part.spans, members))
+                    batch.add(prompt, coalition_text(part.text, part.spans, members), whole=whole)
                 games[-1].append(one)
         most = max(1, *(len(part.spans) for group in parts for part in group))
-        return game(games, rewards, batch.rewards(self.reward), num_segments=most)
+        return game(games, rewards, batch.part_rewards(self.reward), num_segments=most)
 
     def _embeddings(
         self, rollouts: Rollouts, parts: Sequence[Sequence[Part]]
@@ -192,19 +194,31 @@ class _Batch:
     rules: TextRules
     prompts: list[Prompt] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    wholes: list[str] = field(default_factory=list)
+    """Of each text, the whole that it is a part of."""
     _known: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def add(self, prompt: Prompt, text: str) -> None:
-        """A piece of scored text, on its way through the task's rules."""
-        key = (prompt.query, text)
-        if key not in self._known:
-            self._known[key] = self.rules.search_text(text, query=prompt.query)
+    def add(self, prompt: Prompt, text: str, *, whole: str) -> None:
+        """A piece of scored text and the whole of it, on their way through the task's rules."""
         self.prompts.append(prompt)
-        self.texts.append(self._known[key])
+        self.texts.append(self._searched_with(text, prompt.query))
+        self.wholes.append(self._searched_with(whole, prompt.query))
+
+    def _searched_with(self, text: str, query: str) -> str:
+        key = (query, text)
+        if key not in self._known:
+            self._known[key] = self.rules.search_text(text, query=query)
+        return self._known[key]
 
     def rewards(self, reward: Reward) -> Float[Tensor, " N"]:
         """Of all pairs, in one call; none where there is nothing to ask."""
         return reward(self.prompts, self.texts) if self.texts else torch.zeros(0)
+
+    def part_rewards(self, reward: Reward) -> Float[Tensor, " N"]:
+        """The same, of a reward that may make use of the wholes."""
+        if self.texts and isinstance(reward, PartReward):
+            return reward.of_parts(self.prompts, self.texts, self.wholes)
+        return self.rewards(reward)
 
 
 def _segments(rollouts: Rollouts, parts: Sequence[Sequence[Part]]) -> Segments:

@@ -11,15 +11,14 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
 from sentence_transformers.sentence_transformer.modules import Transformer
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from rlcredit.retrieval import models as loading
 from rlcredit.retrieval.base import Documents, Index, Retriever
 from rlcredit.retrieval.dense import Dense, Embedder
 from rlcredit.retrieval.kinds import MINILM, Dtype, Pooling, Role
 from rlcredit.retrieval.models import load_model
-from tests.retrieval.catalogue import WORDS, catalogue, phrase_lists
+from tests.retrieval.catalogue import catalogue, phrase_lists
+from tests.retrieval.tiny_bert import save_trunk
 
 TEXTS = [*phrase_lists(30), "", " , !", "☃ ☃", "red"]
 
@@ -28,33 +27,7 @@ TEXTS = [*phrase_lists(30), "", " , !", "☃ ☃", "red"]
 def trunk(tmp_path_factory):
     """A tiny BERT with random weights, without anything of sentence-transformers."""
     folder = tmp_path_factory.mktemp("trunk")
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, ",", "query", "passage", ":"]
-    vocabulary = {name: i for i, name in enumerate(names)}
-    bpe = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    bpe.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=32,
-    ).save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=len(names),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=40,
-        )
-        BertModel(config).save_pretrained(folder)
+    save_trunk(folder)
     return folder
 
 
