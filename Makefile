@@ -34,7 +34,7 @@ test: install  ## the whole test suite
 test-slow: install  ## commands on two local "machines", benches of two processes: minutes
 	@$(BIN)/python -m pytest -q -m slow tests/e2e tests/scripts $(ARGS)
 
-test-faults: install  ## 20 kills at random moments, also while a checkpoint is written; minutes
+test-faults: install  ## 20 kills at random moments; a rank killed or stopped in each phase; minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m faults tests/e2e $(ARGS)
 
 test-browser: install  ## the report in headless chromium (needs chromium and chromium-driver)

@@ -32,6 +32,17 @@ def save_failure(folder: Path, why: str) -> None:
     replace_file(folder / FAILURE_FILE, why.rstrip() + "\n")
 
 
+def note_job(notes: Path, *, number: int, folder: Path) -> None:
+    """Write down where a job of a sweep lies, in a folder that all of its processes see."""
+    notes.mkdir(parents=True, exist_ok=True)
+    replace_file(notes / f"{number:06d}", f"{folder}\n")
+
+
+def noted_jobs(notes: Path) -> list[Path]:
+    """Where the jobs of a sweep lie, in their order."""
+    return [Path(path.read_text().strip()) for path in sorted(notes.glob("[0-9]*"))]
+
+
 def read_job(folder: Path) -> Job:
     """What became of the job in a folder: failed if it says so, finished by its summary."""
     failure = folder / FAILURE_FILE

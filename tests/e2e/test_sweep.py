@@ -25,7 +25,11 @@ def test_a_failed_job_is_reported_and_stops_no_other_and_finished_ones_are_not_r
     assert "failed" in done.stdout
     (finished,) = [f for f in folders if (f / "summary.json").exists()]
     stamp = (finished / "summary.json").stat().st_mtime_ns
-    again = sweep(tmp_path, cache, swept)
+    leased = ("hydra/launcher=leased", "hydra.launcher.devices=[a,b]")
+    again = sweep(tmp_path, cache, swept, *leased)
     assert again.returncode == 1
-    assert "holds this very run, finished" in again.stdout
+    assert "holds this very run, finished" in (finished / "job.log").read_text()
+    (table,) = [text for text in again.stdout.split("\nsweep ")[1:]]
+    assert [table.count(word) for word in (" finished ", " failed ")] == [1, 1]
+    assert not list(tmp_path.glob(".sweep-*"))
     assert (finished / "summary.json").stat().st_mtime_ns == stamp
