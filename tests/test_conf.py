@@ -93,6 +93,13 @@ def test_every_size_and_experiment_composes(group):
         assert compose("train", overrides=[f"{group}={name}"]).trainer.steps >= 0
 
 
+def test_the_smallest_size_shortens_the_warm_start_where_there_is_one():
+    for policy, steps in (("tiny", 100), ("small", 100), ("hf", None)):
+        cfg = compose("train", overrides=["size=smoke", f"policy={policy}"])
+        assert cfg.policy.get("warm_start", {}).get("steps") == steps
+        assert cfg.trainer.steps == 6
+
+
 ALL = [cls for package in dict.fromkeys(COMPONENTS.values()) for cls in components(package)]
 WHOLE = [cls for cls in ALL if not OmegaConf.missing_keys(OmegaConf.structured(schema(cls)))]
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -53,6 +53,24 @@ class Batch:
         return [encoding.offsets[self.columns] for encoding in self.encodings]
 
 
+@dataclass(kw_only=True, eq=False)
+class _Progress:
+    """Says now and then how many texts are done, and how long the others will take."""
+
+    total: int
+    done: int = 0
+    start: float = field(default_factory=time.monotonic)
+    said: float = field(default_factory=time.monotonic)
+
+    def __call__(self, more: int) -> None:
+        self.done += more
+        now = time.monotonic()
+        if now - self.said > _SECONDS_BETWEEN_REPORTS and self.done < self.total:
+            left = (now - self.start) / self.done * (self.total - self.done)
+            _log.info("encoded %d of these %d texts, %.0f s left", self.done, self.total, left)
+            self.said = now
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SentenceEmbedder:
     """Texts in one role to vectors, in batches of similar length."""
@@ -90,7 +108,7 @@ class SentenceEmbedder:
         rows = torch.zeros(len(texts), self.num_dimensions, device=self.model.device)
         known = torch.zeros(len(texts), dtype=torch.bool)
         truncated = torch.zeros(len(texts), dtype=torch.bool)
-        start = reported = time.monotonic()
+        report = _Progress(total=len(texts))
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)
         for first in range(0, len(texts), _CHUNK):
             chunk = [i for i in by_length[first : first + _CHUNK] if has_word(texts[i])]
@@ -99,11 +117,7 @@ class SentenceEmbedder:
                 vectors = self._vectors(batch.features)[: len(place)]
                 rows[place.to(rows.device)], known[place] = vectors, True
                 truncated[place] = batch.truncated
-            now, done = time.monotonic(), first + _CHUNK
-            if now - reported > _SECONDS_BETWEEN_REPORTS and done < len(texts):
-                left = (now - start) / done * (len(texts) - done)
-                _log.info("encoded %d of %d texts, %.0f s left", done, len(texts), left)
-                reported = now
+                report(len(place))
         return Encoded(known=known, rows=rows, truncated=truncated)
 
     def batches(self, texts: list[str]) -> Iterator[Batch]:

@@ -16,6 +16,9 @@ _BOXED = re.compile(r"\\f?boxed\s*\{")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textbf|mathbf)\s*\{([^{}]*)\}")
 _DECORATION = re.compile(r"\\[,;:! ]|\\left|\\right|\\\(|\\\)|\\\[|\\\]|\$|£|€|\*\*|`|~")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!])(?=\d{3}(?!\d))")
+"""As LaTeX writes their commas: ``1{,}000``, ``1,\\!000``, ``1\\,000``."""
+_UNIT_POWER = re.compile(r"(?<=[^\W\d_])\s*\^\s*(?:\d|\{\d\})")
 _RUN = r"(?>\.?\d[\d.,]*)"
 """All that may belong to one numeral; whether it is one, is looked at afterwards."""
 _NUMERAL = re.compile(
@@ -48,9 +51,9 @@ def final_answer(response: str) -> str | None:
 def number(answer: str) -> Fraction | None:
     r"""The one number that an answer gives, exactly; None where it gives none, or several.
 
-    Thousands' commas, currency signs, units before or behind (``km``, ``\text{ pots}``), decimals,
-    fractions (``3/4``, ``1 1/2``, ``\frac{3}{4}``) and a leading sign are read; powers of ten
-    (``1e3``) are not. What stands before an equals sign is left out. Percent: see :func:`same`.
+    Thousands' commas, currency signs, units before or behind (``km``, ``cm^2``, ``\text{ pots}``),
+    decimals, fractions (``3/4``, ``1 1/2``, ``\frac{3}{4}``) and a leading sign are read; powers
+    of ten (``1e3``) are not. What stands before an equals sign is left out. Percent: :func:`same`.
 
     >>> number("$1,000.50 per week")
     Fraction(2001, 2)
@@ -82,8 +85,8 @@ def same(answer: str, truth: str) -> bool:
 
 def _numeral(answer: str) -> tuple[Fraction, bool] | None:
     """The value as it is written, and whether it is a percentage."""
-    text = _FRACTION.sub(r" \1/\2 ", answer)
-    text = _WRAPPED.sub(r" \1 ", text)
+    text = _FRACTION.sub(r" \1/\2 ", _THOUSANDS.sub(",", answer))
+    text = _UNIT_POWER.sub("", _WRAPPED.sub(r" \1 ", text))
     text = _DECORATION.sub(" ", text).rsplit("=", 1)[-1]
     found = list(_NUMERAL.finditer(text))
     if len(found) != 1 or found[0]["power"] is not None:

@@ -209,13 +209,18 @@ def test_vectors_that_cannot_be_stored_are_used_with_a_warning(cls_model, tmp_pa
 
 
 def test_long_encodings_report_their_progress(cls_model, caplog, monkeypatch):
-    monkeypatch.setattr("rlcredit.retrieval.embedder._CHUNK", 10)
     monkeypatch.setattr("rlcredit.retrieval.embedder._SECONDS_BETWEEN_REPORTS", 0.0)
+    embedder = Dense(name=str(cls_model), batch_size=4).embedder(Role.query)
     with caplog.at_level(logging.INFO, logger="rlcredit"):
-        Dense(name=str(cls_model)).embedder(Role.query)(TEXTS)
-    assert [r.message.split(" texts")[0] for r in caplog.records] == [
-        f"encoded {n} of {len(TEXTS)}" for n in (10, 20, 30)
-    ]
+        known = embedder(TEXTS).known
+    done = [int(r.message.split()[1]) for r in caplog.records]
+    assert len(done) > 3
+    assert done == sorted(set(done))
+    assert done[-1] <= int(known.sum()) < len(TEXTS)
+    assert all(
+        r.message.endswith(" s left") and f" of these {len(TEXTS)} texts, " in r.message
+        for r in caplog.records
+    )
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c"])

@@ -61,6 +61,11 @@ def test_the_answer_is_the_last_box_or_what_follows_the_last_mark(response, answ
         ("50%", 50),
         ("€ 5", 5),
         ("007", 7),
+        (r"1{,}000", 1000),
+        (r"12,\!345,\!678", 12_345_678),
+        (r"1\,000.5", Fraction(2001, 2)),
+        ("25 cm^2", 25),
+        (r"25 \text{ m}^{2}", 25),
     ],
 )
 def test_the_number_of_an_answer(answer, value):
@@ -73,6 +78,8 @@ def test_the_number_of_an_answer(answer, value):
         "",
         "none",
         "3 or 4",
+        "2^3",
+        r"10\,5",
         "3, 4",
         "10 - 5",
         "3/0",
