@@ -1,10 +1,12 @@
 """The page says what the folders hold, shows the gaps, escapes the rest, and calls nobody."""
 
+import json
 import re
 
 import pytest
 
 from rlcredit.report.page import find_runs, methods_of, render, write_page
+from rlcredit.report.run_folder import SUMMARY_FILE
 from tests.report.pages import EVIL, TITLES, views, write_run
 
 
@@ -75,6 +77,16 @@ def test_foreign_text_is_escaped_and_nothing_is_fetched(tmp_path):
     assert outside == []
     assert "default-src 'none'" in html
     assert html.count("</script>") == 2  # the data's and the code's
+
+
+def test_figures_of_a_whole_evaluation_stand_below_the_measures(tmp_path):
+    folder = write_run(tmp_path / "a")
+    record = json.loads((folder / SUMMARY_FILE).read_text())
+    record["figures"] = {"before": {"width": 3.0, "mode": 2.25}, "after": {"width": 5.0, "mode": 2}}
+    (folder / SUMMARY_FILE).write_text(json.dumps(record))
+    rows = page(tmp_path)
+    assert '<th scope="row">width</th><td>3</td><td>5</td>' in rows
+    assert '<th scope="row">mode</th><td>2.25</td><td>2</td>' in rows
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):
