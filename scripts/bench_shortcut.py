@@ -12,6 +12,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import nan
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -60,7 +61,8 @@ class Agreement:
     rho: tuple[float, ...]
     """Rank correlation within each response whose credit differs between segments in both."""
     same_best: float
-    """Share of responses with one exact best segment where the shortcut's best is the same."""
+    """Share of responses with one exact best segment where the shortcut's best is the same; NaN if
+    none has."""
     difference: float
     """Mean absolute difference of coalitions' rewards."""
     bias: float
@@ -166,7 +168,7 @@ def agreement(exact: Sequence[Scored], other: Sequence[Scored]) -> Agreement:
     change = torch.cat(differences)
     return Agreement(
         rho=tuple(rho),
-        same_best=mean(best),
+        same_best=mean(best) if best else nan,
         difference=float(change.abs().mean()),
         bias=float(change.mean()),
         changed=float((change.abs() > SAME).double().mean()),
@@ -188,9 +190,10 @@ def row(name: str, way: str, exact: Sequence[Scored], other: Sequence[Scored]) -
     ratio = sum(each.seconds for each in other) / sum(each.seconds for each in exact)
     truth = [[value for each in ways for value in each.truth] for ways in (exact, other)]
     known = ", ".join(f"{mean(values):.3f}" for values in truth) if truth[0] else "-"
-    quantiles = np.quantile(found.rho, QUANTILES)
+    rho = np.array(found.rho or [nan])
+    quantiles = np.quantile(rho, QUANTILES)
     print(
-        f"| {name}, {way} | {coalitions} | {mean(found.rho):.3f} ({len(found.rho)} responses) "
+        f"| {name}, {way} | {coalitions} | {rho.mean():.3f} ({len(found.rho)} responses) "
         f"| {', '.join(f'{value:.2f}' for value in quantiles)} | {found.same_best:.0%} "
         f"| {found.difference:.4f} | {found.bias:+.4f} | {found.changed:.0%} | {known} "
         f"| {encoded}, {fewer} | {unfound:.1%} | {ratio:.2f} |",
