@@ -32,7 +32,7 @@ test: install  ## the whole test suite
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-slow: install  ## commands on two local "machines", benches of two processes: minutes
-	@$(BIN)/python -m pytest -q -m slow tests/e2e tests/scripts $(ARGS)
+	@$(BIN)/python -m pytest -q -m slow tests/distributed tests/e2e tests/scripts $(ARGS)
 
 test-faults: install  ## 20 kills at random moments; a rank killed or stopped in each phase; minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m faults tests/e2e $(ARGS)

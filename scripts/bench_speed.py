@@ -37,7 +37,7 @@ SCALING: dict[str, tuple[dict[str, int], ...]] = {
     "prompt": ({"prompt_tokens": 24}, {"prompt_tokens": 256}),
     "group": ({"group_size": 4}, {"group_size": 16}),
     "response": ({"max_new_tokens": 24}, {"max_new_tokens": 96}),
-    "vocabulary": ({"vocab_size": 1024}, {"vocab_size": 16384}, {"vocab_size": 65536}),
+    "vocabulary": ({"vocab_size": 1024}, {"vocab_size": 16384}, {"vocab_size": 32768}),
 }
 """What differs from 96 prompt tokens, groups of 8, 48 new tokens and a vocabulary of 4096."""
 RANKS = (1, 2)

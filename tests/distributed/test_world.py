@@ -43,6 +43,13 @@ def test_weights_in_parts_give_what_whole_ones_give(in_parts, by_one, method):
     assert_same(in_parts[0], by_one, method)
 
 
+@pytest.mark.slow
+def test_weights_in_four_parts_give_what_whole_ones_give(cache, by_one, tmp_path):
+    assert start(train, cache, tmp_path, list(METHODS), True, processes=4) == 4
+    for method in METHODS:
+        assert_same(tmp_path, by_one, method)
+
+
 def test_weights_in_parts_are_kept_wide_and_used_coarsely(in_parts):
     assert 1e-4 < in_parts[1] < 0.1
 

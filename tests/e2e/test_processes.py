@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -51,6 +52,25 @@ def test_torchrun_is_refused_for_a_sweep(monkeypatch):
         HydraConfig.instance().set_config(cfg)
         with pytest.raises(ValueError, match="torchrun starts the processes of one run"):
             run_config(cfg)
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_told_to_stop_go_on_with_the_same_bits(tmp_path, cache):
+    words = [f"cache={cache}", *JOB, "trainer=ddp", "trainer.checkpoint_every=1", "trainer.steps=8"]
+    straight, folder = tmp_path / "straight", tmp_path / "run"
+    run(straight, *words)
+    command = [sys.executable, "train.py", *SMALL, *words, f"hydra.run.dir={folder}"]
+    job = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 240
+    while not (folder / "checkpoints" / "step-000003").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    job.terminate()
+    assert job.wait(timeout=120) == 143
+    assert metrics(folder)[-1]["step"] < 8
+    run(folder, *words)
+    assert metrics(folder) == metrics(straight)
+    for name in ("completions.jsonl", "policy/model.safetensors"):
+        assert (folder / name).read_bytes() == (straight / name).read_bytes()
 
 
 @pytest.mark.slow

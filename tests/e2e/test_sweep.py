@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.e2e.running import ROOT, SMALL
 
 
@@ -33,3 +35,14 @@ def test_a_failed_job_is_reported_and_stops_no_other_and_finished_ones_are_not_r
     assert [table.count(word) for word in (" finished ", " failed ")] == [1, 1]
     assert not list(tmp_path.glob(".sweep-*"))
     assert (finished / "summary.json").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.slow
+def test_jobs_of_submitit_are_one_sweep_with_a_table(tmp_path, cache):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install .[slurm]")
+    local = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10")
+    done = sweep(tmp_path, cache, "trainer.optimizer.lr=-1,1e-3", *local)
+    assert done.returncode == 1
+    (table,) = done.stdout.split("\nsweep ")[1:]
+    assert [table.count(word) for word in (" finished ", " failed ")] == [1, 1]
+    assert not list(tmp_path.glob(".sweep-*"))
