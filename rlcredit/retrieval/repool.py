@@ -105,7 +105,8 @@ class Repooler:
             states = self._token_vectors(batch)
             for row, offsets in enumerate(batch.offsets):
                 whole = distinct[int(batch.picked[row])]
-                tokens = _Tokens.of(whole, offsets, prompt=len(embed.prompt))
+                cut = bool(batch.truncated[row])
+                tokens = _Tokens.of(whole, offsets, prompt=len(embed.prompt), cut=cut)
                 ids = batch.features["input_ids"][row].cpu()
                 members = tokens.members([parts[i] for i in asked[whole]], ends=self.ends)
                 own = (members & tokens.inside & ~self._special(ids)).any(dim=1)
@@ -155,13 +156,17 @@ class _Tokens:
     """False for tokens that are of no word: special ones, and a prompt's."""
 
     @classmethod
-    def of(cls, text: str, offsets: Sequence[tuple[int, int]], *, prompt: int) -> "_Tokens":
+    def of(
+        cls, text: str, offsets: Sequence[tuple[int, int]], *, prompt: int, cut: bool
+    ) -> "_Tokens":
         """Put words and tokens side by side.
 
         Args:
             text: The whole.
             offsets: L half-open spans of characters, of the prompt and the text behind it.
             prompt: Length of the prompt.
+            cut: The encoder does not read the end. (Else what has no token, such as a control
+                character, is read and says nothing.)
         """
         found = [(word.group(), *word.span()) for word in _WORD.finditer(text)]
         spans = torch.tensor(offsets).sub(prompt)
@@ -170,7 +175,7 @@ class _Tokens:
         last = int(spans.max())
         return cls(
             words=[word for word, _, _ in found],
-            read=int((ends <= last).sum()),
+            read=int((ends <= last).sum()) if cut else len(found),
             word_of=overlap.float(),
             inside=overlap.any(dim=1),
         )

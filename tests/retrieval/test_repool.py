@@ -148,6 +148,13 @@ def test_what_the_encoder_cut_off_or_does_not_know_is_not_found(folders):
     assert found.rows[~found.found].count_nonzero() == 0
 
 
+def test_characters_without_a_token_do_not_hide_a_part(minilm):
+    whole = "red tent, big\x19 lamp, minimalist\x7f"
+    found = minilm(["minimalist\x7f", "minimalist", "big\x19 lamp"], [whole] * 3)
+    assert found.found.all()
+    assert torch.equal(found.rows[0], found.rows[1])
+
+
 def test_indexes_that_cannot_are_refused_with_the_remedy(folders, tmp_path):
     documents = catalogue(20)
     cls = Dense(name=str(folders[2]), pooling=Pooling.cls)
