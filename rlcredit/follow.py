@@ -59,14 +59,14 @@ def after_step(
     return AfterStep(saves=saves, stop=StopRequest(number if stopping else None))
 
 
-def checkpoint_writer(job: Job, folder: Path) -> CheckpointWriter:
+def checkpoint_writer(job: Job, folder: Path, world: World) -> CheckpointWriter:
     """Of a run's checkpoints; every process has one."""
     return CheckpointWriter(
         parent=folder / "checkpoints",
         digest=job.digest,
         identity=job.identity,
         keep=job.trainer.keep_checkpoints,
-        timeout_s=job.trainer.timeout_s,
+        world=world,
     )
 
 
@@ -93,7 +93,7 @@ def follow(job: Job, parts: Parts, folder: Path, checkpoint: Checkpoint | None) 
         SystemExit: After a signal to any of the processes, with everything saved.
     """
     trainer, settings = parts.trainer, job.trainer
-    checkpoints = checkpoint_writer(job, folder)
+    checkpoints = checkpoint_writer(job, folder, trainer.world)
     _lend(parts, to="the evaluation before training")
     done = 0
     if checkpoint is None:

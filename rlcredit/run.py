@@ -58,7 +58,7 @@ class Run:
 
     def __post_init__(self) -> None:
         """Look at the checkpoints that are there."""
-        self.checkpoints = checkpoint_writer(self.job, self.folder)
+        self.checkpoints = checkpoint_writer(self.job, self.folder, self.parts.trainer.world)
 
     @property
     def headline(self) -> str:

@@ -243,10 +243,12 @@ class World:
             self.board.meet()
             yield
         except RuntimeError as error:  # torch knows that a peer is gone, not which
-            raise RankError(self._missing(str(error))) from error
+            raise RankError(self.missing(str(error))) from error
 
-    def _missing(self, why: str) -> str:
-        assert self.board is not None
+    def missing(self, why: str) -> str:
+        """A sentence that names who died or is stuck, after an exchange broke."""
+        if self.board is None:
+            return f"another process died, or is stuck ({why.splitlines()[0]})"
         here = f"rank {self.rank} of {self.size}, in {self.board.phase}"
         try:
             ranks = self.board.behind() or self.board.give_up(patience_s=PATIENCE_S)

@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.checkpoint.state_dict_saver import save as save_now
 from torch.distributed.checkpoint.storage import WriteResult
 
+from rlcredit.distributed.world import World
 from rlcredit.trainer.checkpoint import (
     FORMAT,
     PREFIX,
@@ -57,8 +58,8 @@ class CheckpointWriter:
     """The settings behind the digest."""
     keep: int
     """The last so many stay, and the one of the highest score."""
-    timeout_s: float = 1800.0
-    """How long a rank waits for the others' files."""
+    world: World = field(default_factory=World)
+    """Knows how long a rank waits for the others' files, and who is missing."""
     best: float | None = field(init=False)
     """The highest score so far."""
     _step: int = field(default=0, init=False)
@@ -99,8 +100,9 @@ class CheckpointWriter:
         """
         self.wait()
         if dist.is_initialized() and self._group is None:
-            # of its own, since training uses the other meanwhile
-            group = dist.new_group(backend="gloo", timeout=timedelta(seconds=self.timeout_s))
+            timeout = timedelta(seconds=self.world.timeout_s)
+            with self._failures(step):  # of its own, since training uses the other meanwhile
+                group = dist.new_group(backend="gloo", timeout=timeout)
             assert isinstance(group, dist.ProcessGroup), "every rank belongs to it"
             self._group = group
         state = {
@@ -160,7 +162,7 @@ class CheckpointWriter:
             remedy = "Make room (or place the run elsewhere with hydra.run.dir=) and give"
             raise CheckpointError(self._unwritten(step, _cause(error), remedy)) from error
         except RuntimeError as error:  # of the exchange between the ranks
-            cause = f"another rank died, or is stuck ({str(error).splitlines()[0]})"
+            cause = self.world.missing(str(error))
             raise CheckpointError(self._unwritten(step, cause, "Give")) from error
 
     def _unwritten(self, step: int, cause: str, remedy: str) -> str:
