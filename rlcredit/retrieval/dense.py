@@ -58,6 +58,7 @@ class Dense:
     pooling: Pooling | None = None
     """null: the model's own."""
     dtype: Dtype = Dtype.float32
+    """In which texts are encoded to search with; documents, encoded once, are always float32."""
     batch_size: int = 64
     """Texts of 16 tokens that are encoded together; fewer longer ones, more shorter ones."""
 
@@ -100,6 +101,6 @@ class Dense:
             prompt=own_prompt(model, role) if given is None else given,
             role=role,
             unit=similarity == "cosine",
-            dtype=self.dtype,
+            dtype=self.dtype if role is Role.query else Dtype.float32,
             batch_size=self.batch_size,
         )

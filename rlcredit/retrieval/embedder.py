@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from sentence_transformers import SentenceTransformer
 from tokenizers import Encoding
 from torch import Tensor
+from transformers import BatchEncoding
 
 from rlcredit.retrieval.base import Encoded
 from rlcredit.retrieval.digest import digest
@@ -129,6 +130,7 @@ class SentenceEmbedder:
         if not texts:
             return
         features = self.model.preprocess(texts, prompt=self.prompt or None, task=self.role.value)
+        assert isinstance(features, BatchEncoding), "texts alone: the tokenizer's own output"
         lengths = features["attention_mask"].sum(dim=1)
         widest = features["attention_mask"].shape[1]
         known = self._known(features["input_ids"])

@@ -151,10 +151,10 @@ def test_document_vectors_are_read_back_and_keyed_by_all_they_depend_on(cls_mode
     ]
     digests = {other.index(texts, cache=tmp_path).digest for other, texts in others}
     assert len({first.digest, *digests}) == 4
-    assert len(list((tmp_path / "embeddings").iterdir())) == 4
+    assert len(list((tmp_path / "embeddings").iterdir())) == 3, "bfloat16 is of queries"
     queries = Dense(name=str(cls_model), query_prompt="").index(documents, cache=tmp_path)
     assert queries.digest != first.digest
-    assert len(list((tmp_path / "embeddings").iterdir())) == 4
+    assert len(list((tmp_path / "embeddings").iterdir())) == 3
 
 
 def truncate(path):
