@@ -131,6 +131,7 @@ class SentenceEmbedder:
             return
         features = self.model.preprocess(texts, prompt=self.prompt or None, task=self.role.value)
         assert isinstance(features, BatchEncoding), "texts alone: the tokenizer's own output"
+        assert features.encodings is not None, "of a tokenizer with offsets"
         lengths = features["attention_mask"].sum(dim=1)
         widest = features["attention_mask"].shape[1]
         known = self._known(features["input_ids"])
