@@ -39,6 +39,10 @@ def searchable(documents: Documents) -> Documents:
     return Documents(ids=tuple(i for i, _ in pairs), texts=tuple(text for _, text in pairs))
 
 
+_DENSE = 2**20
+"""Term weights of a pool that are multiplied as they are, zeros and all."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bag:
     """Counts the terms of texts that are in a vocabulary."""
@@ -93,8 +97,12 @@ class SparseIndex:
     ) -> Float[Tensor, "N K"]:
         """See :class:`Index`."""
         some = self.weights if documents is None else self.weights[documents.numpy()]
-        product = encoded.rows[rows.numpy()] @ some.T
-        scores = torch.from_numpy(product.toarray())
+        asked, terms = encoded.rows[rows.numpy()], some.T
+        if some.shape[0] * some.shape[1] <= _DENSE:
+            product = asked @ terms.toarray()  # the same sums in the same order, three times faster
+        else:
+            product = (asked @ terms).toarray()
+        scores = torch.from_numpy(product)
         return scores.masked_fill_(scores <= 0, -torch.inf)
 
 

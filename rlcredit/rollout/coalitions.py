@@ -63,17 +63,19 @@ class Asked:
 
 def ask(part: Part, planner: Planner, *, row: int, first_copies: bool, live: bool) -> Asked:
     """The coalitions of one response; the first two alone where ``live`` is False."""
-    players = torch.tensor(part.valid, dtype=torch.bool)
-    if first_copies:
-        players = players & torch.tensor(part.first, dtype=torch.bool)
-    places = players.nonzero().squeeze(1)
-    if live and len(places):
+    pairs = zip(part.valid, part.first, strict=True)
+    playing = [valid and (first or not first_copies) for valid, first in pairs]
+    places = [place for place, plays in enumerate(playing) if plays]
+    if live and places:
         chosen, sampled = planner(len(places), row)
     else:
         chosen, sampled = torch.zeros(min(NUM_KNOWN, 1 + len(places)), len(places)).bool(), False
         chosen[1:] = True
-    members = torch.zeros(len(chosen), len(players), dtype=torch.bool)
-    members[:, places] = chosen
+    members = chosen
+    if len(places) < len(playing):
+        members = torch.zeros(len(chosen), len(playing), dtype=torch.bool)
+        members[:, places] = chosen
+    players = torch.tensor(playing, dtype=torch.bool)
     unions = torch.tensor(part.sentences, dtype=torch.long)
     return Asked(players=players, unions=unions, members=members, live=live, sampled=sampled)
 

@@ -101,7 +101,7 @@ class Scorer:
         for prompt, group in zip(rollouts.prompts, parts, strict=True):
             for part in group:
                 scored = part.scored.of(part.text)
-                whole.add(prompt, scored, whole=scored)
+                whole.add_parts(prompt, [scored], whole=scored)
         rewards = whole.rewards(self.reward).reshape(rollouts.finished.shape)
         return None, rewards, len(whole.texts)
 
@@ -167,9 +167,11 @@ class Scorer:
                     first_copies=needs.first_copies,
                     live=unequal[p] or not needs.skips_equal_groups,
                 )
-                whole = part.scored.of(part.text)
-                for members in one.members[NUM_KNOWN:].tolist():
-                    batch.add(prompt, coalition_text(part.text, part.spans, members), whole=whole)
+                texts = [
+                    coalition_text(part.text, part.spans, members)
+                    for members in one.members[NUM_KNOWN:].tolist()
+                ]
+                batch.add_parts(prompt, texts, whole=part.scored.of(part.text))
                 games[-1].append(one)
         most = max(1, *(len(part.spans) for group in parts for part in group))
         return game(games, rewards, batch.part_rewards(self.reward), num_segments=most)
@@ -198,11 +200,11 @@ class _Batch:
     """Of each text, the whole that it is a part of."""
     _known: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def add(self, prompt: Prompt, text: str, *, whole: str) -> None:
-        """A piece of scored text and the whole of it, on their way through the task's rules."""
-        self.prompts.append(prompt)
-        self.texts.append(self._searched_with(text, prompt.query))
-        self.wholes.append(self._searched_with(whole, prompt.query))
+    def add_parts(self, prompt: Prompt, texts: Sequence[str], *, whole: str) -> None:
+        """Pieces of a scored text and the whole of it, on their way through the task's rules."""
+        self.prompts.extend([prompt] * len(texts))
+        self.texts.extend(self._searched_with(text, prompt.query) for text in texts)
+        self.wholes.extend([self._searched_with(whole, prompt.query)] * len(texts))
 
     def _searched_with(self, text: str, query: str) -> str:
         key = (query, text)

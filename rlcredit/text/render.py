@@ -25,6 +25,12 @@ def coalition_text(text: str, spans: Sequence[Span], members: Sequence[bool]) ->
     """
     if len(spans) != len(members):
         raise ValueError(f"{len(members)} memberships for {len(spans)} segments")
+    size = sum(members)
+    if not size:
+        return ""
+    first = members.index(True)
+    if all(members[first : first + size]):  # one run: most coalitions are
+        return text[spans[first].start : spans[first + size - 1].end]
     chosen = [index for index, member in enumerate(members) if member]
     pieces = []
     for index in chosen:

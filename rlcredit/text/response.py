@@ -8,6 +8,7 @@ retriever.
 import re
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from functools import lru_cache
 
 from rlcredit.text.candidates import MAX_CANDIDATES, candidate_spans
 from rlcredit.text.spans import Span
@@ -23,6 +24,7 @@ class Compose(StrEnum):
     expand = auto()
 
 
+@lru_cache(maxsize=2**16)  # coalitions repeat the same segments thousands of times a step
 def segment_key(segment: str) -> str:
     """The segment without case and spacing; two segments with one key are copies of each other.
 
@@ -108,8 +110,8 @@ class TextRules:
 
     def is_valid(self, segment: str) -> bool:
         """Whether the task counts the segment: it has 1 to ``max_words`` words."""
-        num_words = len(segment.split())
-        return num_words >= 1 and (self.max_words is None or num_words <= self.max_words)
+        words = segment_key(segment)
+        return bool(words) and (self.max_words is None or words.count(" ") < self.max_words)
 
     def search_text(self, text: str, *, query: str) -> str:
         """What the retriever gets for a piece of scored text; "" if nothing of it counts.
@@ -126,14 +128,17 @@ class TextRules:
         return own if self.compose is Compose.own else f"{query} {own}".strip()
 
     def _counted(self, text: str) -> list[str]:
-        phrases = [phrase.strip() for phrase in text.split(",")]
-        valid = [phrase for phrase in phrases if self.is_valid(phrase)]
-        if not self.unique:
-            return valid
-        first: dict[str, str] = {}
-        for phrase in valid:
-            first.setdefault(segment_key(phrase), phrase)
-        return list(first.values())
+        """Thousands of texts a step come through here, hence one loop without calls of our own."""
+        limit = len(text) if self.max_words is None else self.max_words
+        counted: list[str] = []
+        seen: set[str] = set()
+        for phrase in text.split(","):
+            key = segment_key(phrase)
+            if not key or key.count(" ") >= limit or (self.unique and key in seen):
+                continue
+            seen.add(key)
+            counted.append(phrase.strip())
+        return counted
 
 
 @dataclass(frozen=True, kw_only=True)
