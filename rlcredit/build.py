@@ -136,6 +136,7 @@ def transfer_runs(cfg: DictConfig) -> Path:
 
 def _finished(folder: Path) -> FinishedRun:
     saved = saved_config(folder)
+    saved.trainer = typed(saved.trainer)  # with the settings that are younger than the run
     parts = {name: build(typed(saved[name])) for name in ("retriever", "dataset", "reward")}
     return FinishedRun.read(folder, settings=settings_digest(saved), seed=saved.seed, **parts)
 

@@ -1,11 +1,13 @@
 """Finished runs, scored by every retriever from what they stored."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import ir_measures
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from rlcredit.build import _finished, transfer_runs
 from rlcredit.report.run_folder import RunSummary, count_touches
@@ -103,6 +105,15 @@ def test_made_again_it_is_the_same(matrix, runs, cache, tmp_path):
     made(f"[{runs}/tfidf,{runs}/bm25]", tmp_path, cache)
     for path in (p for p in matrix.rglob("*") if p.is_file()):
         assert (tmp_path / path.relative_to(matrix)).read_bytes() == path.read_bytes(), path
+
+
+def test_a_run_of_an_older_version_takes_part(runs, cache, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(runs / "bm25", old)
+    config = OmegaConf.load(old / ".hydra/config.yaml")
+    del config.trainer["compute_dtype"]
+    OmegaConf.save(config, old / ".hydra/config.yaml")
+    assert _finished(old).settings == _finished(runs / "bm25").settings
 
 
 @pytest.fixture
