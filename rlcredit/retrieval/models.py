@@ -73,15 +73,20 @@ def load_model(name: str, revision: str | None, pooling: Pooling | None) -> Sent
 
 
 def model_digest(model: SentenceTransformer) -> str:
-    """Hash of all that a model's vectors depend on: weights, modules' settings, tokenizer."""
+    """Hash of all that a model's vectors depend on: weights, modules' settings, tokenizer.
+
+    A tokenizer notes the last call's padding and truncation in itself; they stay out, so that a
+    model that was used has the digest of one that was not. What cuts texts is max_seq_length.
+    """
     modules = [f"{type(module).__name__} {_settings(module)}" for module in model.children()]
     weights = [
         part
         for name, tensor in model.state_dict().items()
         for part in (name, str(tensor.dtype), tensor.detach().cpu().contiguous().numpy().tobytes())
     ]
-    tokenizer = model.tokenizer.backend_tokenizer.to_str()
-    return digest(modules, tokenizer, str(model.max_seq_length), *weights)
+    tokenizer = json.loads(model.tokenizer.backend_tokenizer.to_str())
+    written = json.dumps(tokenizer | {"padding": None, "truncation": None}, sort_keys=True)
+    return digest(modules, written, str(model.max_seq_length), *weights)
 
 
 def _settings(module: Any) -> str:
