@@ -126,7 +126,7 @@ class IVF(Approximate):
 
     clusters: int | None = None
     """Lists; null: four times the root of the number of documents."""
-    probes: int = 64
+    probes: int = 256
     """Lists that are searched; more find more, and take longer."""
 
     @property

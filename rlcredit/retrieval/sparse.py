@@ -98,7 +98,8 @@ class SparseIndex:
         """See :class:`Index`."""
         some = self.weights if documents is None else self.weights[documents.numpy()]
         asked, terms = encoded.rows[rows.numpy()], some.T
-        if some.shape[0] * some.shape[1] <= _DENSE:
+        number = len(self.document_ids) if documents is None else len(documents)
+        if number * len(self.bag.vocabulary) <= _DENSE:
             product = asked @ terms.toarray()  # the same sums in the same order, three times faster
         else:
             product = (asked @ terms).toarray()
