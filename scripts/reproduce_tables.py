@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -21,7 +22,13 @@ from rlcredit.tables.declare import Table
 from rlcredit.tables.grid import Grid, PlannedJob, SeedRun
 from rlcredit.tables.price import Batch, gpu_hours
 from rlcredit.tables.proof import table_folder, write_table
-from rlcredit.tables.records import conflict, find_records, read_record, why_unfinished
+from rlcredit.tables.records import (
+    by_overrides,
+    conflict,
+    find_records,
+    read_record,
+    why_unfinished,
+)
 from scripts.table_jobs import ROOT, Planner, run_missing
 
 PROMPT_TOKENS = 256
@@ -51,16 +58,21 @@ def declared(name: str) -> Table:
 def fill(name: str, table: Table, size: str, jobs: Sequence[PlannedJob], outputs: Path) -> Grid:
     """The table from what is finished."""
     found, problems = find_records([outputs / "reference", outputs])
+    asked: dict[tuple[str, ...], list[Path]] = {}
+    if any(not planned.digest for planned in jobs):
+        asked = by_overrides(folder for folders in found.values() for folder in folders)
     runs: dict[tuple[str, str], list[SeedRun]] = {}
     for planned in jobs:
-        runs.setdefault((planned.data, planned.row), []).append(
-            _seed_run(planned, found.get(planned.digest, []))
-        )
+        known = found.get(planned.digest) if planned.digest else asked.get(planned.overrides)
+        seed_run = _seed_run(planned, known or [], table.data[planned.data].path)
+        runs.setdefault((planned.data, planned.row), []).append(seed_run)
     ordered = {(d, r): runs[d, r] for d in table.data for r in table.rows if (d, r) in runs}
     return Grid(name=name, size=size, table=table, runs=ordered, problems=tuple(problems))
 
 
-def _seed_run(planned: PlannedJob, folders: Sequence[Path]) -> SeedRun:
+def _seed_run(planned: PlannedJob, folders: Sequence[Path], data: str) -> SeedRun:
+    if not folders and data and not planned.digest:
+        return SeedRun(job=planned, record=None, gap=f"not run: {data} is not here")
     if not folders:
         return SeedRun(job=planned, record=None, gap=why_unfinished(planned.folder))
     try:
@@ -70,7 +82,8 @@ def _seed_run(planned: PlannedJob, folders: Sequence[Path]) -> SeedRun:
     why = conflict(records)
     if why is not None:
         return SeedRun(job=planned, record=None, gap=why)
-    return SeedRun(job=planned, record=records[0])
+    own = replace(planned, digest=records[0].summary.digest)
+    return SeedRun(job=own, record=records[0])
 
 
 def price(table: Table, size: str, jobs: Sequence[PlannedJob], planner: Planner) -> str:
@@ -110,9 +123,13 @@ def reproduce(
     tables = {name: declared(name) for name in names}
     plans = {name: list(planner.jobs(table, size, table.data)) for name, table in tables.items()}
     here = [name for name in names if tables[name].size(size).runs_here]
-    missing = [
-        planned for name in here for planned in plans[name] if not only or planned.data in only
-    ]
+    data = {name: [d for d in tables[name].data if not only or d in only] for name in here}
+    absent = {
+        tables[n].data[d].path for n in here for d in data[n] if not tables[n].data[d].is_here
+    }
+    for path in sorted(absent):
+        print(f"{path} is not here: jobs that read it are not run")
+    missing = [job for name in here for job in plans[name] if job.digest and job.data in data[name]]
     if workers and missing:
         kept = outputs / "reference" / "jobs" if size == "sample" else None
         failed = run_missing(missing, planner, kept=kept, workers=workers)

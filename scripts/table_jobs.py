@@ -58,7 +58,8 @@ class Planner:
                 for row in table.rows_of(name):
                     overrides = table.overrides(row, name, size)
                     cfg = self.config(overrides, seed)
-                    digest, folder = self._identity(cfg, here=table.size(size).runs_here)
+                    here = table.size(size).runs_here and table.data[name].is_here
+                    digest, folder = self._identity(cfg, here=here)
                     yield PlannedJob(
                         row=row,
                         data=name,
@@ -70,7 +71,7 @@ class Planner:
                     )
 
     def _identity(self, cfg: DictConfig, *, here: bool) -> tuple[str, Path]:
-        """Digest and folder; of data that are not here, when nothing is to run, neither."""
+        """Digest and folder; of data that are not here, neither."""
         try:
             return run_digest(cfg), self.outputs / run_subfolder(_root_=cfg)
         except (ValueError, OSError):

@@ -31,6 +31,7 @@ class PlannedJob:
     overrides: tuple[str, ...]
     """All of them."""
     digest: str
+    """Empty where its data are not here: the digest has their content in it."""
     folder: Path
 
     @property

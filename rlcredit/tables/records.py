@@ -9,13 +9,14 @@ import gzip
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 
 from rlcredit.report.evaluations import evaluation_path
 from rlcredit.report.run_folder import FAILURE_FILE, RunSummary, Status
@@ -64,6 +65,22 @@ def find_records(roots: Sequence[Path]) -> tuple[dict[str, list[Path]], list[str
     return {digest: list(dict.fromkeys(paths)) for digest, paths in found.items()}, problems
 
 
+def by_overrides(folders: Iterable[Path]) -> dict[tuple[str, ...], list[Path]]:
+    """Folders of runs by the words they were asked for with.
+
+    They stand in for the digest of a job whose data are not here. Words do not say which content
+    the data had; the record does.
+    """
+    asked: dict[tuple[str, ...], list[Path]] = {}
+    for folder in folders:
+        for path in (folder / "overrides.yaml", folder / ".hydra" / "overrides.yaml"):
+            if path.exists():
+                words = OmegaConf.to_object(OmegaConf.load(path))
+                assert isinstance(words, list)
+                asked.setdefault(tuple(map(str, words)), []).append(folder)
+    return asked
+
+
 def why_unfinished(folder: Path) -> str:
     """What became of a run that is not among the finished ones."""
     failure = folder / FAILURE_FILE
@@ -103,6 +120,11 @@ def conflict(records: Sequence[Record]) -> str | None:
             return (
                 f"{first.folder} and {other.folder} have the same digest and different results; "
                 "neither is shown. Remove the wrong one"
+            )
+        if other.summary.digest != first.summary.digest:
+            return (
+                f"{first.folder} and {other.folder} were asked for alike, of different data, which "
+                "are not here to say which is meant"
             )
     return None
 

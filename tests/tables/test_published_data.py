@@ -1,0 +1,78 @@
+"""Tables of published files: run where the files are, rendered from records where they are not."""
+
+import dataclasses
+
+import pytest
+from hydra import initialize_config_dir
+
+from rlcredit.config import register
+from rlcredit.data.esci_files import EXAMPLES, PRODUCTS
+from rlcredit.tables.declare import Data
+from rlcredit.tables.proof import proof
+from rlcredit.tables.render import markdown
+from scripts.reproduce_tables import ROOT, declared, fill, main
+from scripts.table_jobs import Planner
+
+
+@pytest.fixture
+def published(table, tmp_path):
+    """The table, of files that are not here."""
+    data = Data(label="ESCI & co", overrides=["dataset=esci"], path=str(tmp_path / "absent"))
+    return dataclasses.replace(table, data={"esci": data})
+
+
+@pytest.fixture
+def asked(plan, outputs):
+    """The jobs without digests, which need the data; the runs say how they were asked for."""
+    for job in plan:
+        words = "".join(f"- {word}\n" for word in job.overrides)
+        (job.folder / ".hydra" / "overrides.yaml").write_text(words)
+    return [dataclasses.replace(job, digest="") for job in plan]
+
+
+def test_records_are_rendered_without_their_data_as_with_them(
+    table, published, plan, asked, outputs
+):
+    whole = fill("table_x", table, "smoke", plan, outputs)
+    without = fill("table_x", published, "smoke", asked, outputs)
+    assert markdown(without) == markdown(whole)
+    assert proof(without) == proof(whole)
+
+
+def test_what_was_not_run_says_which_files_are_missing(published, plan, tmp_path):
+    asked = [dataclasses.replace(job, digest="") for job in plan]
+    page = markdown(fill("table_x", published, "smoke", asked, tmp_path / "nothing"))
+    assert f"not run: {tmp_path / 'absent'} is not here" in page
+    assert "0/8" in page
+
+
+def test_records_of_two_contents_of_the_data_show_neither(published, asked, outputs, make_run):
+    other = make_run(outputs / "other", digest="other", level=0.5, seed=0)
+    words = "- estimator=grpo\n- seed=0\n"
+    (other / ".hydra" / "overrides.yaml").write_text(words)
+    grid = fill("table_x", published, "smoke", asked, outputs)
+    cell = grid.cells["esci", "grpo", "ndcg"]
+    assert 0 not in cell.per_seed
+    assert "of different data, which are not here" in cell.gaps[0]
+
+
+def test_jobs_of_absent_files_are_left_out_and_the_table_renders(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--size", "smoke", "--tables", "real", "--outputs", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "data/esci is not here: jobs that read it are not run" in said
+    page = (tmp_path / "tables/smoke/table_real/table.md").read_text()
+    assert "not run: data/hm is not here" in page
+
+
+def test_files_that_are_here_give_their_jobs_digests(tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "esci"
+    folder.mkdir(parents=True)
+    for name in (EXAMPLES, PRODUCTS):
+        (folder / f"{name}.parquet").write_bytes(b"a digest needs bytes, not rows")
+    monkeypatch.chdir(tmp_path)
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        jobs = list(Planner(outputs=tmp_path).jobs(declared("real"), "smoke", ["esci", "hm"]))
+    assert {bool(job.digest) for job in jobs if job.data == "esci"} == {True}
+    assert {job.digest for job in jobs if job.data == "hm"} == {""}
