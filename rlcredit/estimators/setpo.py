@@ -52,10 +52,9 @@ class SetPO:
         num_tokens = signals.response_mask.sum().clamp(min=1)
         base_rms = (base.values.square().sum() / num_tokens).sqrt()
         bonus_rms = (added.square().sum() / num_tokens).sqrt()
-        figures = {
-            "credit/diversity_rms": bonus_rms,
-            "credit/diversity_to_base": bonus_rms / base_rms.clamp(min=1e-12),
-        }
+        figures = {"credit/diversity_rms": bonus_rms}
+        if base_rms > 0:  # a step whose groups are all equal has no ratio
+            figures["credit/diversity_to_base"] = bonus_rms / base_rms
         return Advantages(
             values=base.values + added, credit=base.credit, metrics=base.metrics | figures
         )

@@ -28,7 +28,10 @@ def test_in_a_group_of_equal_rewards_the_bonus_is_all_there_is():
     signals = make_signals(SETPO.needs, dtype=torch.float64)
     equal = replace(signals, rewards=torch.ones_like(signals.rewards))
     bonus = 0.5 * marginal_diversity(cosine_kernel(signals.embeddings))
-    assert torch.equal(SETPO(equal).values[:, :, 0], bonus)
+    advantages = SETPO(equal)
+    assert torch.equal(advantages.values[:, :, 0], bonus)
+    assert "credit/diversity_to_base" not in advantages.metrics, "a ratio to nothing is no number"
+    assert advantages.metrics["credit/diversity_rms"] > 0
 
 
 def test_it_needs_what_its_base_needs_and_wraps_itself_too():
