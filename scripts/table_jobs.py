@@ -97,8 +97,11 @@ def run_missing(
     failed = 0
     finished, _ = find_records([planner.outputs])
     todo = {planned.digest: planned for planned in jobs if planned.digest not in finished}
-    reused = len({planned.digest for planned in jobs}) - len(todo)
-    print(f"{len(todo)} jobs to run, {reused} finished ones reused", flush=True)
+    reused = {planned.digest: planned for planned in jobs if planned.digest in finished}
+    print(f"{len(todo)} jobs to run, {len(reused)} finished ones reused", flush=True)
+    if kept is not None:
+        for planned in reused.values():
+            _keep_if_new(planned, finished[planned.digest], planner.outputs, kept)
     several = workers > 1 and len(todo) > 1
     outcomes = _in_processes if several else _one_by_one
     for number, outcome in enumerate(outcomes(list(todo.values()), planner, workers), 1):
@@ -110,6 +113,16 @@ def run_missing(
         status = "finished" if outcome.failure is None else f"FAILED: {outcome.failure}"
         print(f"[{number}/{len(todo)}] {folder} {status} ({outcome.seconds:.0f} s)", flush=True)
     return failed
+
+
+def _keep_if_new(planned: PlannedJob, folders: Sequence[Path], outputs: Path, kept: Path) -> None:
+    """Keep a run that finished outside this sweep, or when it had just been stopped."""
+    if any(folder.is_relative_to(kept) for folder in folders):
+        return
+    try:
+        keep(folders[0], kept / planned.folder.relative_to(outputs))
+    except ValueError as error:
+        print(f"{folders[0]} finished and is not kept: {error}", flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rlcredit.tables.claims import Verdict, findings
 from rlcredit.tables.declare import Reduce
 from rlcredit.tables.grid import Cell, reduce
 from rlcredit.tables.records import SCORES_FILE, Phase, keep, read_record
+from scripts.table_jobs import Planner, run_missing
 
 
 def run_of(outputs, name, seed):
@@ -100,6 +102,22 @@ def test_a_compact_record_says_the_same_as_its_run(filled, outputs):
     for key, cell in before.cells.items():
         assert grid.cells[key].estimate == cell.estimate
     assert read_record(outputs / "reference/jobs/ospo0").logged == read_record(run).logged
+
+
+def test_a_run_that_finished_outside_the_sweep_is_kept_too(plan, outputs, tmp_path, capsys):
+    kept = tmp_path / "reference" / "jobs"
+    planner = Planner(outputs=outputs)
+    assert run_missing(plan, planner, kept=kept) == 0
+    assert "0 jobs to run, 16 finished ones reused" in capsys.readouterr().out
+    first = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    assert len([path for path in first if path.name == "summary.json"]) == 16
+    path = evaluation_path(run_of(outputs, "ospo", 3), "test", "after")
+    path.write_text("half a li")
+    shutil.rmtree(kept / "esci" / "ospo" / "seed3")
+    run_missing(plan, planner, kept=kept)
+    assert "seed3 finished and is not kept" in capsys.readouterr().out
+    first = {path: data for path, data in first.items() if "ospo/seed3" not in str(path)}
+    assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == first
 
 
 def test_a_broken_line_of_metrics_is_left_out_and_named(filled, outputs):
