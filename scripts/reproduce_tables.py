@@ -23,13 +23,12 @@ from rlcredit.tables.grid import Grid, PlannedJob, SeedRun
 from rlcredit.tables.price import Batch, gpu_hours
 from rlcredit.tables.proof import table_folder, write_table
 from rlcredit.tables.records import (
-    by_overrides,
     conflict,
     find_records,
     read_record,
     why_unfinished,
 )
-from scripts.table_jobs import ROOT, Planner, run_missing
+from scripts.table_jobs import ROOT, Planner, by_overrides, run_missing
 
 PROMPT_TOKENS = 256
 """Assumed by the estimate of GPU hours."""

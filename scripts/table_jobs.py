@@ -80,6 +80,22 @@ class Planner:
             return "", self.outputs / "data-not-here"
 
 
+def by_overrides(folders: Iterable[Path]) -> dict[tuple[str, ...], list[Path]]:
+    """Folders of runs by the words they were asked for with.
+
+    They stand in for the digest of a job whose data are not here. Words do not say which content
+    the data had; the record does.
+    """
+    asked: dict[tuple[str, ...], list[Path]] = {}
+    for folder in folders:
+        for path in (folder / "overrides.yaml", folder / ".hydra" / "overrides.yaml"):
+            if path.exists():
+                words = OmegaConf.to_object(OmegaConf.load(path))
+                assert isinstance(words, list)
+                asked.setdefault(tuple(map(str, words)), []).append(folder)
+    return asked
+
+
 def run_missing(
     jobs: Sequence[PlannedJob], planner: Planner, *, kept: Path | None, workers: int = 1
 ) -> int:

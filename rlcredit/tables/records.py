@@ -9,14 +9,13 @@ import gzip
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 
 from rlcredit.report.evaluations import evaluation_path
 from rlcredit.report.run_folder import FAILURE_FILE, RunSummary, Status
@@ -63,22 +62,6 @@ def find_records(roots: Sequence[Path]) -> tuple[dict[str, list[Path]], list[str
             if summary is not None and summary.status is Status.finished:
                 found.setdefault(summary.digest, []).append(path.parent)
     return {digest: list(dict.fromkeys(paths)) for digest, paths in found.items()}, problems
-
-
-def by_overrides(folders: Iterable[Path]) -> dict[tuple[str, ...], list[Path]]:
-    """Folders of runs by the words they were asked for with.
-
-    They stand in for the digest of a job whose data are not here. Words do not say which content
-    the data had; the record does.
-    """
-    asked: dict[tuple[str, ...], list[Path]] = {}
-    for folder in folders:
-        for path in (folder / "overrides.yaml", folder / ".hydra" / "overrides.yaml"):
-            if path.exists():
-                words = OmegaConf.to_object(OmegaConf.load(path))
-                assert isinstance(words, list)
-                asked.setdefault(tuple(map(str, words)), []).append(folder)
-    return asked
 
 
 def why_unfinished(folder: Path) -> str:
