@@ -59,7 +59,8 @@ def fill(name: str, table: Table, size: str, jobs: Sequence[PlannedJob], outputs
     found, problems = find_records([outputs / "reference", outputs])
     asked: dict[tuple[str, ...], list[Path]] = {}
     if any(not planned.digest for planned in jobs):
-        asked = by_overrides(folder for folders in found.values() for folder in folders)
+        asked, unread = by_overrides(folder for folders in found.values() for folder in folders)
+        problems += unread
     runs: dict[tuple[str, str], list[SeedRun]] = {}
     for planned in jobs:
         known = found.get(planned.digest) if planned.digest else asked.get(planned.overrides)
@@ -69,9 +70,10 @@ def fill(name: str, table: Table, size: str, jobs: Sequence[PlannedJob], outputs
     return Grid(name=name, size=size, table=table, runs=ordered, problems=tuple(problems))
 
 
-def _seed_run(planned: PlannedJob, folders: Sequence[Path], data: str) -> SeedRun:
-    if not folders and data and not planned.digest:
-        return SeedRun(job=planned, record=None, gap=f"not run: {data} is not here")
+def _seed_run(planned: PlannedJob, folders: Sequence[Path], read_from: str) -> SeedRun:
+    if not folders and read_from and not planned.digest:
+        gap = f"not run: {read_from} does not hold the published files"
+        return SeedRun(job=planned, record=None, gap=gap)
     if not folders:
         return SeedRun(job=planned, record=None, gap=why_unfinished(planned.folder))
     try:
@@ -122,13 +124,13 @@ def reproduce(
     tables = {name: declared(name) for name in names}
     plans = {name: list(planner.jobs(table, size, table.data)) for name, table in tables.items()}
     here = [name for name in names if tables[name].size(size).runs_here]
-    data = {name: [d for d in tables[name].data if not only or d in only] for name in here}
-    absent = {
-        tables[n].data[d].path for n in here for d in data[n] if not tables[n].data[d].is_here
-    }
-    for path in sorted(absent):
-        print(f"{path} is not here: jobs that read it are not run")
-    missing = [job for name in here for job in plans[name] if job.digest and job.data in data[name]]
+    wanted = [
+        planned for name in here for planned in plans[name] if not only or planned.data in only
+    ]
+    missing = [planned for planned in wanted if planned.digest]
+    left_out = len(wanted) - len(missing)
+    if left_out:
+        print(f"{left_out} jobs are not run: their published files are not here, see the table")
     if workers and missing:
         kept = outputs / "reference" / "jobs" if size == "sample" else None
         failed = run_missing(missing, planner, kept=kept, workers=workers)

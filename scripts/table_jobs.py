@@ -16,7 +16,8 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from yaml import YAMLError
 
 from rlcredit.build import job
 from rlcredit.config import register, run_digest, run_subfolder
@@ -58,8 +59,8 @@ class Planner:
                 for row in table.rows_of(name):
                     overrides = table.overrides(row, name, size)
                     cfg = self.config(overrides, seed)
-                    here = table.size(size).runs_here and table.data[name].is_here
-                    digest, folder = self._identity(cfg, here=here)
+                    needed = table.size(size).runs_here and not table.data[name].path
+                    digest, folder = self._identity(cfg, needed=needed)
                     yield PlannedJob(
                         row=row,
                         data=name,
@@ -70,30 +71,40 @@ class Planner:
                         folder=folder,
                     )
 
-    def _identity(self, cfg: DictConfig, *, here: bool) -> tuple[str, Path]:
+    def _identity(self, cfg: DictConfig, *, needed: bool) -> tuple[str, Path]:
         """Digest and folder; of data that are not here, neither."""
         try:
             return run_digest(cfg), self.outputs / run_subfolder(_root_=cfg)
         except (ValueError, OSError):
-            if here:
+            if needed:
                 raise
             return "", self.outputs / "data-not-here"
 
 
-def by_overrides(folders: Iterable[Path]) -> dict[tuple[str, ...], list[Path]]:
-    """Folders of runs by the words they were asked for with.
+def by_overrides(
+    folders: Iterable[Path],
+) -> tuple[dict[tuple[str, ...], list[Path]], list[str]]:
+    """Folders of runs by the words they were asked for with, and the words that cannot be read.
 
     They stand in for the digest of a job whose data are not here. Words do not say which content
     the data had; the record does.
     """
     asked: dict[tuple[str, ...], list[Path]] = {}
+    problems: list[str] = []
     for folder in folders:
         for path in (folder / "overrides.yaml", folder / ".hydra" / "overrides.yaml"):
-            if path.exists():
-                words = OmegaConf.to_object(OmegaConf.load(path))
-                assert isinstance(words, list)
+            if not path.exists():
+                continue
+            try:
+                words = OmegaConf.load(path)
+            except (OSError, ValueError, YAMLError) as error:
+                problems.append(f"{path} cannot be read ({type(error).__name__})")
+                continue
+            if isinstance(words, ListConfig):
                 asked.setdefault(tuple(map(str, words)), []).append(folder)
-    return asked
+            else:
+                problems.append(f"{path} holds no list of overrides")
+    return asked, problems
 
 
 def run_missing(

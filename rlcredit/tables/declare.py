@@ -7,7 +7,6 @@ steps, decoding and tuning budget with it. A job is a row on a data set with a s
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from pathlib import Path
 
 from rlcredit.trainer.cells import Cell, Source
 
@@ -65,12 +64,7 @@ class Data:
     curve: str = ""
     """Metric of the learning curves; empty: the table's."""
     path: str = ""
-    """Folder of files that its jobs read; where it is absent they are not run. Empty: none."""
-
-    @property
-    def is_here(self) -> bool:
-        """Whether its jobs can be run."""
-        return not self.path or Path(self.path).exists()
+    """Folder of files that its jobs read; where they are absent none is run. Empty: no files."""
 
 
 @dataclass(frozen=True, kw_only=True)

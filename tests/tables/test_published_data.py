@@ -42,8 +42,20 @@ def test_records_are_rendered_without_their_data_as_with_them(
 def test_what_was_not_run_says_which_files_are_missing(published, plan, tmp_path):
     asked = [dataclasses.replace(job, digest="") for job in plan]
     page = markdown(fill("table_x", published, "smoke", asked, tmp_path / "nothing"))
-    assert f"not run: {tmp_path / 'absent'} is not here" in page
+    assert f"not run: {tmp_path / 'absent'} does not hold the published files" in page
     assert "0/8" in page
+
+
+def test_overrides_that_cannot_be_read_are_named_and_the_others_are_found(
+    published, plan, asked, outputs
+):
+    first, second, third = (job.folder / ".hydra" / "overrides.yaml" for job in plan[1:6:2])
+    first.write_text("- [half a li")
+    second.write_text("seed: 0\n")
+    grid = fill("table_x", published, "smoke", asked, outputs)
+    assert any(f"{first} cannot be read" in problem for problem in grid.problems)
+    assert any(f"{second} holds no list" in problem for problem in grid.problems)
+    assert not any(str(third) in problem for problem in grid.problems)
 
 
 def test_records_of_two_contents_of_the_data_show_neither(published, asked, outputs, make_run):
@@ -58,11 +70,14 @@ def test_records_of_two_contents_of_the_data_show_neither(published, asked, outp
 
 def test_jobs_of_absent_files_are_left_out_and_the_table_renders(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "esci").mkdir(parents=True)
+    (tmp_path / "data" / "esci" / f"{EXAMPLES}.parquet").write_bytes(b"half of what is needed")
     assert main(["--size", "smoke", "--tables", "real", "--outputs", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "data/esci is not here: jobs that read it are not run" in said
+    assert "20 jobs are not run: their published files are not here" in said
     page = (tmp_path / "tables/smoke/table_real/table.md").read_text()
-    assert "not run: data/hm is not here" in page
+    for path in ("data/esci", "data/hm"):
+        assert f"not run: {path} does not hold the published files" in page
 
 
 def test_files_that_are_here_give_their_jobs_digests(tmp_path, monkeypatch):
