@@ -79,6 +79,16 @@ class Score:
     decoding: Source = Source.sampled
     at_least: float | None = None
     """The share of queries whose value is at least this, instead of the mean value."""
+    among: float | None = None
+    """The mean over the queries whose value is at least this, which differ from seed to seed."""
+
+    def __post_init__(self) -> None:
+        """Refuse a share among a share."""
+        if self.at_least is not None and self.among is not None:
+            raise ValueError(
+                f"column {self.label!r}: at_least={self.at_least:g} and among={self.among:g};"
+                " give one of them"
+            )
 
     def name(self, source: Source | None) -> str:
         """As in summary.json; of who wrote the text, if that is not the policy."""

@@ -150,6 +150,8 @@ def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -
             values[run.job.seed] = _counted(scores.values[name], column.at_least)
     if not values:
         return Cell(address=address, estimate=None, per_seed={}, runs=(), gaps=tuple(gaps))
+    if column.among is not None:
+        return _seed_cell(address, runs, _means_among(values, column.among, gaps), gaps)
     table = np.stack(list(values.values()))
     defined = np.isfinite(table).all(0)
     if not defined.all():
@@ -178,6 +180,16 @@ def _counted(values: NDArray[np.float64], least: float | None) -> NDArray[np.flo
     return np.where(np.isnan(values), np.nan, (values >= least).astype(np.float64))
 
 
+def _means_among(
+    values: Mapping[int, NDArray[np.float64]], least: float, gaps: list[str]
+) -> dict[int, float]:
+    """Of each seed, the mean of the values that reach a level; a seed without any is a gap."""
+    reached = {seed: row[row >= least] for seed, row in values.items()}
+    none = [seed for seed, row in reached.items() if not row.size]
+    gaps += [f"seed {seed}: no query reaches {least:g}" for seed in none]
+    return {seed: float(row.mean()) for seed, row in reached.items() if row.size}
+
+
 def logged_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Logged) -> Cell:
     """The mean over seeds of a number that each run logged."""
     gaps: list[str] = []
@@ -194,12 +206,16 @@ def logged_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Logged)
             values[run.job.seed] = reduce(points, column.reduce, level=column.level)
         except ValueError as error:
             gaps.append(f"seed {run.job.seed}: {column.metric}: {error}")
-    if not values:
-        return Cell(address=address, estimate=None, per_seed={}, runs=(), gaps=tuple(gaps))
-    estimate = mean_interval(np.array(list(values.values())))
+    return _seed_cell(address, runs, values, gaps)
+
+
+def _seed_cell(
+    address: str, runs: Sequence[SeedRun], values: Mapping[int, float], gaps: Sequence[str]
+) -> Cell:
+    """The mean over seeds of one number each."""
     return Cell(
         address=address,
-        estimate=estimate,
+        estimate=mean_interval(np.array(list(values.values()))) if values else None,
         per_seed=values,
         runs=_folders(runs, values),
         gaps=tuple(gaps),

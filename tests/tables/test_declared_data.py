@@ -57,6 +57,35 @@ def test_a_share_counts_the_queries_that_reach_a_level(two_data, plan, outputs):
     assert 0 < np.mean(list(shares.values())) < 1
 
 
+def with_column(table, **how) -> dict[str, Score]:
+    return {**table.scores, "some": Score(label="some of it", measure="ndcg@10", **how)}
+
+
+def test_a_mean_among_counts_only_the_queries_that_reach_a_level(table, plan, outputs):
+    chosen = dataclasses.replace(table, scores=with_column(table, among=0.7))
+    grid = fill("table_x", chosen, "smoke", plan, outputs)
+    whole = grid.cells["esci", "ospo", "ndcg"].by_query
+    cell = grid.cells["esci", "ospo", "some"]
+    means = [row[row >= 0.7].mean() for row in whole]
+    assert list(cell.per_seed.values()) == pytest.approx(means)
+    assert cell.estimate.mean == pytest.approx(np.mean(means))
+    assert cell.by_query is None
+    assert min(means) > whole.mean()
+
+
+def test_a_seed_without_such_a_query_is_a_gap(table, plan, outputs):
+    chosen = dataclasses.replace(table, scores=with_column(table, among=1.5))
+    grid = fill("table_x", chosen, "smoke", plan, outputs)
+    cell = grid.cells["esci", "ospo", "some"]
+    assert cell.estimate is None
+    assert "seed 0: no query reaches 1.5" in cell.gaps
+
+
+def test_a_share_among_a_share_is_refused():
+    with pytest.raises(ValueError, match=r"at_least=1 and among=2; give one"):
+        Score(label="both", measure="solutions", at_least=1, among=2)
+
+
 def test_what_a_data_set_does_not_have_cannot_be_claimed_or_compared(two_data):
     claim = dataclasses.replace(two_data.claims["better"], data="countdown")
     with pytest.raises(ValueError, match=r"claims\.better\.control='grpo' is not declared"):
