@@ -43,10 +43,16 @@ def findings(grid: Grid) -> list[Finding]:
 
     Supported: adjusted p < .05 and the effect has the claimed sign. Not supported: adjusted p < .05
     and the other sign. Everything else is inconclusive, which is not evidence of no effect.
+
+    A claim is tested once all declared seeds are there: to look after each seed and stop at a
+    pleasing one is no test. Holm counts every claim that is to be tested, so that a table half
+    filled does not correct for less than the whole one.
     """
     raw = {key: _test(grid, claim) for key, claim in grid.table.claims.items()}
-    tested = {key: p for key, (_, p, _, _) in raw.items() if p is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    family = [key for key, claim in grid.table.claims.items() if claim.treatment]
+    pvalues = [1.0 if (p := raw[key][1]) is None else p for key in family]
+    corrected = dict(zip(family, holm(pvalues), strict=True))
+    adjusted = {key: p for key, p in corrected.items() if raw[key][1] is not None}
     return [
         Finding(
             key=key,
@@ -71,8 +77,13 @@ def _test(grid: Grid, claim: Claim) -> tuple[Interval | None, float | None, int,
     seeds = [seed for seed in treatment.per_seed if seed in control.per_seed]
     gaps = "; ".join(dict.fromkeys((*treatment.gaps, *control.gaps)))
     effect = paired_difference(treatment, control)
-    if effect is None or len(seeds) < SEEDS_FOR_TEST:
-        few = f"{len(seeds)} seeds, and fewer than {SEEDS_FOR_TEST} cannot reach p < .05"
+    declared = len(grid.table.size(grid.size).seeds)
+    if effect is None or len(seeds) < max(declared, SEEDS_FOR_TEST):
+        few = (
+            f"{len(seeds)} of {declared} declared seeds"
+            if len(seeds) < declared
+            else f"{declared} seeds, and fewer than {SEEDS_FOR_TEST} cannot reach p < .05"
+        )
         return effect, None, len(seeds), "; ".join(filter(None, (few, gaps)))
     pairs = [np.array([c.per_seed[seed] for seed in seeds]) for c in (treatment, control)]
     return effect, paired_permutation(pairs[0], pairs[1]), len(seeds), gaps

@@ -81,6 +81,8 @@ class Score:
     """The share of queries whose value is at least this, instead of the mean value."""
     among: float | None = None
     """The mean over the queries whose value is at least this, which differ from seed to seed."""
+    sheet: str = ""
+    """Heading under which it is shown apart; empty: in the data set's first sheet."""
 
     def __post_init__(self) -> None:
         """Refuse a share among a share."""

@@ -202,6 +202,9 @@ def logged_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Logged)
         gaps += [problem for problem in run.record.problems if "metrics" in problem]
         if row.source is not None or row.phase == "before" or run.record.summary.steps == 0:
             continue  # nothing was trained for this row
+        if column.reduce is Reduce.reaches and not _reaches(points, column.level):
+            level = f"{column.metric}: {column.level:g}"
+            gaps.append(f"seed {run.job.seed}: {level} was not reached, the last step counts")
         try:
             values[run.job.seed] = reduce(points, column.reduce, level=column.level)
         except ValueError as error:
@@ -240,7 +243,7 @@ def reduce(points: NDArray[np.float64], how: Reduce, *, level: float = 0.0) -> f
     """One number of a series.
 
     Raises:
-        ValueError: If nothing was logged, or it is not finite, is no curve, or never gets there.
+        ValueError: If nothing was logged, or it is not finite, or is no curve.
     """
     if len(points) == 0:
         raise ValueError("was not logged")
@@ -261,9 +264,13 @@ def reduce(points: NDArray[np.float64], how: Reduce, *, level: float = 0.0) -> f
 
 
 def _first_step(steps: NDArray[np.float64], values: NDArray[np.float64], level: float) -> float:
-    if not (values >= level).any():
-        raise ValueError(f"{level:g} was not reached in {steps[-1]:g} steps")
-    return float(steps[np.argmax(values >= level)])
+    """The last step stands for "later", lest only the seeds that get there be counted."""
+    return float(steps[np.argmax(values >= level)] if (values >= level).any() else steps[-1])
+
+
+def _reaches(points: NDArray[np.float64], level: float) -> bool:
+    """Whether a series gets to a level; one without points is another gap."""
+    return len(points) == 0 or bool((points[:, 1] >= level).any())
 
 
 def paired_difference(treatment: Cell, control: Cell) -> Interval | None:

@@ -1,6 +1,7 @@
 """Learning curves with bands, and cost against quality: PNG and SVG, the same bytes each time."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,11 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rlcredit.report.stats import mean_interval
-from rlcredit.tables.grid import Grid, SeedRun, curve
+from rlcredit.tables.grid import Grid, curve
 
 STYLES = ("-", "--", "-.", ":")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which tell apart without colour vision; styles differ as well."""
+SECONDS = "time/step_cpu_s"
 COST = "evaluations"
 """The logged column that is a method's cost, where a table declares it."""
 
@@ -35,13 +37,12 @@ def figures(grid: Grid, folder: Path) -> list[str]:
 
 
 def _drawn(grid: Grid, data: str) -> Iterator[tuple[str, Figure]]:
-    lines = list(_curves(grid, data))
+    lines = list(curves(grid, data))
     if lines:
-        figure, axes = _axes(grid, data, "step", grid.table.curve_of(data))
-        for number, (label, steps, values) in enumerate(lines):
-            _band(axes, number, label, steps, values)
-        axes.legend(fontsize="x-small", ncols=2)
-        yield "curves", figure
+        yield "curves", _learning(grid, data, "step", [(c.label, c.steps, c.values) for c in lines])
+    by_second = [(c.label, c.seconds, c.values) for c in lines if c.seconds[-1] > 0]
+    if by_second:
+        yield "seconds", _learning(grid, data, "processor seconds of training", by_second)
     points = list(_points(grid, data))
     if points:
         primary = grid.table.columns_of(data)[grid.table.primary_of(data)].label
@@ -67,25 +68,55 @@ def _axes(grid: Grid, data: str, x: str, y: str) -> tuple[Figure, Axes]:
 
 
 Line = tuple[str, NDArray[np.float64], NDArray[np.float64]]
+"""Label, positions [points] and values [S, points]."""
 
 
-def _curves(grid: Grid, data: str) -> Iterator[Line]:
-    """Label, steps and [S, steps] values of every row that trains."""
+def _learning(grid: Grid, data: str, x: str, lines: Sequence[Line]) -> Figure:
+    figure, axes = _axes(grid, data, x, grid.table.curve_of(data))
+    for number, (label, positions, values) in enumerate(lines):
+        _band(axes, number, label, positions, values)
+    axes.legend(fontsize="x-small", ncols=2)
+    return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """How a row's runs learned."""
+
+    label: str
+    steps: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    """Processor seconds that the steps up to each of these took, a mean over the runs."""
+    values: NDArray[np.float64]
+    """[S, steps]."""
+
+
+def curves(grid: Grid, data: str) -> Iterator[Curve]:
+    """Of every row that trains: its runs that were measured at the same steps as the first."""
     metric = grid.table.curve_of(data)
     for key in grid.table.rows_of(data):
         row = grid.table.rows[key]
         if row.source is not None or row.phase == "before" or not metric:
             continue
-        found = list(_points_of(grid.runs[data, key], metric))
-        common = [points for points in found if np.array_equal(points[:, 0], found[0][:, 0])]
-        if common and len(common[0]) > 1:
-            yield row.label, common[0][:, 0], np.stack([points[:, 1] for points in common])
+        found = [
+            r.record for r in grid.runs[data, key] if r.record and len(curve(r.record, metric))
+        ]
+        points = [curve(record, metric) for record in found]
+        steps = points[0][:, 0] if points else np.empty(0)
+        same = [n for n, own in enumerate(points) if np.array_equal(own[:, 0], steps)]
+        if len(steps) > 1:
+            yield Curve(
+                label=row.label,
+                steps=steps,
+                seconds=np.stack([_spent(curve(found[n], SECONDS), steps) for n in same]).mean(0),
+                values=np.stack([points[n][:, 1] for n in same]),
+            )
 
 
-def _points_of(runs: Sequence[SeedRun], metric: str) -> Iterator[NDArray[np.float64]]:
-    for run in runs:
-        if run.record is not None and len(points := curve(run.record, metric)):
-            yield points
+def _spent(clock: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds of all steps up to each of some."""
+    total = np.concatenate([[0.0], np.cumsum(clock[:, 1])])
+    return total[np.searchsorted(clock[:, 0], steps, side="right")]
 
 
 def _band(

@@ -6,14 +6,14 @@ Nothing here depends on the time or the machine: the same records give the same 
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from rlcredit.report.lines import with_interval
 from rlcredit.report.sheets import Sheet, sheet_latex, sheet_markdown
 from rlcredit.report.stats import SEEDS_FOR_IQM, Interval
 from rlcredit.tables.claims import findings
-from rlcredit.tables.declare import Table
+from rlcredit.tables.declare import Row, Score, Table
 from rlcredit.tables.grid import Cell, Grid
 
 GAP = "—"
@@ -42,43 +42,67 @@ img {{ max-width: 100%; background: #fff; }}
 
 def sheets(grid: Grid) -> list[Sheet]:
     """One sheet per data set, and one of claims where the table makes some."""
-    found = [_data_sheet(grid, data) for data in grid.table.data]
+    found = [sheet for data in grid.table.data for sheet in _data_sheets(grid, data)]
     return [*found, _claims_sheet(grid)] if grid.table.claims else found
 
 
-def _data_sheet(grid: Grid, data: str) -> Sheet:
+def _data_sheets(grid: Grid, data: str) -> Iterator[Sheet]:
+    """The comparison, and the columns that are shown apart."""
+    label, columns = grid.table.data[data].label, grid.table.columns_of(data)
+    apart = {name: column.sheet for name, column in columns.items() if isinstance(column, Score)}
+    yield _sheet(label, _columns(grid, data, [c for c in columns if not apart.get(c)], main=True))
+    for title in dict.fromkeys(filter(None, apart.values())):
+        chosen = [name for name in columns if apart.get(name) == title]
+        yield _sheet(f"{label}: {title}", _columns(grid, data, chosen, main=False))
+
+
+def _sheet(title: str, columns: Iterable[tuple[str, ...]]) -> Sheet:
+    head, *rows = zip(*columns, strict=True)
+    return Sheet(title=title, head=head, rows=tuple(rows))
+
+
+def _columns(
+    grid: Grid, data: str, names: Sequence[str], *, main: bool
+) -> Iterator[tuple[str, ...]]:
+    """Heading and one text per row, column by column."""
     table = grid.table
-    columns, primary = table.columns_of(data), table.primary_of(data)
-    control = table.rows[table.control].label if table.control in table.rows_of(data) else ""
-    published = grid.size == PAPER
-    head = ["", *(column.label for column in columns.values())]
-    if published:
-        head[2:2] = ["published (not ours)"]
-    if control:
-        head.append(f"{columns[primary].label}, minus {control}")
-    many = len(table.size(grid.size).seeds) >= SEEDS_FOR_IQM
-    if many:
-        head.append(f"{columns[primary].label}, interquartile mean over seeds")
-    head.append("seeds")
-    rows: list[tuple[str, ...]] = []
-    for key in table.rows_of(data):
-        row = table.rows[key]
-        shown = [
-            _figure(grid.cells[data, key, name], digits=getattr(column, "digits", 3))
-            for name, column in columns.items()
-        ]
-        if published:
-            shown[1:1] = ["; ".join(f"{k} {v:g}" for k, v in row.published.items()) or GAP]
-        if control:
-            difference = grid.differences[data, key]
-            shown.append(GAP if difference is None else with_interval(difference, sign=True))
-        if many:
-            middle = grid.cells[data, key, primary].interquartile
-            shown.append(GAP if middle is None else f"{middle:.3f}")
-        done = len(grid.cells[data, key, primary].per_seed)
-        shown.append(f"{done}/{len(grid.table.size(grid.size).seeds)}")
-        rows.append((row.label + _marks(grid, data, key), *shown))
-    return Sheet(title=table.data[data].label, head=tuple(head), rows=tuple(rows))
+    rows, columns = table.rows_of(data), table.columns_of(data)
+    yield "", *(table.rows[row].label + _marks(grid, data, row) for row in rows)
+    for number, name in enumerate(names):
+        digits = getattr(columns[name], "digits", 3)
+        yield (
+            columns[name].label,
+            *(_figure(grid.cells[data, row, name], digits=digits) for row in rows),
+        )
+        if main and number == 0 and grid.size == PAPER:
+            yield "published (not ours)", *(_published(table.rows[row]) for row in rows)
+    if main:
+        yield from _comparison_columns(grid, data)
+
+
+def _comparison_columns(grid: Grid, data: str) -> Iterator[tuple[str, ...]]:
+    """The primary measure against the control's and its interquartile mean, and the seeds."""
+    table, seeds = grid.table, grid.table.size(grid.size).seeds
+    rows, primary = table.rows_of(data), table.primary_of(data)
+    label = table.columns_of(data)[primary].label
+    if table.control in rows:
+        differences = [grid.differences[data, row] for row in rows]
+        yield (
+            f"{label}, minus {table.rows[table.control].label}",
+            *(GAP if d is None else with_interval(d, sign=True) for d in differences),
+        )
+    cells = [grid.cells[data, row, primary] for row in rows]
+    if len(seeds) >= SEEDS_FOR_IQM:
+        middles = [cell.interquartile for cell in cells]
+        yield (
+            f"{label}, interquartile mean over seeds",
+            *(GAP if middle is None else f"{middle:.3f}" for middle in middles),
+        )
+    yield "seeds", *(f"{len(cell.per_seed)}/{len(seeds)}" for cell in cells)
+
+
+def _published(row: Row) -> str:
+    return "; ".join(f"{key} {value:g}" for key, value in row.published.items()) or GAP
 
 
 def _figure(cell: Cell, *, digits: int) -> str:

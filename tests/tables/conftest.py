@@ -43,6 +43,8 @@ def make_run():
         for each in (before, after):
             save_evaluation(folder, each, digest=digest)
         lines = [{"step": s, "reward/evaluations": 80.0, "curve": 0.1 * s} for s in range(3)]
+        for line in lines[1:]:
+            line["time/step_cpu_s"] = 1.5
         (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
         hydra = folder / ".hydra"
         hydra.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from rlcredit.report.evaluations import evaluation_path
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.claims import Verdict, findings
-from rlcredit.tables.declare import Reduce
+from rlcredit.tables.declare import Logged, Reduce
 from rlcredit.tables.grid import Cell, reduce
 from rlcredit.tables.records import SCORES_FILE, Phase, keep, read_record
 from scripts.table_jobs import Planner, run_missing
@@ -56,7 +57,30 @@ def test_too_few_seeds_leave_a_claim_open(filled, outputs):
     found = findings(filled())[0]
     assert found.verdict is Verdict.inconclusive
     assert found.pvalue is None
-    assert "3 seeds" in found.why
+    assert "3 of 8 declared seeds" in found.why
+
+
+def test_a_claim_waits_for_all_declared_seeds_though_six_could_be_tested(filled, outputs):
+    for seed in (6, 7):
+        (run_of(outputs, "ospo", seed) / "summary.json").unlink()
+    found = findings(filled())[0]
+    assert found.effect.low > 0.1
+    assert found.pvalue is None
+    assert found.verdict is Verdict.inconclusive
+
+
+def test_a_claim_that_waits_counts_in_the_correction_of_the_others(filled, table):
+    waiting = dataclasses.replace(table.claims["better"], column="area")
+    claims = {"better": table.claims["better"], "waiting": waiting}
+    both = dataclasses.replace(table, claims=claims)
+    grid = dataclasses.replace(filled(), table=both)
+    cell = dataclasses.replace(
+        grid.cells["esci", "ospo", "area"], per_seed={0: 0.1}, runs=(Path("seed0"),)
+    )
+    grid.cells["esci", "ospo", "area"] = cell
+    better, late = findings(grid)
+    assert late.adjusted is None
+    assert better.adjusted == pytest.approx(2 * 2 / 2**8)
 
 
 def test_a_figure_without_runs_does_not_exist(filled):
@@ -163,8 +187,17 @@ def test_a_table_that_refers_to_nothing_is_refused(table):
         table.size("huge")
 
 
-def test_the_first_step_at_a_level_is_found_and_a_level_never_reached_is_a_gap():
+def test_the_first_step_at_a_level_is_found_and_one_never_reached_counts_the_last_step():
     points = np.array([[0.0, 0.1], [10, 0.4], [20, 0.3], [30, 0.6]])
     assert reduce(points, Reduce.reaches, level=0.4) == 10
-    with pytest.raises(ValueError, match=r"0\.7 was not reached in 30 steps"):
-        reduce(points, Reduce.reaches, level=0.7)
+    assert reduce(points, Reduce.reaches, level=0.7) == 30
+
+
+def test_a_seed_that_never_reaches_a_level_counts_and_is_named(filled, table, outputs):
+    metrics = run_of(outputs, "ospo", 3) / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"curve": 0.2', '"curve": 0.1'))
+    speed = Logged(label="speed", metric="curve", reduce=Reduce.reaches, level=0.15)
+    other = dataclasses.replace(table, logged={**table.logged, "speed": speed})
+    cell = dataclasses.replace(filled(), table=other).cells["esci", "ospo", "speed"]
+    assert list(cell.per_seed.values()) == [2.0] * 8
+    assert cell.gaps == ("seed 3: curve: 0.15 was not reached, the last step counts",)

@@ -1,10 +1,13 @@
 """The same cells in every format, the same bytes every time, every gap in sight."""
 
 import csv
+import dataclasses
 import io
 
 import pytest
 
+from rlcredit.tables.declare import Score
+from rlcredit.tables.plots import curves
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
 from rlcredit.tables.render import html, latex, markdown, values_csv
 
@@ -15,7 +18,28 @@ def test_writing_twice_gives_the_same_bytes(filled, tmp_path):
     assert first == second
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert {"table.md", "table.tex", "table.csv", "table.html", "cells.json"} <= names
-    assert {"curves-esci.svg", "curves-esci.png", "cost-esci.svg", "cost-esci.png"} <= names
+    drawn = {
+        f"{name}-esci.{kind}" for name in ("curves", "seconds", "cost") for kind in ("svg", "png")
+    }
+    assert drawn <= names
+
+
+def testcurves_are_drawn_over_the_seconds_that_their_steps_took(filled, outputs):
+    (curve, _) = curves(filled(), "esci")
+    assert curve.steps.tolist() == [0, 1, 2]
+    assert curve.seconds.tolist() == [0, 1.5, 3]
+    assert curve.values.shape == (8, 3)
+
+
+def test_a_column_of_another_sheet_is_shown_apart(filled, table):
+    unseen = Score(label="unseen", measure="ndcg@10", sheet="TF-IDF, unseen")
+    other = dataclasses.replace(table, scores={**table.scores, "unseen": unseen})
+    page = markdown(dataclasses.replace(filled(), table=other))
+    first, second = page.split("## ESCI & co")[1:3]
+    assert "unseen" not in first
+    assert second.startswith(": TF-IDF, unseen")
+    assert "|  | unseen |" in second
+    assert "interquartile" not in second
 
 
 def test_every_format_shows_the_figure_its_label_and_its_size(filled):
