@@ -50,7 +50,10 @@ def main(cfg: DictConfig) -> None:
 
     found = bench(methods(), build(cfg.settings), chosen=list(cfg.worlds), say=say)
     files = write(found, Path(cfg.out))
-    say(f"{len(found.entries)} pairs in worlds, {len(found.refused)} refused")
+    say(
+        f"{len(found.entries)} combinations of world, estimator and loss, {len(found.ended)} pairs "
+        f"on bandits, {len(found.refused)} refused"
+    )
     print(f"credit bench: {files[0]}")
 
 

@@ -1,17 +1,19 @@
 """Estimated gradients against the exact one: bias, variance, error, and what is climbed.
 
-Everything quadratic in a mean is estimated from two halves of the replicates, <a, b> in place of
+Lengths of expected gradients are estimated from two halves of the replicates, <a, b> in place of
 <m, m>: the noise of one half is independent of the other's, so no noise is taken for bias. The
-halves are drawn again apart from each other, which keeps that true of the intervals.
+halves are drawn again apart from each other, which keeps that true of the intervals. All figures
+of a resample are of the same replicates, so what is made of several (an error, a median over
+worlds, a difference of methods) is resampled as a whole.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcredit.report.stats import LEVEL, SEED, Interval
+from rlcredit.report.stats import LEVEL, ROUNDING, SEED, Interval
 
 RESAMPLES = 200
 BUDGET = 1000
@@ -24,23 +26,53 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resampled(Interval):
+    """A figure with its interval, and what that was read from."""
+
+    low: float
+    high: float
+    values: Array = field(repr=False, compare=False)
+    """[1 + resamples]: of the sample itself, then of each resample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bought:
+    """What 1000 units of a cost buy: figures of the mean of that many, over the true one's."""
+
+    variance: Resampled
+    """Summed over parameters, over the true gradient's length squared."""
+    error: Resampled
+    """Mean squared: bias squared and variance, over the same."""
+    at_best_rate: Resampled
+    """The error, were the gradient multiplied by the number that makes it least.
+
+    1 - s^2 / (power + variance): a learning rate takes up the length, and what is left is
+    direction and noise. Derived here, from min over c of |c E g - t|^2 + c^2 var.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """An estimator's gradient, in its loss's unit, beside the exact one."""
 
-    scale: Interval
+    scale: Resampled
     """Length along the true gradient: 1 is right, below 0 descends."""
-    cosine: Interval | None
+    cosine: Resampled | None
     """Of the expected gradient with the true one; None where noise hides its length."""
-    bias: Interval
+    bias: Resampled
     """Length of (expected - true) over that of the true gradient."""
-    power: float
+    power: Resampled
     """Length squared of the expected gradient over that of the true one."""
-    variance: float
+    variance: Resampled
     """Of one replicate's gradient, summed over parameters, over the true one's length squared."""
     samples: int
     """Responses of a replicate."""
     evaluations: float
     """Rewards asked for, of a replicate."""
+    by_samples: Bought
+    """With 1000 responses."""
+    by_rewards: Bought
+    """With 1000 rewards asked for."""
     climbs: str
     """The objective whose gradient is nearest: the first of those that noise does not tell apart;
     empty where noise hides the direction."""
@@ -52,20 +84,7 @@ class Comparison:
     @property
     def unbiased(self) -> bool:
         """The interval of the bias reaches 0, and noise does not hide much of one."""
-        return self.bias.low == 0.0 and (self.bias.high or 0.0) < RESOLVED
-
-    def error(self, cost: int | float) -> float:
-        """Mean squared error over the true gradient's length squared, for 1000 units of a cost."""
-        return self.bias.mean**2 + self.variance * cost / BUDGET
-
-    def error_at_best_rate(self, cost: int | float) -> float:
-        """The same, were the gradient multiplied by the number that makes it least.
-
-        1 - s^2 / (power + variance cost / 1000): a learning rate takes up the length, and what is
-        left is direction and noise. Derived here, from min over c of |c E g - t|^2 + c^2 var.
-        """
-        size = self.power + self.variance * cost / BUDGET
-        return 1 - max(self.scale.mean, 0.0) ** 2 / size if size > 0 else 1.0
+        return self.bias.low == 0.0 and self.bias.high < RESOLVED
 
 
 class Resampler:
@@ -85,6 +104,12 @@ class Resampler:
         first, second = self.weights
         count = first.shape[1]
         return first @ values[:count], second @ values[count:]
+
+    def mean(self, values: Array) -> Array:
+        """[1 + resamples, ...] of [N, ...], both halves together."""
+        share = self.weights[0].shape[1] / len(values)
+        first, second = self.means(values)
+        return share * first + (1 - share) * second
 
 
 def compare(
@@ -111,23 +136,58 @@ def compare(
     a, b = resampler.means(_steadied(gradients, control, target))
     length = target @ target
     middle = (a + b) / 2
-    scale = middle @ target / length
+    scale = interval(middle @ target / length)
     square = ((a - target) * (b - target)).sum(axis=1) / length
     power = (a * b).sum(axis=1) / length
     cosines, seen = _cosines(middle, power * length, objectives)
     names = list(objectives)
     climbs, tied = _nearest(cosines, names) if seen else ("", ())
+    bias = interval(np.sqrt(np.maximum(square, 0)))
+    length_squared = interval(np.maximum(power, 0))
+    variance = interval(_variances(gradients, resampler) / length)
+    by_samples, by_rewards = (
+        _bought(scale, bias, length_squared, variance, cost) for cost in (samples, evaluations)
+    )
     return Comparison(
-        scale=interval(scale),
+        scale=scale,
         cosine=interval(cosines[:, 0]) if seen else None,
-        bias=interval(np.sqrt(np.maximum(square, 0))),
-        power=float(max(power[0], 0)),
-        variance=float(gradients.var(axis=0, ddof=1).sum() / length),
+        bias=bias,
+        power=length_squared,
+        variance=variance,
         samples=samples,
         evaluations=evaluations,
+        by_samples=by_samples,
+        by_rewards=by_rewards,
         climbs=climbs,
         tied=tied,
         cosines=dict(zip(names, cosines[0].tolist(), strict=True)) if seen else {},
+    )
+
+
+def _variances(gradients: Array, resampler: Resampler) -> Array:
+    """[1 + resamples]: the unbiased variance of the rows, summed over columns.
+
+    It is the mean of N / (N - 1) |g - mean|^2, and drawn again as a mean is, with the sample's own
+    mean in it. Derived here: a resample's own mean would take |mean - mean'|^2 off, which is not of
+    the first order and makes the variance of a resample too small by one part in N.
+    """
+    count = len(gradients)
+    apart = np.square(gradients - gradients.mean(axis=0)).sum(axis=1)
+    return resampler.mean(apart) * count / (count - 1)
+
+
+def _bought(
+    scale: Resampled, bias: Resampled, power: Resampled, variance: Resampled, cost: int | float
+) -> Bought:
+    """Independent replicates, each at this cost, for 1000 of it."""
+    noise = variance.values * cost / BUDGET
+    size = power.values + noise
+    ahead = np.square(np.maximum(scale.values, 0))
+    left = 1 - np.divide(ahead, size, out=np.zeros_like(size), where=size > 0)
+    return Bought(
+        variance=interval(noise),
+        error=interval(np.square(bias.values) + noise),
+        at_best_rate=interval(left),
     )
 
 
@@ -171,8 +231,23 @@ def _nearest(cosines: Array, names: Sequence[str]) -> tuple[str, tuple[str, ...]
     return kept[0], tuple(kept[1:])
 
 
-def interval(values: Array) -> Interval:
-    """The sample's own figure, and a percentile interval of its resamples."""
+def interval(values: Array) -> Resampled:
+    """The sample's own figure, and a percentile interval of its resamples (standard)."""
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(values[1:], [tail, 1 - tail])
-    return Interval(mean=float(values[0]), low=float(low), high=float(high))
+    return Resampled(mean=float(values[0]), low=float(low), high=float(high), values=values)
+
+
+def median(figures: Sequence[Resampled]) -> Resampled:
+    """The median of figures of several worlds, with the interval of that median.
+
+    Worlds are fixed and replicates are drawn again. Resamples have the same weights in every world;
+    draws of worlds are independent, so this ties nothing together.
+    """
+    return interval(np.median(np.stack([figure.values for figure in figures]), axis=0))
+
+
+def less(left: Resampled, right: Resampled) -> Resampled:
+    """One figure less another of the same replicates, in pairs; what rounding leaves is no gap."""
+    gap = left.values - right.values
+    return interval(np.where(np.abs(gap) > ROUNDING, gap, 0.0))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 import matplotlib as mpl
 import numpy as np
@@ -12,9 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
+from rlcredit.bench.cells import own_entries
 from rlcredit.bench.climb import BANDITS
+from rlcredit.bench.compare import Resampled, median
 from rlcredit.bench.run import Entry, Found
-from rlcredit.bench.summary import VALUES, own_entries
+from rlcredit.bench.summary import VALUES
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which tell apart without colour vision; marks differ as well."""
@@ -105,13 +106,14 @@ def _heat(
 
 
 def _price(found: Found) -> Figure:
-    """Error at the best rate, for as many samples and for as many rewards."""
+    """Error at the best rate, for as many samples and for as many rewards, with intervals."""
     figure, axes = _axes("What 1000 samples, and 1000 rewards, buy (own loss, median over worlds)")
     for number, (name, row) in enumerate(own_entries(found).items()):
         here = [entry.here for entry in row.values()]
-        samples = median(c.error_at_best_rate(c.samples) for c in here)
-        rewards = median(c.error_at_best_rate(c.evaluations) for c in here)
-        _point(axes, number, name, samples, rewards)
+        samples = median([c.by_samples.at_best_rate for c in here])
+        rewards = median([c.by_rewards.at_best_rate for c in here])
+        _cross(axes, number, samples, rewards)
+        _point(axes, number, name, samples.mean, rewards.mean)
     axes.set_xlabel("error at the best rate, 1000 samples")
     axes.set_ylabel("the same, 1000 rewards")
     axes.legend(fontsize=7, ncols=2)
@@ -143,6 +145,13 @@ def _bandits(found: Found) -> Figure:
 def _point(axes: Axes, number: int, label: str | None, x: float, y: float) -> None:
     colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
     axes.scatter([x], [y], color=colour, marker=mark, s=26, label=label, alpha=0.8)
+
+
+def _cross(axes: Axes, number: int, x: Resampled, y: Resampled) -> None:
+    """The intervals of a point."""
+    colour = COLOURS[number % len(COLOURS)]
+    axes.plot([x.low, x.high], [y.mean, y.mean], color=colour, linewidth=0.8, alpha=0.8)
+    axes.plot([x.mean, x.mean], [y.low, y.high], color=colour, linewidth=0.8, alpha=0.8)
 
 
 def _axes(title: str) -> tuple[Figure, Axes]:

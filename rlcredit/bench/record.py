@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rlcredit.bench.climb import BANDITS
-from rlcredit.bench.compare import Comparison
+from rlcredit.bench.compare import BUDGET, Comparison
 from rlcredit.bench.figures import draw_figures
 from rlcredit.bench.run import Found
 from rlcredit.bench.summary import VALUES, notes, refusals, sheets
@@ -79,9 +79,11 @@ def json_text(found: Found) -> str:
     return "{" + ",\n".join(lines) + "}\n"
 
 
+_BOUGHT = ("variance", "error", "error at the best rate")
 _COMPARED = (
-    "length", "cosine", "bias", "power", "variance", "samples", "evaluations"
-)  # fmt: skip
+    *("length", "cosine", "bias", "power", "variance", "samples", "evaluations"),
+    *(f"{name}, {BUDGET} {cost}" for cost in ("samples", "rewards") for name in _BOUGHT),
+)
 
 
 def _table(columns: list[str], rows: Iterator[list[object]]) -> dict[str, object]:
@@ -98,19 +100,19 @@ def _gradients(found: Found, objectives: Sequence[str]) -> Iterator[list[object]
         yield [
             *(entry.world, entry.estimator, entry.loss, *_compared(here)),
             *(here.climbs, list(here.tied)),
-            *(_rounded(moved.scale.mean), _rounded(moved.cosine and moved.cosine.mean)),
-            _rounded(moved.bias.mean),
+            *(_bounds(figure) for figure in (moved.scale, moved.cosine, moved.bias)),
             *(_short(here.cosines.get(name)) for name in objectives),
         ]
 
 
-def _compared(comparison: Comparison) -> Iterator[object]:
-    yield _bounds(comparison.scale)
-    yield _bounds(comparison.cosine)
-    yield _bounds(comparison.bias)
-    for value in (comparison.power, comparison.variance, comparison.samples):
-        yield _rounded(value)
-    yield _rounded(comparison.evaluations)
+def _compared(here: Comparison) -> Iterator[object]:
+    for figure in (here.scale, here.cosine, here.bias, here.power, here.variance):
+        yield _bounds(figure)
+    yield _rounded(here.samples)
+    yield _rounded(here.evaluations)
+    for bought in (here.by_samples, here.by_rewards):
+        for figure in (bought.variance, bought.error, bought.at_best_rate):
+            yield _bounds(figure)
 
 
 def _credit(found: Found) -> Iterator[list[object]]:

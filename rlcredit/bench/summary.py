@@ -1,16 +1,15 @@
 """What the bench found, as sheets: one row per method, worlds summed up or side by side."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from statistics import median
+from collections.abc import Iterable, Iterator, Sequence
 
+from rlcredit.bench.cells import GAP, by_world, middle, own_entries, shown
 from rlcredit.bench.climb import BANDITS
 from rlcredit.bench.compare import BUDGET, RESOLVED
+from rlcredit.bench.errors import BASELINE, error_sheets
 from rlcredit.bench.exact import optimum
 from rlcredit.bench.run import Entry, Found
 from rlcredit.report.sheets import Sheet
-from rlcredit.report.stats import Interval
 
-GAP = "—"
 VALUES = ("shapley", "owen", "myerson", "leave_one_out", "choices")
 
 
@@ -19,6 +18,7 @@ def sheets(found: Found) -> list[Sheet]:
     return [
         methods_sheet(found),
         directions_sheet(found),
+        *error_sheets(found),
         climbs_sheet(found),
         credit_sheet(found),
         pairs_sheet(found),
@@ -26,21 +26,6 @@ def sheets(found: Found) -> list[Sheet]:
         worlds_sheet(found),
         refused_sheet(found),
     ]
-
-
-def own_entries(found: Found) -> dict[str, dict[str, Entry]]:
-    """Estimator -> world -> with the loss that its YAML chooses."""
-    methods = found.methods
-    measured = {(each.estimator, each.loss, each.world): each for each in found.entries}
-    table = {
-        name: {
-            world.name: measured[key]
-            for world in found.worlds
-            if (key := (methods.same_as(name), methods.own[name], world.name)) in measured
-        }
-        for name in methods.estimators
-    }
-    return {name: row for name, row in table.items() if row}
 
 
 def methods_sheet(found: Found) -> Sheet:
@@ -55,11 +40,13 @@ def methods_sheet(found: Found) -> Sheet:
 
 _HEAD = (
     "worlds",
-    "cosine, median [lowest]",
-    "length, median",
-    "bias, median [largest]",
+    "cosine",
+    "lowest",
+    "length",
+    "bias",
+    "largest",
     "unbiased in",
-    "variance",
+    "variance of a replicate",
     f"error, {BUDGET} samples",
     f"error, {BUDGET} rewards",
     "the same at the best rate: samples",
@@ -70,21 +57,23 @@ _HEAD = (
 
 def _over_worlds(entries: Sequence[Entry]) -> tuple[str, ...]:
     here = [entry.here for entry in entries]
-    cosines = [c.cosine.mean for c in here if c.cosine is not None]
-    moved = [e.moved.cosine.mean for e in entries if e.moved.cosine is not None]
+    cosines = [c.cosine for c in here if c.cosine is not None]
+    moved = [e.moved.cosine for e in entries if e.moved.cosine is not None]
     hidden = len(here) - len(cosines)
     return (
         str(len(here)),
-        (f"{median(cosines):.3f} [{min(cosines):.3f}]" if cosines else GAP) + "*" * bool(hidden),
-        f"{median(c.scale.mean for c in here):.3g}",
-        f"{median(c.bias.mean for c in here):.3g} [{max(c.bias.mean for c in here):.3g}]",
+        middle(cosines) + "*" * bool(hidden),
+        f"{min(c.mean for c in cosines):.3f}" if cosines else GAP,
+        middle([c.scale for c in here], ".3g"),
+        middle([c.bias for c in here], ".3g"),
+        f"{max(c.bias.mean for c in here):.3g}",
         f"{sum(c.unbiased for c in here)}/{len(here)}",
-        f"{median(c.variance for c in here):.3g}",
-        f"{median(c.error(c.samples) for c in here):.3g}",
-        f"{median(c.error(c.evaluations) for c in here):.3g}",
-        f"{median(c.error_at_best_rate(c.samples) for c in here):.3f}",
-        f"{median(c.error_at_best_rate(c.evaluations) for c in here):.3f}",
-        f"{median(moved):.3f}" if moved else GAP,
+        middle([c.variance for c in here], ".3g"),
+        middle([c.by_samples.error for c in here], ".3g"),
+        middle([c.by_rewards.error for c in here], ".3g"),
+        middle([c.by_samples.at_best_rate for c in here]),
+        middle([c.by_rewards.at_best_rate for c in here]),
+        middle(moved),
     )
 
 
@@ -98,19 +87,10 @@ def pairs_sheet(found: Found) -> Sheet:
     return Sheet(title="Every estimator with every loss", head=head, rows=tuple(rows))
 
 
-def _by_world(found: Found, title: str, cell: Callable[[Entry], str]) -> Sheet:
-    names = [world.name for world in found.worlds]
-    rows = [
-        (name, *(cell(row[world]) if world in row else GAP for world in names))
-        for name, row in own_entries(found).items()
-    ]
-    return Sheet(title=title, head=("estimator", *names), rows=tuple(rows))
-
-
 def directions_sheet(found: Found) -> Sheet:
     """Cosines by world."""
     title = "Cosine of the expected gradient with the true one, own loss"
-    return _by_world(found, title, lambda entry: _interval(entry.here.cosine))
+    return by_world(found, title, lambda entry: shown(entry.here.cosine))
 
 
 def climbs_sheet(found: Found) -> Sheet:
@@ -123,7 +103,7 @@ def climbs_sheet(found: Found) -> Sheet:
         others = f" (or {', '.join(here.tied)})" if here.tied else ""
         return f"{here.climbs} {here.cosines[here.climbs]:.3f}{others}"
 
-    return _by_world(found, "What it climbs: the nearest gradient and its cosine, own loss", cell)
+    return by_world(found, "What it climbs: the nearest gradient and its cosine, own loss", cell)
 
 
 def credit_sheet(found: Found) -> Sheet:
@@ -159,11 +139,11 @@ def bandits_sheet(found: Found) -> Sheet:
             ended.estimator,
             ended.loss,
             *(
-                _interval(figure, digits=digits)
+                shown(figure, form)
                 for name in BANDITS
-                for figure, digits in (
-                    (ended.bandits[name].right, 3),
-                    (ended.bandits[name].modes, 2),
+                for figure, form in (
+                    (ended.bandits[name].right, ".3f"),
+                    (ended.bandits[name].modes, ".2f"),
                 )
             ),
         )
@@ -222,21 +202,14 @@ def refusals(found: Found) -> dict[str, dict[str, list[str]]]:
     }
 
 
-def _interval(figure: Interval | None, *, digits: int = 3) -> str:
-    if figure is None:
-        return GAP
-    if figure.low is None or figure.high is None:
-        return f"{figure.mean:.{digits}f}"
-    return f"{figure.mean:.{digits}f} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
-
-
 def notes(found: Found) -> Iterator[str]:
     """How to read the sheets."""
     settings = found.settings
     yield (
         f"{settings.replicates} replicates of each world, each one group of {settings.group_size} "
         f"responses for each of its questions; seed {settings.seed}. Brackets are 95 % bootstrap "
-        "intervals over replicates, or what their heading says."
+        "intervals over replicates. Figures over worlds are medians, worlds fixed; lowest and "
+        "largest are of the world where they are so."
     )
     yield (
         "A gradient is measured in its loss's unit: what the loss makes of small exact advantages "
@@ -245,6 +218,11 @@ def notes(found: Found) -> Iterator[str]:
         f"{RESOLVED}. Variance is of one replicate, errors are mean squares over the true "
         "gradient's, for as many samples (or rewards asked for) of independent replicates. At the "
         "best rate: after the one multiplication that makes the error least; 1 is no use at all."
+    )
+    yield (
+        f"Beside {BASELINE}'s: methods meet the same draws, so differences are of the same "
+        "resamples. Less in, more in: worlds where the interval of the difference keeps to one "
+        "side of 0, 95 % for one world at a time."
     )
     yield (
         f"Moved: the policy has taken a step up the true gradient of {settings.drift:g} nats per "

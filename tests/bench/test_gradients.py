@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlcredit.bench.compare import Resampler, compare
+from rlcredit.bench.compare import BUDGET, Resampler, compare
 from rlcredit.bench.draw import Draw
 from rlcredit.bench.exact import OBJECTIVES, gradient
 from rlcredit.bench.games import Additive, Arms
@@ -85,13 +85,18 @@ def all_pairs(world):
     return here, chance.numpy()
 
 
-def expected(estimator, world):
-    """The expected gradient over every group of two, with a loss that sums tokens; exact."""
+def enumerated(estimator, world):
+    """The gradient of every group of two with a loss that sums tokens, its chance, and the true."""
     here, chance = all_pairs(world)
     method, loss = built("estimator", estimator), built("loss", "dr_grpo")
     values = method(here.draw.signals(method.needs)[0]).values
-    rows = here.gradients(loss, values) * loss.max_tokens
-    return chance @ rows, here.target
+    return here.gradients(loss, values) * loss.max_tokens, chance, here.target
+
+
+def expected(estimator, world):
+    """The expected gradient over every group of two; exact."""
+    rows, chance, target = enumerated(estimator, world)
+    return chance @ rows, target
 
 
 def test_rloo_is_exactly_unbiased_and_dr_grpo_is_shorter_by_what_is_known():
@@ -132,6 +137,56 @@ def test_what_is_measured_from_draws_is_what_enumeration_finds(estimator):
     gap = np.linalg.norm(exact - target) / np.linalg.norm(target)
     assert found.bias.low - slack < gap < found.bias.high + slack
     assert found.bias.high - found.bias.low < 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What intervals should cover, for a replicate that costs this much."""
+
+    variance: float
+    error: float
+    at_best_rate: float
+
+    @classmethod
+    def of(cls, rows, chance, target, *, cost):
+        mean, length = chance @ rows, target @ target
+        noise = (chance @ np.square(rows).sum(axis=1) - mean @ mean) / length * cost / BUDGET
+        bias, power = (vector @ vector / length for vector in (mean - target, mean))
+        left = 1 - (mean @ target / length) ** 2 / (power + noise)
+        return cls(variance=noise, error=bias + noise, at_best_rate=left)
+
+
+@pytest.mark.parametrize("estimator", ["rloo", "grpo", "ospo"])
+def test_intervals_of_variance_and_error_cover_what_enumeration_finds(estimator):
+    world = small(Additive(worths=(0.7, 0.2, 0.1)))
+    rows, chance, target = enumerated(estimator, world)
+    trials, replicates, costs = 300, 200, (40, 400.0)
+    known = [Known.of(rows, chance, target, cost=cost) for cost in costs]
+    resampler, rng = Resampler(replicates), np.random.default_rng(0)
+    covered = {(cost, name): [] for cost in costs for name in vars(known[0])}
+    means = {key: [] for key in covered}
+    for _ in range(trials):
+        found = compare(
+            rows[rng.choice(len(rows), replicates, p=chance / chance.sum())],
+            target,
+            {"mean reward": target},
+            resampler,
+            control=None,
+            samples=costs[0],
+            evaluations=costs[1],
+        )
+        for cost, bought, truth in zip(
+            costs, (found.by_samples, found.by_rewards), known, strict=True
+        ):
+            for name, value in vars(truth).items():
+                figure = getattr(bought, name)
+                assert figure.low <= figure.mean <= figure.high
+                covered[cost, name].append(figure.low <= value <= figure.high)
+                means[cost, name].append(figure.mean / value)
+    for key, hits in covered.items():
+        assert 0.89 < np.mean(hits) < 0.99, key  # of 95 %, give or take 300 trials
+        assert np.mean(means[key]) == pytest.approx(1, abs=0.06), key
+    assert np.mean(means[costs[0], "variance"]) == pytest.approx(1, abs=0.01)
 
 
 def test_rloo_is_found_unbiased_and_grpo_is_not_though_its_direction_is_known():

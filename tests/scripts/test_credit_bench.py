@@ -1,15 +1,17 @@
 """The credit bench as a command: every method of conf/, one from outside, and its files."""
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 
 import pytest
 
 from rlcredit.bench.climb import Training
+from rlcredit.bench.errors import error_sheets
 from rlcredit.bench.record import write
 from rlcredit.bench.run import Methods, Settings, bench
-from rlcredit.estimators import RLOO
+from rlcredit.estimators import GRPO, RLOO
 from rlcredit.estimators.base import Centring, Grain
 from rlcredit.types import Advantages, Needs
 from scripts import credit_bench
@@ -92,12 +94,62 @@ def test_a_wrong_estimator_from_outside_enters_and_is_exposed(result):
     assert sum(row["bias"][1] == 0 for row in rloo) >= 9
 
 
+def test_every_figure_of_every_pair_has_an_interval(result):
+    numbers = json.loads((result / "credit_bench.json").read_text())
+    bought = [
+        f"{name}, 1000 {cost}"
+        for name in ("variance", "error", "error at the best rate")
+        for cost in ("samples", "rewards")
+    ]
+    for row in table(numbers, "gradients"):
+        for name in ("length", "bias", "power", "variance", "moved_length", "moved_bias", *bought):
+            figure, low, high = row[name]
+            assert low <= figure <= high, (row["world"], row["estimator"], row["loss"], name)
+        assert row["variance"][1] < row["variance"][2]
+        for cost, spent in (("samples", row["samples"]), ("rewards", row["evaluations"])):
+            noise = row[f"variance, 1000 {cost}"]
+            assert noise == pytest.approx([v * spent / 1000 for v in row["variance"]], rel=2e-3)
+            error = row["bias"][0] ** 2 + noise[0]
+            assert row[f"error, 1000 {cost}"][0] == pytest.approx(error, rel=2e-3)
+    head, _, *rows = (
+        (result / "credit_bench.md")
+        .read_text()
+        .split("## Every estimator with")[1]
+        .split("\n\n")[1]
+        .splitlines()
+    )
+    places = [place for place, name in enumerate(head.split(" | ")) if "error, " in name]
+    assert len(places) == 2
+    assert all(re.fullmatch(INTERVAL, row.split(" | ")[p]) for row in rows for p in places)
+
+
+INTERVAL = r"\S+ \[\S+, \S+\]"
+
+
+def test_errors_beside_the_baselines_are_paired():
+    methods = Methods(
+        estimators={"grpo": GRPO(), "twin": GRPO(), "blames": BlamesTheWinner()},
+        losses={"dapo": built("loss", "dapo")},
+        own=dict.fromkeys(("grpo", "twin", "blames"), "dapo"),
+    )
+    settings = Settings(replicates=64, training=Training(batches=2, runs=2))
+    found = bench(methods, settings, chosen=["arms", "harmful"], say=[].append)
+    *_, by_samples, by_rewards = error_sheets(found)
+    for sheet in (by_samples, by_rewards):
+        assert "beside grpo's" in sheet.title
+        twin, wrong = sheet.rows
+        assert (twin[0], twin[2]) == ("twin", twin[3])
+        assert twin[4:] == ("+0 [+0, +0]", "none", "none")
+        assert wrong[:3] == ("blames", "2", "1.000 [1.000, 1.000]")
+        assert wrong[5:] == ("none", "arms, harmful")
+
+
 def test_the_page_the_tabulars_and_the_pictures_are_there(result):
     page = (result / "credit_bench.md").read_text()
     for title in ("Estimators with their own loss", "What it climbs", "Refused", "Worlds"):
         assert f"## {title}" in page
     tabulars = (result / "credit_bench.tex").read_text()
-    assert tabulars.count(r"\begin{tabular}") == tabulars.count(r"\bottomrule") == 8
+    assert tabulars.count(r"\begin{tabular}") == tabulars.count(r"\bottomrule") == 17
     assert "ospo\\_released" in tabulars
     for name in ("directions", "price", "credit", "bandits"):
         assert f"({name}.png)" in page
