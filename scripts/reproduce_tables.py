@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from rlcredit.build import build
 from rlcredit.config import register
@@ -87,21 +88,27 @@ def _seed_run(planned: PlannedJob, folders: Sequence[Path], read_from: str) -> S
     return SeedRun(job=own, record=records[0])
 
 
+def batch_of(cfg: DictConfig) -> Batch:
+    """What a composed job does at every step."""
+    return Batch(
+        steps=cfg.trainer.steps,
+        prompts_per_step=cfg.trainer.prompts_per_step,
+        group_size=cfg.trainer.group_size,
+        updates=cfg.trainer.updates_per_batch,
+        prompt_tokens=PROMPT_TOKENS,
+        new_tokens=cfg.rollout.max_new_tokens,
+    )
+
+
 def price(table: Table, size: str, jobs: Sequence[PlannedJob], planner: Planner) -> str:
     """An estimate of what the jobs cost on GPUs."""
-    parameters, gpus = table.size(size).parameters, table.size(size).gpus
-    hours = 0.0
+    gpus, hours = table.size(size).gpus, 0.0
     configs = {(planned.settings, planned.seed): planned for planned in jobs}
     for planned in configs.values():
         cfg = planner.config(planned.settings, planned.seed)
-        batch = Batch(
-            steps=cfg.trainer.steps,
-            prompts_per_step=cfg.trainer.prompts_per_step,
-            group_size=cfg.trainer.group_size,
-            prompt_tokens=PROMPT_TOKENS,
-            new_tokens=cfg.rollout.max_new_tokens,
+        hours += gpu_hours(
+            batch_of(cfg), parameters=table.size(size).parameters_of(cfg.policy.name)
         )
-        hours += gpu_hours(batch, parameters=parameters)
     return (
         f"{len(configs)} jobs composed, not run: about {hours:.0f} GPU hours "
         f"({hours / max(gpus, 1):.0f} hours on {gpus} GPUs), by a count of operations"
@@ -121,7 +128,7 @@ def reproduce(
         only: Data sets whose jobs are run; none: all.
     """
     planner, failed = Planner(outputs=outputs), 0
-    tables = {name: declared(name) for name in names}
+    tables = {name: declared(name).at(size) for name in names}
     plans = {name: list(planner.jobs(table, size, table.data)) for name, table in tables.items()}
     here = [name for name in names if tables[name].size(size).runs_here]
     wanted = [

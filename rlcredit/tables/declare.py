@@ -5,10 +5,13 @@ steps, decoding and tuning budget with it. A job is a row on a data set with a s
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 
 from rlcredit.trainer.cells import Cell, Source
+
+TRAINED_ON = "bm25"
+"""The retriever that jobs train on, where their data set does not name another."""
 
 
 class Phase(StrEnum):
@@ -44,7 +47,9 @@ class Row:
     source: Source | None = None
     """Who wrote the searched text; None: the policy, decoded as the column says."""
     published: dict[str, float] = field(default_factory=dict)
-    """Column -> the paper's number; shown at size=paper in a column of its own."""
+    """What was measured -> the paper's number; shown at size=paper in a column of its own."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Size -> why there is no such row there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,9 @@ class Data:
     overrides: list[str]
     by_size: dict[str, list[str]] = field(default_factory=dict)
     """Size -> further overrides."""
+    retriever: dict[str, str] = field(default_factory=dict)
+    """Size -> the retriever that its jobs train on there, and that scores what BM25 scores
+    elsewhere: columns and the curve."""
     rows: list[str] = field(default_factory=list)
     """Those that are run on it; none: all of the table's."""
     columns: list[str] = field(default_factory=list)
@@ -74,7 +82,7 @@ class Score:
     label: str
     measure: str
     """``ndcg@10``, ``rr``, ``r@10``: as in summary.json."""
-    retriever: str = "bm25"
+    retriever: str = TRAINED_ON
     """Empty where answers are verified and nothing is searched."""
     decoding: Source = Source.sampled
     at_least: float | None = None
@@ -92,6 +100,10 @@ class Score:
                 " give one of them"
             )
 
+    def trained_on(self, retriever: str) -> "Score":
+        """The same where another retriever is trained on."""
+        return replace(self, retriever=retriever) if self.retriever == TRAINED_ON else self
+
     def name(self, source: Source | None) -> str:
         """As in summary.json; of who wrote the text, if that is not the policy."""
         return Cell(self.retriever, self.measure, source or self.decoding).name
@@ -108,6 +120,15 @@ class Logged:
     """For ``reaches``."""
     digits: int = 3
 
+    def trained_on(self, retriever: str) -> "Logged":
+        """The same where another retriever is trained on."""
+        return replace(self, metric=_metric(self.metric, retriever))
+
+
+def _metric(name: str, retriever: str) -> str:
+    """The validation metric of a retriever in the place of BM25's."""
+    return name.replace(f"/{TRAINED_ON}/", f"/{retriever}/")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
@@ -119,8 +140,23 @@ class Size:
     runs_here: bool = True
     """False: composed and priced, not run (it needs GPUs)."""
     gpus: int = 0
-    parameters: float = 0.0
-    """Of the policy; for the estimate of GPU hours."""
+    parameters: dict[str, float] = field(default_factory=dict)
+    """Name of a policy -> its parameters; for the estimate of GPU hours."""
+    scores: dict[str, Score] = field(default_factory=dict)
+    """Columns of this size alone."""
+
+    def parameters_of(self, policy: str) -> float:
+        """Of a policy, by its name.
+
+        Raises:
+            ValueError: If they are not declared.
+        """
+        if policy not in self.parameters:
+            raise ValueError(
+                f"policy.name={policy}: its number of parameters is not declared in this size's "
+                f"parameters; known: {', '.join(self.parameters) or 'none'}"
+            )
+        return self.parameters[policy]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +197,8 @@ class Table:
     logged: dict[str, Logged] = field(default_factory=dict)
     sizes: dict[str, Size] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=dict)
+    shown_at: str = field(default="", init=False)
+    """The size whose rows, columns and curves these are (:meth:`at`); empty: of none."""
 
     def __post_init__(self) -> None:
         """Refuse names that do not exist."""
@@ -188,16 +226,35 @@ class Table:
                 yield f"{place}.control", claim.control, self.rows_of(claim.data)
                 yield f"{place}.column", claim.column, list(self.columns_of(claim.data))
 
+    def at(self, size: str) -> "Table":
+        """The table as it is at one size: its rows, its columns, who is trained on.
+
+        Raises:
+            ValueError: If the table has no such size.
+        """
+        self.size(size)
+        table = replace(self)
+        object.__setattr__(table, "shown_at", size)
+        return table
+
     def rows_of(self, data: str) -> list[str]:
         """Names of the rows that are run on a data set, in the table's order."""
         chosen = self.data[data].rows
-        return [row for row in self.rows if not chosen or row in chosen]
+        here = [name for name, row in self.rows.items() if self.shown_at not in row.left_out]
+        return [row for row in here if not chosen or row in chosen]
 
     def columns_of(self, data: str) -> dict[str, Score | Logged]:
         """The columns that a data set has, in the table's order."""
-        chosen = self.data[data].columns
-        columns: dict[str, Score | Logged] = {**self.scores, **self.logged}
+        chosen, trained_on = self.data[data].columns, self._trained_on(data)
+        columns: dict[str, Score | Logged] = {
+            **{name: column.trained_on(trained_on) for name, column in self.scores.items()},
+            **(self.sizes[self.shown_at].scores if self.shown_at else {}),
+            **{name: column.trained_on(trained_on) for name, column in self.logged.items()},
+        }
         return {name: c for name, c in columns.items() if not chosen or name in chosen}
+
+    def _trained_on(self, data: str) -> str:
+        return self.data[data].retriever.get(self.shown_at, TRAINED_ON)
 
     def primary_of(self, data: str) -> str:
         """The column on which methods are compared on a data set."""
@@ -205,7 +262,7 @@ class Table:
 
     def curve_of(self, data: str) -> str:
         """The metric of a data set's learning curves; empty: none."""
-        return self.data[data].curve or self.curve
+        return _metric(self.data[data].curve or self.curve, self._trained_on(data))
 
     def size(self, name: str) -> Size:
         """A size by name.
@@ -219,11 +276,12 @@ class Table:
 
     def overrides(self, row: str, data: str, size: str) -> list[str]:
         """Of a job, without its seed; later ones win."""
-        chosen = self.rows[row]
+        chosen, searched = self.rows[row], self.data[data].retriever.get(size)
         return [
             *self.size(size).overrides,
             *self.data[data].overrides,
             *self.data[data].by_size.get(size, []),
+            *([f"retriever={searched}"] if searched else []),
             *chosen.overrides,
             *chosen.by_size.get(size, []),
         ]

@@ -102,9 +102,10 @@ class Grid:
 
     def _cell(self, data: str, row: str, column: str) -> Cell:
         address, runs = f"{data}/{row}/{column}", self.runs[data, row]
-        if column in self.table.scores:
-            return score_cell(address, runs, self.table.rows[row], self.table.scores[column])
-        return logged_cell(address, runs, self.table.rows[row], self.table.logged[column])
+        asked = self.table.columns_of(data)[column]
+        if isinstance(asked, Score):
+            return score_cell(address, runs, self.table.rows[row], asked)
+        return logged_cell(address, runs, self.table.rows[row], asked)
 
     def _difference(self, data: str, row: str) -> Interval | None:
         control, primary = self.table.control, self.table.primary_of(data)

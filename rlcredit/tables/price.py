@@ -17,17 +17,19 @@ class Batch:
     steps: int
     prompts_per_step: int
     group_size: int
+    updates: int
+    """Passes over the batch, each with a step of the optimizer."""
     prompt_tokens: int
     new_tokens: int
 
 
 def gpu_hours(batch: Batch, *, parameters: float) -> float:
-    """Hours of one GPU for a run: 2 N a token sampled, 8 N a token trained on.
+    """Hours of one GPU for a run: 2 N a token sampled, 8 N a token and update trained on.
 
     8 = forward 2, backward 4, and 2 for activations that are computed again (standard counts);
-    rewards, evaluations and loading are left out.
+    rewards, evaluations, loading and a reference policy's log-probs are left out.
     """
     tokens = batch.steps * batch.prompts_per_step * batch.group_size
     tokens *= batch.prompt_tokens + batch.new_tokens
-    per_token = 2 / SAMPLING_SHARE + 8 / TRAINING_SHARE
+    per_token = 2 / SAMPLING_SHARE + 8 * batch.updates / TRAINING_SHARE
     return tokens * parameters * per_token / PEAK_FLOPS / 3600

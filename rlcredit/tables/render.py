@@ -178,6 +178,11 @@ def notes(grid: Grid) -> list[str]:
     lines += [f"[{_mark(n)}] code revision {r}" for n, r in enumerate(revisions) if revisions[1:]]
     if grid.size == PAPER:
         lines.append("Published numbers stand in a column of their own and are not ours.")
+    lines += [
+        f"Left out at this size: {row.label}, because {row.left_out[grid.size]}."
+        for row in table.rows.values()
+        if grid.size in row.left_out
+    ]
     lines += list(grid.problems)
     return lines + [f"{GAP} or *: {gap}" for gap in _gaps(grid)]
 

@@ -1,6 +1,7 @@
 """A smoke table from nothing: jobs run, the table renders, a second call runs no job."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from hydra import initialize_config_dir
@@ -86,9 +87,12 @@ def test_a_table_that_does_not_exist_is_answered_with_those_that_do(tmp_path):
 
 
 def test_gpu_hours_count_operations():
-    batch = Batch(steps=1, prompts_per_step=1, group_size=1, prompt_tokens=0, new_tokens=989)
-    per_token = 2 / 0.05 + 8 / 0.35
-    assert gpu_hours(batch, parameters=1e12 * 3600) == pytest.approx(per_token)
+    once = Batch(
+        steps=1, prompts_per_step=1, group_size=1, updates=1, prompt_tokens=0, new_tokens=989
+    )
+    assert gpu_hours(once, parameters=1e12 * 3600) == pytest.approx(2 / 0.05 + 8 / 0.35)
+    twice = replace(once, updates=2)
+    assert gpu_hours(twice, parameters=1e12 * 3600) == pytest.approx(2 / 0.05 + 2 * 8 / 0.35)
 
 
 def test_every_declared_table_names_what_must_be_known_before_its_runs():
