@@ -83,7 +83,7 @@ def test_a_seed_without_such_a_query_is_a_gap(table, plan, outputs):
 
 def test_a_share_among_a_share_is_refused():
     with pytest.raises(ValueError, match=r"at_least=1 and among=2; give one"):
-        Score(label="both", measure="solutions", at_least=1, among=2)
+        Score(label="both", measure="solutions", at_least=1.0, among=2.0)
 
 
 def test_what_a_data_set_does_not_have_cannot_be_claimed_or_compared(two_data):
