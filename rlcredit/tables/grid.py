@@ -1,6 +1,5 @@
 """From declared table and finished runs to cells, each with the runs it came from."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,37 +15,8 @@ from rlcredit.report.stats import (
     mean_interval,
 )
 from rlcredit.tables.declare import Logged, Reduce, Row, Score, Table
+from rlcredit.tables.jobs import SeedRun
 from rlcredit.tables.records import Record
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedJob:
-    """A run that a table needs."""
-
-    row: str
-    data: str
-    seed: int
-    settings: tuple[str, ...]
-    """Overrides that the jobs of all seeds share."""
-    overrides: tuple[str, ...]
-    """All of them."""
-    digest: str
-    """Empty where its data are not here: the digest has their content in it."""
-    folder: Path
-
-    @property
-    def command(self) -> str:
-        """What runs it alone."""
-        return shlex.join(["python", "train.py", *self.overrides])
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedRun:
-    """What there is of a planned job: a record, or the reason why there is none."""
-
-    job: PlannedJob
-    record: Record | None
-    gap: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rlcredit.report.stats import mean_interval
-from rlcredit.tables.grid import Grid, SeedRun, curve
+from rlcredit.tables.grid import Grid, curve
+from rlcredit.tables.jobs import SeedRun
 
 STYLES = ("-", "--", "-.", ":")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

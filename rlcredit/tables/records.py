@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from rlcredit.report.evaluations import evaluation_path
@@ -95,19 +96,43 @@ def read_record(folder: Path) -> Record:
     )
 
 
+def made_with(folder: Path) -> tuple[str, ...]:
+    """The overrides that a run was made with.
+
+    Raises:
+        ValueError: If the folder does not say.
+    """
+    for path in (folder / "overrides.yaml", folder / ".hydra" / "overrides.yaml"):
+        if path.exists():
+            try:
+                words = yaml.safe_load(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, yaml.YAMLError) as error:
+                raise ValueError(f"{path} cannot be read ({type(error).__name__})") from error
+            if not isinstance(words, list):
+                raise ValueError(f"{path} holds no list of overrides")
+            return tuple(map(str, words))
+    raise ValueError(f"{folder} has no overrides.yaml")
+
+
+def agree(one: Record, other: Record) -> bool:
+    """Whether two runs measured the same, wherever both measured."""
+    ours, theirs = one.summary.measures, other.summary.measures
+    return all(ours[name] == theirs[name] for name in ours if name in theirs)
+
+
 def conflict(records: Sequence[Record]) -> str | None:
     """A sentence where runs of one digest measured different things; None where they agree."""
     first = records[0]
     for other in records[1:]:
-        if other.summary.measures != first.summary.measures:
-            return (
-                f"{first.folder} and {other.folder} have the same digest and different results; "
-                "neither is shown. Remove the wrong one"
-            )
         if other.summary.digest != first.summary.digest:
             return (
                 f"{first.folder} and {other.folder} were asked for alike, of different data, which "
                 "are not here to say which is meant"
+            )
+        if not agree(first, other):
+            return (
+                f"{first.folder} and {other.folder} have the same digest and different results; "
+                "neither is shown. Remove the wrong one"
             )
     return None
 
