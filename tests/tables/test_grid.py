@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from rlcredit.report.evaluations import evaluation_path
+from rlcredit.report.run_folder import SCORES_FILE
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.claims import Verdict, findings
 from rlcredit.tables.declare import Reduce
 from rlcredit.tables.grid import Cell, reduce
-from rlcredit.tables.records import SCORES_FILE, Phase, keep, read_record
+from rlcredit.tables.records import Phase, keep, read_record
 from scripts.table_jobs import Planner, run_missing
 
 
