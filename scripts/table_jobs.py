@@ -22,6 +22,7 @@ from rlcredit.build import build, job
 from rlcredit.config import register, run_digest, run_subfolder
 from rlcredit.errors import explain
 from rlcredit.launch import launch
+from rlcredit.report.run_folder import RunSummary
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.declare import Table
 from rlcredit.tables.jobs import PlannedJob
@@ -173,24 +174,50 @@ def _one_by_one(jobs: Sequence[PlannedJob], planner: Planner, _: int) -> Iterato
 
 
 def _in_processes(jobs: Sequence[PlannedJob], planner: Planner, workers: int) -> Iterator[Outcome]:
-    """In the order in which they end. Spawned: a fork would copy torch's threads half way."""
+    """In the order in which they end. Spawned: a fork would copy torch's threads half way.
+
+    A worker that dies takes the pool with it: what has not finished by then has failed, and says
+    why, so that the tables are rendered from what has.
+    """
     pool = ProcessPoolExecutor(
         min(workers, len(jobs)),
         mp_context=get_context("spawn"),
         initializer=_start_worker,
         initargs=(planner.outputs,),
     )
-    waiting: list[Future[Outcome]] = [pool.submit(_work, planned) for planned in jobs]
+    waiting: dict[Future[Outcome], PlannedJob] = {}
+    unasked: list[PlannedJob] = []
     try:
+        for planned in jobs:
+            try:
+                waiting[pool.submit(_work, planned)] = planned
+            except BrokenProcessPool:
+                unasked.append(planned)
         for future in as_completed(waiting):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            f"a worker died (killed, or out of memory: {workers} jobs ran at a time). Finished "
-            "jobs are kept; the same command goes on, with fewer workers if memory was short"
-        ) from error
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield _left_by_a_dead_worker(waiting[future], workers)
+        for planned in unasked:
+            yield _left_by_a_dead_worker(planned, workers)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _left_by_a_dead_worker(planned: PlannedJob, workers: int) -> Outcome:
+    """Of a job that ran or waited when a worker died; it may have finished just before."""
+    why = (
+        f"a worker died (killed, or out of memory: {workers} jobs ran at a time) before this job "
+        "was done. The same command goes on; give --workers 1 if memory was short"
+    )
+    try:
+        summary = RunSummary.read(planned.folder)
+        if summary is not None and summary.digest == planned.digest:
+            return Outcome(planned=planned, failure=None, seconds=0.0)
+        save_failure(planned.folder, why)
+    except (ValueError, OSError) as error:
+        why = f"{why} ({error})"
+    return Outcome(planned=planned, failure=why, seconds=0.0)
 
 
 _worker: list[Planner] = []
@@ -208,9 +235,12 @@ def _work(planned: PlannedJob) -> Outcome:
 
 
 def run_job(planned: PlannedJob, planner: Planner) -> Outcome:
-    """One job as train.py runs it, its console in ``console.txt``."""
+    """One job as train.py runs it, its console in ``console.txt``; a failure ends it alone."""
     began = time.monotonic()
-    failure = _launched(planned, planner)
+    try:
+        failure = _launched(planned, planner)
+    except Exception as error:  # before the run began, or while its failure was written down
+        failure = explain(error) or repr(error)
     gc.collect()
     return Outcome(planned=planned, failure=failure, seconds=time.monotonic() - began)
 
