@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from rlcredit.build import build
 from rlcredit.config import register
 from rlcredit.errors import explain
+from rlcredit.report.run_folder import code_revision
 from rlcredit.tables.declare import Table
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import PlannedJob, SeedRun
@@ -127,6 +128,8 @@ def reproduce(
     left_out = len(wanted) - len(missing)
     if left_out:
         print(f"{left_out} jobs are not run: their published files are not here, see the table")
+    if workers and missing and code_revision(ROOT) is None:
+        print(f"git knows no revision of {ROOT}: what runs now is a gap in tables for want of it")
     if workers and missing:
         kept = kept_folder(outputs) if size == "sample" else None
         failed = run_missing(missing, planner, kept=kept, workers=workers)

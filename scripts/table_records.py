@@ -86,10 +86,10 @@ def why_not_shown(folder: Path, planned: PlannedJob) -> str:
     """Why a finished run does not stand for a planned job, with the remedy; empty: it does."""
     try:
         summary = RunSummary.read(folder)
-        if summary is not None and summary.code_revision is None:
+        if summary is not None and not summary.code_revision:
             return (
-                f"{folder}: no code revision was recorded, as it ran outside a git checkout: "
-                f"{REMEDY} in one"
+                f"{folder}: no code revision was recorded (no git checkout, or git could not read "
+                f"it): {REMEDY} in one"
             )
         made = _evaluation_digest(folder)
         if made and made == _digest_of(planned.evaluation):

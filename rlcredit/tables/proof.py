@@ -9,7 +9,7 @@ from typing import Any
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import SeedRun, command
 from rlcredit.tables.plots import figures
-from rlcredit.tables.records import made_with
+from rlcredit.tables.records import made_with, revision
 from rlcredit.tables.render import html, latex, markdown, values_csv
 from rlcredit.tracking.lines import replace_file
 
@@ -75,7 +75,7 @@ def _run(run: SeedRun) -> dict[str, Any]:
     return known | {
         "folder": str(record.folder),
         "config": str((hydra if hydra.exists() else record.folder) / "config.yaml"),
-        "code_revision": record.summary.code_revision or "unknown",
+        "code_revision": revision(record),
         "data": record.summary.data,
         "data_digest": record.summary.data_digest,
         "wall_time_s": record.summary.wall_time_s,

@@ -67,6 +67,18 @@ def find_records(roots: Sequence[Path]) -> tuple[dict[str, list[Path]], list[str
     return {digest: list(dict.fromkeys(paths)) for digest, paths in found.items()}, problems
 
 
+def revision(record: Record) -> str:
+    """Of the code that made a run, with ``+changes`` where files differed from it.
+
+    Raises:
+        ValueError: If none was recorded: a figure without provenance is not shown.
+    """
+    known = record.summary.code_revision
+    if not known:
+        raise ValueError(f"{record.folder}: no code revision was recorded; {REMEDY}")
+    return known
+
+
 def why_unfinished(folder: Path) -> str:
     """What became of a run that is not among the finished ones."""
     failure = folder / FAILURE_FILE

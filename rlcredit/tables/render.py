@@ -154,7 +154,7 @@ def notes(grid: Grid) -> list[str]:
     lines += [f"[{_mark(n)}] code revision {r}" for n, r in enumerate(revisions) if revisions[1:]]
     if grid.size == PAPER:
         lines.append("Published numbers stand in a column of their own and are not ours.")
-    lines += list(grid.problems)
+    lines += [*grid.problems, *grid.unpaired()]
     return lines + [f"{GAP} or *: {gap}" for gap in _gaps(grid)]
 
 
