@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import pickle
 
 import pytest
+from hydra import initialize_config_dir
 
+from rlcredit.config import evaluation_digest, register
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
 from rlcredit.tables.records import keep
-from scripts.reproduce_tables import fill
+from rlcredit.trainer.settings import EvaluationSettings
+from scripts.reproduce_tables import ROOT, declared, fill
 from scripts.table_jobs import Planner, run_missing
-from scripts.table_records import kept_folder
+from scripts.table_records import _digest_of, kept_folder
 from tests.tables.conftest import SETTINGS
 
 
@@ -136,3 +140,17 @@ def test_a_cell_is_explained_by_the_command_that_made_its_run(filled, outputs, t
     assert "plan:" not in lines[own + 1]
     (unknown,) = (line for line in lines if "seed 5: what made it is not known" in line)
     assert "has no overrides.yaml" in unknown
+
+
+def test_planned_jobs_know_how_they_are_scored_as_their_runs_will_record_it(tmp_path):
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        planner = Planner(outputs=tmp_path)
+        job = next(planner.jobs(declared("search"), "smoke", ["esci"]))
+        cfg = planner.config(job.settings, job.seed)
+    assert job.evaluation == EvaluationSettings(
+        retrievers=["bm25", "tfidf", "lsa"], samples=3, every=1, max_prompts=10
+    )
+    assert job.reads_validation
+    assert _digest_of(job.evaluation) == evaluation_digest(cfg)
+    assert pickle.loads(pickle.dumps(job)) == job  # it goes to workers
