@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -19,17 +18,15 @@ from omegaconf import DictConfig
 from rlcredit.build import build
 from rlcredit.config import register
 from rlcredit.errors import explain
+from rlcredit.report.run_folder import code_revision
 from rlcredit.tables.declare import Table
-from rlcredit.tables.grid import Grid, PlannedJob, SeedRun
+from rlcredit.tables.grid import Grid
+from rlcredit.tables.jobs import PlannedJob, SeedRun
 from rlcredit.tables.price import Batch, gpu_hours
 from rlcredit.tables.proof import table_folder, write_table
-from rlcredit.tables.records import (
-    conflict,
-    find_records,
-    read_record,
-    why_unfinished,
-)
-from scripts.table_jobs import ROOT, Planner, by_overrides, run_missing
+from rlcredit.tables.records import find_records, why_unfinished
+from scripts.table_jobs import ROOT, Planner, run_missing
+from scripts.table_records import by_overrides, chosen, kept_folder
 
 PROMPT_TOKENS = 256
 """Assumed by the estimate of GPU hours."""
@@ -63,29 +60,29 @@ def fill(name: str, table: Table, size: str, jobs: Sequence[PlannedJob], outputs
         asked, unread = by_overrides(folder for folders in found.values() for folder in folders)
         problems += unread
     runs: dict[tuple[str, str], list[SeedRun]] = {}
+    passed_over: dict[Path, None] = {}
     for planned in jobs:
         known = found.get(planned.digest) if planned.digest else asked.get(planned.overrides)
-        seed_run = _seed_run(planned, known or [], table.data[planned.data].path)
+        if known:
+            seed_run, others = chosen(planned, known, kept_folder(outputs))
+            passed_over |= dict.fromkeys(others)
+        else:
+            gap = _why_not_run(planned, table.data[planned.data].path)
+            seed_run = SeedRun(job=planned, record=None, gap=gap)
         runs.setdefault((planned.data, planned.row), []).append(seed_run)
+    if passed_over:
+        problems.append(
+            "kept records are shown instead of runs of the same digest with other results (other "
+            f"threads, another machine?): {', '.join(map(str, passed_over))}"
+        )
     ordered = {(d, r): runs[d, r] for d in table.data for r in table.rows if (d, r) in runs}
     return Grid(name=name, size=size, table=table, runs=ordered, problems=tuple(problems))
 
 
-def _seed_run(planned: PlannedJob, folders: Sequence[Path], read_from: str) -> SeedRun:
-    if not folders and read_from and not planned.digest:
-        gap = f"not run: {read_from} does not hold the published files"
-        return SeedRun(job=planned, record=None, gap=gap)
-    if not folders:
-        return SeedRun(job=planned, record=None, gap=why_unfinished(planned.folder))
-    try:
-        records = [read_record(folder) for folder in folders]
-    except ValueError as error:
-        return SeedRun(job=planned, record=None, gap=str(error))
-    why = conflict(records)
-    if why is not None:
-        return SeedRun(job=planned, record=None, gap=why)
-    own = replace(planned, digest=records[0].summary.digest)
-    return SeedRun(job=own, record=records[0])
+def _why_not_run(planned: PlannedJob, read_from: str) -> str:
+    if read_from and not planned.digest:
+        return f"not run: {read_from} does not hold the published files"
+    return why_unfinished(planned.folder)
 
 
 def batch_of(cfg: DictConfig) -> Batch:
@@ -138,8 +135,10 @@ def reproduce(
     left_out = len(wanted) - len(missing)
     if left_out:
         print(f"{left_out} jobs are not run: their published files are not here, see the table")
+    if workers and missing and code_revision(ROOT) is None:
+        print(f"git knows no revision of {ROOT}: what runs now is a gap in tables for want of it")
     if workers and missing:
-        kept = outputs / "reference" / "jobs" if size == "sample" else None
+        kept = kept_folder(outputs) if size == "sample" else None
         failed = run_missing(missing, planner, kept=kept, workers=workers)
     for name, table in tables.items():
         if not table.size(size).runs_here:

@@ -16,17 +16,18 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
-from yaml import YAMLError
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from rlcredit.build import job
+from rlcredit.build import build, job
 from rlcredit.config import register, run_digest, run_subfolder
 from rlcredit.errors import explain
 from rlcredit.launch import launch
+from rlcredit.report.run_folder import RunSummary
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.declare import Table
-from rlcredit.tables.grid import PlannedJob
+from rlcredit.tables.jobs import PlannedJob
 from rlcredit.tables.records import find_records, keep
+from scripts.table_records import sort_out
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY_JOB = ("tracker=jsonl", "trainer.threads=1")
@@ -69,6 +70,8 @@ class Planner:
                         overrides=(*overrides, *EVERY_JOB, f"seed={seed}"),
                         digest=digest,
                         folder=folder,
+                        evaluation=build(cfg.evaluation),
+                        reads_validation=table.reads_validation(name),
                     )
 
     def _identity(self, cfg: DictConfig, *, needed: bool) -> tuple[str, Path]:
@@ -81,75 +84,79 @@ class Planner:
             return "", self.outputs / "data-not-here"
 
 
-def by_overrides(
-    folders: Iterable[Path],
-) -> tuple[dict[tuple[str, ...], list[Path]], list[str]]:
-    """Folders of runs by the words they were asked for with, and the words that cannot be read.
-
-    They stand in for the digest of a job whose data are not here. Words do not say which content
-    the data had; the record does.
-    """
-    asked: dict[tuple[str, ...], list[Path]] = {}
-    problems: list[str] = []
-    for folder in folders:
-        for path in (folder / "overrides.yaml", folder / ".hydra" / "overrides.yaml"):
-            if not path.exists():
-                continue
-            try:
-                words = OmegaConf.load(path)
-            except (OSError, ValueError, YAMLError) as error:
-                problems.append(f"{path} cannot be read ({type(error).__name__})")
-                continue
-            if isinstance(words, ListConfig):
-                asked.setdefault(tuple(map(str, words)), []).append(folder)
-            else:
-                problems.append(f"{path} holds no list of overrides")
-    return asked, problems
-
-
 def run_missing(
     jobs: Sequence[PlannedJob], planner: Planner, *, kept: Path | None, workers: int = 1
 ) -> int:
-    """Run what is not finished; how many jobs failed.
+    """Run what is not finished; how many jobs failed, could not be kept, or stand in their own way.
+
+    A finished run that a table cannot show (it was scored otherwise) is neither reused nor run
+    over: its folder is somebody's. It is named, with the remedy.
 
     Args:
         jobs: Of one table or more; a digest is run once.
         planner: Composes them.
         kept: Where compact records are written; None: nowhere.
         workers: Jobs at a time; more than one run in processes of their own.
-
-    Raises:
-        RuntimeError: If a worker dies.
     """
-    failed = 0
-    finished, _ = find_records([planner.outputs])
-    todo = {planned.digest: planned for planned in jobs if planned.digest not in finished}
-    reused = {planned.digest: planned for planned in jobs if planned.digest in finished}
+    todo, reused, failed = _to_run(jobs, planner, kept)
     print(f"{len(todo)} jobs to run, {len(reused)} finished ones reused", flush=True)
     if kept is not None:
-        for planned in reused.values():
-            _keep_if_new(planned, finished[planned.digest], planner.outputs, kept)
+        for planned, folders in reused:
+            failed += not _kept_if_new(planned, folders, planner.outputs, kept)
     several = workers > 1 and len(todo) > 1
     outcomes = _in_processes if several else _one_by_one
-    for number, outcome in enumerate(outcomes(list(todo.values()), planner, workers), 1):
-        folder = outcome.planned.folder
-        if outcome.failure is not None:
-            failed += 1
-        elif kept is not None:
-            keep(folder, kept / folder.relative_to(planner.outputs))
-        status = "finished" if outcome.failure is None else f"FAILED: {outcome.failure}"
+    for number, outcome in enumerate(outcomes(todo, planner, workers), 1):
+        folder, failure = outcome.planned.folder, outcome.failure
+        status = "finished" if failure is None else f"FAILED: {failure}"
+        if failure is None and kept is not None:
+            why = _why_not_kept(folder, kept / folder.relative_to(planner.outputs))
+            status += f" and is not kept: {why}" if why else ""
+            failed += bool(why)
+        failed += failure is not None
         print(f"[{number}/{len(todo)}] {folder} {status} ({outcome.seconds:.0f} s)", flush=True)
     return failed
 
 
-def _keep_if_new(planned: PlannedJob, folders: Sequence[Path], outputs: Path, kept: Path) -> None:
+def _to_run(
+    jobs: Sequence[PlannedJob], planner: Planner, kept: Path | None
+) -> tuple[list[PlannedJob], list[tuple[PlannedJob, tuple[Path, ...]]], int]:
+    """Jobs to run, jobs that have usable runs, and how many are barred by one that is not."""
+    todo: list[PlannedJob] = []
+    reused: list[tuple[PlannedJob, tuple[Path, ...]]] = []
+    barred = 0
+    finished, _ = find_records([planner.outputs])
+    for planned in {planned.digest: planned for planned in jobs}.values():
+        found = sort_out(finished.get(planned.digest, ()), planned)
+        places = {planned.folder}
+        if kept is not None:
+            places.add(kept / planned.folder.relative_to(planner.outputs))
+        if found.usable:
+            reused.append((planned, found.usable))
+        elif places & set(found.unusable):
+            barred += 1
+            print(f"not run: {'; '.join(found.why)}", flush=True)
+        else:
+            todo.append(planned)
+    return todo, reused, barred
+
+
+def _kept_if_new(planned: PlannedJob, folders: Sequence[Path], outputs: Path, kept: Path) -> bool:
     """Keep a run that finished outside this sweep, or when it had just been stopped."""
     if any(folder.is_relative_to(kept) for folder in folders):
-        return
+        return True
+    why = _why_not_kept(folders[0], kept / planned.folder.relative_to(outputs))
+    if why:
+        print(f"{folders[0]} finished and is not kept: {why}", flush=True)
+    return not why
+
+
+def _why_not_kept(run: Path, kept: Path) -> str:
+    """Write the compact record of a run; why that did not succeed, or an empty text."""
     try:
-        keep(folders[0], kept / planned.folder.relative_to(outputs))
-    except ValueError as error:
-        print(f"{folders[0]} finished and is not kept: {error}", flush=True)
+        keep(run, kept)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,24 +174,50 @@ def _one_by_one(jobs: Sequence[PlannedJob], planner: Planner, _: int) -> Iterato
 
 
 def _in_processes(jobs: Sequence[PlannedJob], planner: Planner, workers: int) -> Iterator[Outcome]:
-    """In the order in which they end. Spawned: a fork would copy torch's threads half way."""
+    """In the order in which they end. Spawned: a fork would copy torch's threads half way.
+
+    A worker that dies takes the pool with it: what has not finished by then has failed, and says
+    why, so that the tables are rendered from what has.
+    """
     pool = ProcessPoolExecutor(
         min(workers, len(jobs)),
         mp_context=get_context("spawn"),
         initializer=_start_worker,
         initargs=(planner.outputs,),
     )
-    waiting: list[Future[Outcome]] = [pool.submit(_work, planned) for planned in jobs]
+    waiting: dict[Future[Outcome], PlannedJob] = {}
+    unasked: list[PlannedJob] = []
     try:
+        for planned in jobs:
+            try:
+                waiting[pool.submit(_work, planned)] = planned
+            except BrokenProcessPool:
+                unasked.append(planned)
         for future in as_completed(waiting):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            f"a worker died (killed, or out of memory: {workers} jobs ran at a time). Finished "
-            "jobs are kept; the same command goes on, with fewer workers if memory was short"
-        ) from error
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield _left_by_a_dead_worker(waiting[future], workers)
+        for planned in unasked:
+            yield _left_by_a_dead_worker(planned, workers)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _left_by_a_dead_worker(planned: PlannedJob, workers: int) -> Outcome:
+    """Of a job that ran or waited when a worker died; it may have finished just before."""
+    why = (
+        f"a worker died (killed, or out of memory: {workers} jobs ran at a time) before this job "
+        "was done. The same command goes on; give --workers 1 if memory was short"
+    )
+    try:
+        summary = RunSummary.read(planned.folder)
+        if summary is not None and summary.digest == planned.digest:
+            return Outcome(planned=planned, failure=None, seconds=0.0)
+        save_failure(planned.folder, why)
+    except (ValueError, OSError) as error:
+        why = f"{why} ({error})"
+    return Outcome(planned=planned, failure=why, seconds=0.0)
 
 
 _worker: list[Planner] = []
@@ -202,9 +235,12 @@ def _work(planned: PlannedJob) -> Outcome:
 
 
 def run_job(planned: PlannedJob, planner: Planner) -> Outcome:
-    """One job as train.py runs it, its console in ``console.txt``."""
+    """One job as train.py runs it, its console in ``console.txt``; a failure ends it alone."""
     began = time.monotonic()
-    failure = _launched(planned, planner)
+    try:
+        failure = _launched(planned, planner)
+    except Exception as error:  # before the run began, or while its failure was written down
+        failure = explain(error) or repr(error)
     gc.collect()
     return Outcome(planned=planned, failure=failure, seconds=time.monotonic() - began)
 

@@ -15,6 +15,30 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 """Okabe and Ito's, which people with any colour vision tell apart; lines differ in dashes too."""
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (3, 3)))
 MARKERS = "osD^vPX*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How a method looks, in every plot of a page."""
+
+    colour: str
+    dashes: str | tuple[int, tuple[int, ...]]
+    marker: str
+
+
+def style(number: int) -> Style:
+    """Of the n-th method; the first 64 differ in colour and dashes, and in colour and marker.
+
+    After each round of colours, dashes and markers are shifted by one.
+    """
+    shifted = number + number // len(COLOURS)
+    return Style(
+        colour=COLOURS[number % len(COLOURS)],
+        dashes=DASHES[shifted % len(DASHES)],
+        marker=MARKERS[shifted % len(MARKERS)],
+    )
+
+
 _INK = "#010203"
 """Replaced by the page's own text colour."""
 
@@ -48,18 +72,17 @@ def curves_svg(curves: Sequence[Curve], *, title: str, labels: Sequence[str]) ->
     """
     figure, axes = _axes(title, "step")
     for curve in curves:
-        style = labels.index(curve.label) % len(COLOURS)
-        colour = COLOURS[style]
+        look = style(labels.index(curve.label))
         axes.plot(
             curve.steps,
             curve.values.mean(axis=0),
-            color=colour,
-            linestyle=DASHES[style],
+            color=look.colour,
+            linestyle=look.dashes,
             label=curve.label,
         )
         if len(curve.values) > 1:
             low, high = curve.values.min(axis=0), curve.values.max(axis=0)
-            axes.fill_between(curve.steps, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(curve.steps, low, high, color=look.colour, alpha=0.15, linewidth=0)
     return _svg(figure, axes, title)
 
 
@@ -73,8 +96,8 @@ def scatter_svg(points: Sequence[Point], *, title: str, x: str, labels: Sequence
         axes.scatter(
             [point.x for point in own],
             [point.y for point in own],
-            color=COLOURS[index % len(COLOURS)],
-            marker=MARKERS[index % len(MARKERS)],
+            color=style(index).colour,
+            marker=style(index).marker,
             label=label,
         )
     return _svg(figure, axes, title)

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from rlcredit.report.curves import Curve, Point, aligned, curves_svg, scatter_svg
 from rlcredit.report.lines import seconds, with_interval
-from rlcredit.report.run_folder import SUMMARY_FILE, RunSummary, Status
+from rlcredit.report.run_folder import SCORES_FILE, SUMMARY_FILE, RunSummary, Status
 from rlcredit.report.sweep import read_job
 from rlcredit.report.views import Hit, PromptView
 from rlcredit.tracking.jsonl import METRICS_FILE
@@ -77,6 +77,8 @@ class Gap:
 def find_runs(folders: Sequence[Path]) -> tuple[list[ReportedRun], list[Gap]]:
     """Every run at or below the folders; what cannot be read is a gap, not a crash.
 
+    The compact records that tables keep are left out: they have no responses, and tables show them.
+
     Raises:
         ValueError: If there is no run at all.
     """
@@ -95,9 +97,17 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[ReportedRun], list[Gap]]:
     if not runs:
         raise ValueError(
             f"no finished run lies at or below {', '.join(map(str, folders))} "
-            f"({len(gaps)} unfinished); give run folders, or a folder that holds some"
+            f"({len(gaps)} unfinished{_records(folders)}); give run folders, or a folder that "
+            "holds some, such as the one that make train names"
         )
     return runs, gaps
+
+
+def _records(folders: Sequence[Path]) -> str:
+    number = len({path for folder in folders for path in folder.rglob(SCORES_FILE)})
+    if not number:
+        return ""
+    return f"; {number} records of tables, which make reproduce-tables shows, are no whole runs"
 
 
 def methods_of(runs: Sequence[ReportedRun]) -> list[Method]:
@@ -240,11 +250,17 @@ def _curve(method: Method, metric: str) -> Curve | None:
 def _run_folders(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the folder of a run or of a sweep")
-    if (folder / SUMMARY_FILE).exists() or (folder / METRICS_FILE).exists():
+    if _is_run(folder):
         yield folder
         return
     for name in (SUMMARY_FILE, METRICS_FILE):
-        yield from (path.parent for path in folder.rglob(name))
+        yield from (path.parent for path in folder.rglob(name) if _is_run(path.parent))
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run began here; a compact record of one is none."""
+    begun = (folder / SUMMARY_FILE).exists() or (folder / METRICS_FILE).exists()
+    return begun and not (folder / SCORES_FILE).exists()
 
 
 def _read_run(folder: Path, summary: RunSummary) -> ReportedRun:

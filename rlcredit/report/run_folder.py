@@ -18,6 +18,8 @@ from rlcredit.tracking.lines import replace_file
 SUMMARY_FILE = "summary.json"
 FAILURE_FILE = "failure.txt"
 TOUCHES_FILE = "test_touches.jsonl"
+SCORES_FILE = "scores.json.gz"
+"""Of the compact records that tables keep; what holds it is no whole run."""
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy", "bm25s", "scikit-learn")
 """Packages whose versions can change a number."""
 
@@ -94,14 +96,26 @@ class RunSummary:
             return None
         try:
             return _summary(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is no summary of this version ({error!r}); remove the file, or start the "
                 "run anew with resume=never"
             ) from error
 
 
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("name", "digest", "data", "data_digest", "headline"), str),
+    **dict.fromkeys(("steps", "test_touches"), int),
+    "wall_time_s": (int, float),
+    "code_revision": (str, type(None)),
+    "versions": dict,
+}
+
+
 def _summary(record: dict[str, Any]) -> RunSummary:
+    for name, kind in _KINDS.items():
+        if not isinstance(record[name], kind):
+            raise TypeError(f"{name}={record[name]!r}")
     changes = {
         name: Change(**{part: Interval(**bounds) for part, bounds in change.items()})
         for name, change in record["measures"].items()

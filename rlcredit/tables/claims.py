@@ -7,7 +7,7 @@ import numpy as np
 
 from rlcredit.report.stats import Interval, holm, paired_permutation
 from rlcredit.tables.declare import Claim
-from rlcredit.tables.grid import Grid, paired_difference
+from rlcredit.tables.grid import Grid, paired_difference, why_unpaired
 
 ALPHA = 0.05
 SEEDS_FOR_TEST = 6
@@ -77,6 +77,9 @@ def _test(grid: Grid, claim: Claim) -> tuple[Interval | None, float | None, int,
     seeds = [seed for seed in treatment.per_seed if seed in control.per_seed]
     gaps = "; ".join(dict.fromkeys((*treatment.gaps, *control.gaps)))
     effect = paired_difference(treatment, control)
+    unpaired = why_unpaired(treatment, control)
+    if unpaired:
+        return None, None, len(seeds), "; ".join(filter(None, (unpaired, gaps)))
     declared = len(grid.table.size(grid.size).seeds)
     if effect is None or len(seeds) < max(declared, SEEDS_FOR_TEST):
         few = (

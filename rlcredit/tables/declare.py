@@ -264,6 +264,11 @@ class Table:
         """The metric of a data set's learning curves; empty: none."""
         return _metric(self.data[data].curve or self.curve, self._trained_on(data))
 
+    def reads_validation(self, data: str) -> bool:
+        """Whether scores of the validation split are shown of a data set."""
+        logged = [c.metric for c in self.columns_of(data).values() if isinstance(c, Logged)]
+        return any(metric.startswith("eval/") for metric in (*logged, self.curve_of(data)))
+
     def size(self, name: str) -> Size:
         """A size by name.
 

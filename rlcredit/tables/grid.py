@@ -1,8 +1,7 @@
 """From declared table and finished runs to cells, each with the runs it came from."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,37 +15,8 @@ from rlcredit.report.stats import (
     mean_interval,
 )
 from rlcredit.tables.declare import Logged, Reduce, Row, Score, Table
-from rlcredit.tables.records import Record
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedJob:
-    """A run that a table needs."""
-
-    row: str
-    data: str
-    seed: int
-    settings: tuple[str, ...]
-    """Overrides that the jobs of all seeds share."""
-    overrides: tuple[str, ...]
-    """All of them."""
-    digest: str
-    """Empty where its data are not here: the digest has their content in it."""
-    folder: Path
-
-    @property
-    def command(self) -> str:
-        """What runs it alone."""
-        return shlex.join(["python", "train.py", *self.overrides])
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedRun:
-    """What there is of a planned job: a record, or the reason why there is none."""
-
-    job: PlannedJob
-    record: Record | None
-    gap: str = ""
+from rlcredit.tables.jobs import SeedRun
+from rlcredit.tables.records import Record, revision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +32,16 @@ class Cell:
     gaps: tuple[str, ...]
     by_query: NDArray[np.float64] | None = None
     """[S, Q], where the column has a value per query."""
+    prompt_ids: tuple[str, ...] | None = None
+    """Q of them, of a column of scores."""
 
     def __post_init__(self) -> None:
         """A figure without the runs it came from is not one."""
-        assert self.estimate is None or len(self.runs) == len(self.per_seed) > 0
+        if self.estimate is not None and not len(self.runs) == len(self.per_seed) > 0:
+            raise ValueError(
+                f"{self.address}: a mean of {len(self.per_seed)} seeds with {len(self.runs)} runs "
+                "behind it; a figure needs the run of each of its seeds"
+            )
 
     @property
     def interquartile(self) -> float | None:
@@ -113,6 +89,17 @@ class Grid:
             return None
         return paired_difference(self.cells[data, row, primary], self.cells[data, control, primary])
 
+    def unpaired(self) -> list[str]:
+        """Why differences of the primary measure are absent although both rows have figures."""
+        found: list[str] = []
+        for data, row in self.runs:
+            primary = self.table.primary_of(data)
+            control = self.cells.get((data, self.table.control, primary))
+            if row != self.table.control and control is not None:
+                why = why_unpaired(self.cells[data, row, primary], control)
+                found += [why] if why else []
+        return found
+
     def revisions(self) -> list[str]:
         """Code revisions of the runs that are shown, in order of appearance."""
         return list(
@@ -127,7 +114,7 @@ class Grid:
 def _of(runs: Sequence[SeedRun]) -> Iterator[str]:
     for run in runs:
         if run.record is not None:
-            yield run.record.summary.code_revision or "unknown"
+            yield revision(run.record)
 
 
 def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -> Cell:
@@ -152,7 +139,8 @@ def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -
     if not values:
         return Cell(address=address, estimate=None, per_seed={}, runs=(), gaps=tuple(gaps))
     if column.among is not None:
-        return _seed_cell(address, runs, _means_among(values, column.among, gaps), gaps)
+        among = _means_among(values, column.among, gaps)
+        return replace(_seed_cell(address, runs, among, gaps), prompt_ids=ids)
     table = np.stack(list(values.values()))
     defined = np.isfinite(table).all(0)
     if not defined.all():
@@ -171,6 +159,7 @@ def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -
         runs=_folders(runs, kept),
         gaps=tuple(gaps),
         by_query=table,
+        prompt_ids=ids,
     )
 
 
@@ -274,16 +263,30 @@ def _reaches(points: NDArray[np.float64], level: float) -> bool:
     return len(points) == 0 or bool((points[:, 1] >= level).any())
 
 
+def why_unpaired(treatment: Cell, control: Cell) -> str:
+    """Why two cells with figures cannot be subtracted query by query; empty: they can."""
+    ours, theirs = treatment.prompt_ids, control.prompt_ids
+    if treatment.estimate is None or control.estimate is None or None in (ours, theirs):
+        return ""
+    if ours == theirs:
+        return ""
+    return (
+        f"{treatment.address} and {control.address} were scored on different queries, so there is "
+        "no difference of them; run one of them again on the queries of the other"
+    )
+
+
 def paired_difference(treatment: Cell, control: Cell) -> Interval | None:
-    """Interval of treatment minus control over common seeds and queries; None without any."""
+    """Interval of treatment minus control over common seeds; None without any.
+
+    None as well where they were scored on different queries (:func:`why_unpaired`).
+    """
     seeds = [seed for seed in treatment.per_seed if seed in control.per_seed]
-    if not seeds:
+    if not seeds or why_unpaired(treatment, control):
         return None
     if treatment.by_query is None or control.by_query is None:
         per_seed = [treatment.per_seed[seed] - control.per_seed[seed] for seed in seeds]
         return mean_interval(np.array(per_seed))
-    if treatment.by_query.shape[1] != control.by_query.shape[1]:
-        return None
     rows = [[list(cell.per_seed).index(seed) for seed in seeds] for cell in (treatment, control)]
     gap = treatment.by_query[rows[0]] - control.by_query[rows[1]]
     gap = gap[:, np.isfinite(gap).all(0)]

@@ -6,8 +6,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from rlcredit.tables.grid import Grid, SeedRun
+from rlcredit.tables.grid import Grid
+from rlcredit.tables.jobs import SeedRun, command
 from rlcredit.tables.plots import figures
+from rlcredit.tables.records import made_with, revision
 from rlcredit.tables.render import html, latex, markdown, values_csv
 from rlcredit.tracking.lines import replace_file
 
@@ -73,7 +75,7 @@ def _run(run: SeedRun) -> dict[str, Any]:
     return known | {
         "folder": str(record.folder),
         "config": str((hydra if hydra.exists() else record.folder) / "config.yaml"),
-        "code_revision": record.summary.code_revision or "unknown",
+        "code_revision": revision(record),
         "data": record.summary.data,
         "data_digest": record.summary.data_digest,
         "wall_time_s": record.summary.wall_time_s,
@@ -108,10 +110,26 @@ def explain_cell(outputs: Path, address: str) -> list[str]:
     return lines
 
 
+def _commands(run: Mapping[str, Any]) -> list[str]:
+    """What made a run; and what the table would run, where that was asked for in other words."""
+    planned = run["command"]
+    if "folder" not in run:
+        return [f"  seed {run['seed']}: {planned}"]
+    try:
+        made = command(made_with(Path(run["folder"])))
+    except ValueError as error:
+        return [
+            f"  seed {run['seed']}: what made it is not known ({error})",
+            f"    plan: {planned}",
+        ]
+    own = [] if made == planned else [f"    plan: {planned}"]
+    return [f"  seed {run['seed']}: {made}", *own]
+
+
 def _lines(row: Mapping[str, Any], column: str | None) -> list[str]:
     lines = [f"  {row['label']}"]
     for run in row["runs"]:
-        lines.append(f"  seed {run['seed']}: {run['command']}")
+        lines += _commands(run)
         names = ("missing", "folder", "config", "digest", "code_revision", "data", "data_digest")
         names += ("wall_time_s", "test_touches", "versions")
         lines += [f"    {name}: {run[name]}" for name in names if name in run]

@@ -8,22 +8,25 @@ query's scores, ``metrics.jsonl.gz``, and the training retriever's runs cut at r
 import gzip
 import json
 import math
+import re
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from rlcredit.report.evaluations import evaluation_path
-from rlcredit.report.run_folder import FAILURE_FILE, RunSummary, Status
+from rlcredit.report.run_folder import FAILURE_FILE, SCORES_FILE, RunSummary, Status
 from rlcredit.tables.declare import Phase
 from rlcredit.trainer.evaluate import Cell, Source
 
-SCORES_FILE = "scores.json.gz"
 RUN_DEPTH = 10
+REMEDY = "restore it, or move the folder away and run again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +59,24 @@ def find_records(roots: Sequence[Path]) -> tuple[dict[str, list[Path]], list[str
         for path in sorted(root.rglob("summary.json")):
             try:
                 summary = RunSummary.read(path.parent)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 problems.append(str(error))
                 continue
             if summary is not None and summary.status is Status.finished:
                 found.setdefault(summary.digest, []).append(path.parent)
     return {digest: list(dict.fromkeys(paths)) for digest, paths in found.items()}, problems
+
+
+def revision(record: Record) -> str:
+    """Of the code that made a run, with ``+changes`` where files differed from it.
+
+    Raises:
+        ValueError: If none was recorded: a figure without provenance is not shown.
+    """
+    known = record.summary.code_revision
+    if not known:
+        raise ValueError(f"{record.folder}: no code revision was recorded; {REMEDY}")
+    return known
 
 
 def why_unfinished(folder: Path) -> str:
@@ -85,29 +100,63 @@ def read_record(folder: Path) -> Record:
         raise ValueError(f"{folder} holds no summary.json; the run is not finished")
     problems: list[str] = []
     scores: dict[Phase, Scores] = {}
+    logged: tuple[Mapping[str, int | float], ...] = ()
     try:
         scores = _read_scores(folder)
-    except (ValueError, KeyError, OSError) as error:
-        problems.append(f"{folder}: scores cannot be read ({error})")
-    logged = _read_lines(folder, problems)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        problems.append(f"{folder}: scores cannot be read ({_said(error)}): {REMEDY}")
+    try:
+        logged = _read_lines(folder, problems)
+    except (ValueError, OSError) as error:
+        problems.append(f"{folder}: metrics.jsonl cannot be read ({_said(error)}): {REMEDY}")
     return Record(
         folder=folder, summary=summary, scores=scores, logged=logged, problems=tuple(problems)
     )
+
+
+def _said(error: Exception) -> str:
+    """Errors of a wrong type in a file are known by their kind alone."""
+    own = isinstance(error, ValueError | OSError)
+    return str(error) if own else f"{type(error).__name__}: {error}"
+
+
+def made_with(folder: Path) -> tuple[str, ...]:
+    """The overrides that a run was made with.
+
+    Raises:
+        ValueError: If the folder does not say.
+    """
+    for path in (folder / "overrides.yaml", folder / ".hydra" / "overrides.yaml"):
+        if path.exists():
+            try:
+                words = yaml.safe_load(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, yaml.YAMLError) as error:
+                raise ValueError(f"{path} cannot be read ({type(error).__name__})") from error
+            if not isinstance(words, list):
+                raise ValueError(f"{path} holds no list of overrides")
+            return tuple(map(str, words))
+    raise ValueError(f"{folder} has no overrides.yaml")
+
+
+def agree(one: Record, other: Record) -> bool:
+    """Whether two runs measured the same, wherever both measured."""
+    ours, theirs = one.summary.measures, other.summary.measures
+    return all(ours[name] == theirs[name] for name in ours if name in theirs)
 
 
 def conflict(records: Sequence[Record]) -> str | None:
     """A sentence where runs of one digest measured different things; None where they agree."""
     first = records[0]
     for other in records[1:]:
-        if other.summary.measures != first.summary.measures:
-            return (
-                f"{first.folder} and {other.folder} have the same digest and different results; "
-                "neither is shown. Remove the wrong one"
-            )
         if other.summary.digest != first.summary.digest:
             return (
                 f"{first.folder} and {other.folder} were asked for alike, of different data, which "
                 "are not here to say which is meant"
+            )
+        if not agree(first, other):
+            return (
+                f"{first.folder} and {other.folder} have the same digest and different results; "
+                "neither is shown. Remove the wrong one"
             )
     return None
 
@@ -115,20 +164,26 @@ def conflict(records: Sequence[Record]) -> str | None:
 def _read_scores(folder: Path) -> dict[Phase, Scores]:
     packed = folder / SCORES_FILE
     if packed.exists():
-        kept = json.loads(gzip.decompress(packed.read_bytes()))
+        kept = json.loads(_unpacked(packed))
         return {Phase(phase): _scores(record) for phase, record in kept.items()}
     scores: dict[Phase, Scores] = {}
     for phase in Phase:
         path = evaluation_path(folder, "test", phase)
         if not path.exists():
             raise ValueError(f"{path.name} is missing")
-        record = json.loads(path.read_text(encoding="utf-8"))
-        values = {
-            Cell(row["retriever"], row["measure"], Source(row["source"])).name: row["values"]
-            for row in record["scores"]
-        }
-        scores[phase] = _scores({"prompt_ids": record["prompt_ids"], "values": values})
+        try:
+            scores[phase] = _evaluated(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path.name}: {_said(error)}") from error
     return scores
+
+
+def _evaluated(record: Mapping[str, Any]) -> Scores:
+    values = {
+        Cell(row["retriever"], row["measure"], Source(row["source"])).name: row["values"]
+        for row in record["scores"]
+    }
+    return _scores({"prompt_ids": record["prompt_ids"], "values": values})
 
 
 def _scores(record: Mapping[str, Any]) -> Scores:
@@ -146,7 +201,7 @@ def _scores(record: Mapping[str, Any]) -> Scores:
 def _read_lines(folder: Path, problems: list[str]) -> tuple[Mapping[str, int | float], ...]:
     packed, plain = folder / "metrics.jsonl.gz", folder / "metrics.jsonl"
     if packed.exists():
-        text = gzip.decompress(packed.read_bytes()).decode()
+        text = _unpacked(packed)
     elif plain.exists():
         text = plain.read_text(encoding="utf-8", errors="replace")
     else:
@@ -172,6 +227,7 @@ def keep(run: Path, kept: Path) -> None:
 
     Raises:
         ValueError: If the run is not finished, or its scores cannot be read.
+        OSError: If a file cannot be read or written.
     """
     record = read_record(run)
     if not record.scores:
@@ -191,17 +247,34 @@ def keep(run: Path, kept: Path) -> None:
     lines = "".join(json.dumps(line) + "\n" for line in record.logged)
     (kept / "metrics.jsonl.gz").write_bytes(_packed(lines))
     retriever = record.summary.headline.split("/")[0]
-    for path in sorted((run / "trec" / "test-after").glob(f"{retriever}.*.run.gz")):
-        if path.name.startswith((f"{retriever}.greedy", f"{retriever}.sampled-0")):
+    for path in sorted((run / "trec" / "test-after").glob("*.run.gz")):
+        if _is_kept(path.name, retriever):
             (kept / path.name).write_bytes(_packed(_cut(path)))
     for name in ("overrides.yaml", "config.yaml"):
         shutil.copyfile(run / ".hydra" / name, kept / name)
     shutil.copyfile(run / "summary.json", kept / "summary.json")  # last: it says "finished"
 
 
+def _is_kept(name: str, retriever: str) -> bool:
+    """Greedy runs and the first sample's, of each candidate where a response is a set of them."""
+    kept = rf"{re.escape(retriever)}\.(greedy(\.c\d+)?|sampled(\.c\d+)?(-0)?)\.run\.gz"
+    return re.fullmatch(kept, name) is not None
+
+
 def _cut(path: Path) -> str:
-    lines = gzip.decompress(path.read_bytes()).decode().splitlines(keepends=True)
-    return "".join(line for line in lines if int(line.split()[3]) <= RUN_DEPTH)
+    lines = _unpacked(path).splitlines(keepends=True)
+    try:
+        return "".join(line for line in lines if int(line.split()[3]) <= RUN_DEPTH)
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{path} is no run file ({error})") from error
+
+
+def _unpacked(path: Path) -> str:
+    """The text of a gzip file. ValueError, with its name, if it is cut off or damaged."""
+    try:
+        return gzip.decompress(path.read_bytes()).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name}: {error}") from error
 
 
 def _packed(text: str) -> bytes:

@@ -183,7 +183,7 @@ def notes(grid: Grid) -> list[str]:
         for row in table.rows.values()
         if grid.size in row.left_out
     ]
-    lines += list(grid.problems)
+    lines += [*grid.problems, *grid.unpaired()]
     return lines + [f"{GAP} or *: {gap}" for gap in _gaps(grid)]
 
 

@@ -52,6 +52,30 @@ def test_a_folder_without_an_end_is_shown_as_a_gap(tmp_path):
     assert "it broke &lt;b&gt;here&lt;/b&gt;" in html
 
 
+def test_records_that_tables_keep_are_not_counted_among_the_runs(tmp_path):
+    record = write_run(tmp_path / "reference" / "jobs" / "a")
+    (record / "scores.json.gz").write_bytes(b"")
+    for plain in ("metrics.jsonl", ".hydra/config.yaml", ".hydra/overrides.yaml"):
+        (record / plain).unlink()
+    for folder in (tmp_path, record):
+        with pytest.raises(ValueError, match=r"\(0 unfinished; 1 records of tables"):
+            find_runs([folder])
+    write_run(tmp_path / "esci" / "mine")
+    runs, gaps = find_runs([tmp_path])
+    assert [run.folder.name for run in runs] == ["mine"]
+    assert gaps == []
+
+
+def test_a_summary_of_other_types_is_a_gap(tmp_path):
+    write_run(tmp_path / "whole")
+    for name, value in (("measures", []), ("credit", []), ("versions", []), ("digest", [1])):
+        path = write_run(tmp_path / name) / SUMMARY_FILE
+        path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    _, gaps = find_runs([tmp_path])
+    assert [gap.folder.name for gap in gaps] == ["credit", "digest", "measures", "versions"]
+    assert all("is no summary of this version" in gap.why for gap in gaps)
+
+
 def test_a_broken_last_line_of_the_metrics_is_left_out(tmp_path):
     run = write_run(tmp_path / "a")
     with (run / "metrics.jsonl").open("a") as file:

@@ -1,19 +1,31 @@
 """Run folders as a run leaves them, with chosen scores, and a table that asks for them."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from rlcredit.config import evaluation_digest
 from rlcredit.report.evaluations import save_evaluation
 from rlcredit.report.run_folder import Change, RunSummary, Status
 from rlcredit.report.stats import Interval
 from rlcredit.tables.declare import Claim, Data, Logged, Phase, Reduce, Row, Score, Size, Table
-from rlcredit.tables.grid import Grid, PlannedJob
+from rlcredit.tables.grid import Grid
+from rlcredit.tables.jobs import PlannedJob
 from rlcredit.trainer.evaluate import Cell, Evaluation, Source
+from rlcredit.trainer.settings import EvaluationSettings
 from scripts.reproduce_tables import fill
 
 NUM_QUERIES = 12
+SETTINGS = EvaluationSettings(retrievers=["bm25"])
+
+
+def config_of(settings):
+    """What of a run's config says how it is scored."""
+    target = {"_target_": "rlcredit.trainer.settings.EvaluationSettings"}
+    return OmegaConf.create({"seed": 0, "evaluation": target | dataclasses.asdict(settings)})
 
 
 def evaluation(phase, values):
@@ -36,19 +48,22 @@ def evaluation(phase, values):
 def make_run():
     """Writes a finished run; its scores after training are about ``level``."""
 
-    def make(folder, *, digest, level=0.5, seed=0, revision="abc", queries=NUM_QUERIES):
+    def make(
+        folder, *, digest, level=0.5, seed=0, revision="abc", queries=NUM_QUERIES, settings=SETTINGS
+    ):
+        evaluated = config_of(settings)
         rng = np.random.default_rng([seed, round(1000 * level)])
         before = evaluation("before", np.full(queries, 0.25))
         after = evaluation("after", level + 0.1 * (rng.random(queries) - 0.5))
         for each in (before, after):
-            save_evaluation(folder, each, digest=digest)
+            save_evaluation(folder, each, digest=f"{digest}-{evaluation_digest(evaluated)}")
         lines = [{"step": s, "reward/evaluations": 80.0, "curve": 0.1 * s} for s in range(3)]
         for line in lines[1:]:
             line["time/step_cpu_s"] = 1.5
         (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
         hydra = folder / ".hydra"
         hydra.mkdir(exist_ok=True)
-        (hydra / "config.yaml").write_text("seed: 0\n")
+        (hydra / "config.yaml").write_text(OmegaConf.to_yaml(evaluated))
         (hydra / "overrides.yaml").write_text("- seed=0\n")
         score = after.values(Cell("bm25", "nDCG@10", Source.sampled)).mean()
         mean = Interval(mean=float(score), low=None, high=None)
@@ -122,6 +137,8 @@ def plan(table, tmp_path):
             overrides=(f"estimator={name}", f"seed={seed}"),
             digest=f"{name}{seed}",
             folder=tmp_path / "esci" / name / f"seed{seed}",
+            evaluation=SETTINGS,
+            reads_validation=False,
         )
         for seed in table.sizes["smoke"].seeds
         for row, name in (("query", "grpo"), ("grpo", "grpo"), ("ospo", "ospo"))

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from rlcredit.report.evaluations import evaluation_path
+from rlcredit.report.run_folder import SCORES_FILE
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.claims import Verdict, findings
 from rlcredit.tables.declare import Logged, Reduce
 from rlcredit.tables.grid import Cell, reduce
-from rlcredit.tables.records import SCORES_FILE, Phase, keep, read_record
+from rlcredit.tables.records import Phase, keep, read_record
+from rlcredit.tables.render import markdown
 from scripts.table_jobs import Planner, run_missing
 
 
@@ -85,7 +87,7 @@ def test_a_claim_that_waits_counts_in_the_correction_of_the_others(filled, table
 
 def test_a_figure_without_runs_does_not_exist(filled):
     cell = filled().cells["esci", "ospo", "ndcg"]
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="a mean of 8 seeds with 0 runs behind it"):
         dataclasses.replace(cell, runs=())
     empty = Cell(address="x", estimate=None, per_seed={}, runs=(), gaps=("not run",))
     assert empty.estimate is None
@@ -171,6 +173,34 @@ def test_a_seed_scored_on_other_queries_is_a_gap(filled, outputs, make_run):
     grid = filled()
     assert "seed 5: scored on other queries" in gaps_of(grid)
     assert 5 not in grid.cells["esci", "ospo", "ndcg"].per_seed
+
+
+def test_rows_scored_on_other_queries_of_the_same_number_have_no_difference(filled, outputs):
+    for seed in range(8):
+        path = evaluation_path(run_of(outputs, "ospo", seed), "test", "after")
+        record = json.loads(path.read_text())
+        record["prompt_ids"][3] = "another"
+        path.write_text(json.dumps(record))
+    grid = filled()
+    assert grid.cells["esci", "ospo", "ndcg"].estimate is not None
+    assert grid.differences["esci", "ospo"] is None
+    said = "esci/ospo/ndcg and esci/grpo/ndcg were scored on different queries"
+    assert said in markdown(grid)
+    better = findings(grid)[0]
+    assert better.verdict is Verdict.inconclusive
+    assert better.effect is None
+    assert said in better.why
+    assert not dataclasses.replace(filled(), runs={}).unpaired()
+
+
+def test_a_run_without_a_code_revision_is_a_gap(filled, outputs, make_run):
+    make_run(run_of(outputs, "ospo", 0), digest="ospo0", level=0.7, revision=None)
+    make_run(run_of(outputs, "ospo", 1), digest="ospo1", level=0.7, revision="abc+changes")
+    grid = filled()
+    assert "no code revision was recorded (no git checkout" in gaps_of(grid)
+    assert list(grid.cells["esci", "ospo", "ndcg"].per_seed) == list(range(1, 8))
+    assert "unknown" not in markdown(grid)
+    assert grid.row_revisions("esci", "ospo") == ["abc+changes", "abc"]
 
 
 def test_a_measure_that_was_not_scored_is_a_gap(filled, table, plan, outputs):

@@ -84,7 +84,11 @@ def test_a_gap_is_seen_in_the_table_and_said_below_it(filled, outputs):
 def test_a_cell_is_explained_by_its_runs(filled, tmp_path):
     write_table(filled(), table_folder(tmp_path, "table_x", "smoke"))
     text = "\n".join(explain_cell(tmp_path, "table_x/esci/ospo"))
-    for part in ("python train.py estimator=ospo seed=3", "code_revision: abc", "data_digest: ddd"):
+    for part in (
+        "plan: python train.py estimator=ospo seed=3",
+        "code_revision: abc",
+        "data_digest: ddd",
+    ):
         assert part in text
     assert "config.yaml" in text
     assert "raw: seed 0 0." in text
