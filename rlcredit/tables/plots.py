@@ -48,10 +48,9 @@ def _drawn(grid: Grid, data: str) -> Iterator[tuple[str, Figure]]:
         primary = grid.table.columns_of(data)[grid.table.primary_of(data)].label
         figure, axes = _axes(grid, data, "reward evaluations of a run", primary)
         for number, (label, cost, score) in enumerate(points):
-            colour = COLOURS[number % len(COLOURS)]
-            axes.scatter([cost], [score], color=colour, marker="os^Dv"[number % 5])
-            axes.annotate(label, (cost, score), fontsize="x-small", xytext=(4, 2),
-                          textcoords="offset points")  # fmt: skip
+            colour, marker = COLOURS[number % len(COLOURS)], "os^Dv"[number % 5]
+            axes.scatter([cost], [score], color=colour, marker=marker, label=label)
+        figure.legend(loc="outside right upper", fontsize="x-small")
         axes.set_xscale("log")
         yield "cost", figure
 
