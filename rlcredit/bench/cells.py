@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rlcredit.bench.compare import Resampled, median
 from rlcredit.bench.run import Entry, Found
+from rlcredit.report.lines import with_interval
 from rlcredit.report.sheets import Sheet
 from rlcredit.report.stats import Interval
 
@@ -37,11 +38,7 @@ def by_world(found: Found, title: str, cell: Callable[[Entry], str]) -> Sheet:
 
 def shown(figure: Interval | None, form: str = ".3f") -> str:
     """``0.412 [0.391, 0.433]``."""
-    if figure is None:
-        return GAP
-    if figure.low is None or figure.high is None:
-        return f"{figure.mean:{form}}"
-    return f"{figure.mean:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
+    return GAP if figure is None else with_interval(figure, form=form)
 
 
 def middle(figures: Sequence[Resampled], form: str = ".3f") -> str:

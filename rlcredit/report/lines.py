@@ -35,12 +35,15 @@ def seconds(duration: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def with_interval(figure: Interval, *, sign: bool = False, short: bool = False) -> str:
+def with_interval(
+    figure: Interval, *, form: str = ".3f", sign: bool = False, short: bool = False
+) -> str:
     """``0.412 [0.391, 0.433]``; with ``sign`` ``+0.217 [+0.195, +0.240]``.
 
-    ``short`` leaves out the zeros in front: ``.412 [.391 .433]``.
+    ``form`` is how a number is written; ``short`` leaves out the zeros in front:
+    ``.412 [.391 .433]``.
     """
-    form = "+.3f" if sign else ".3f"
+    form = f"+{form}" if sign else form
     if figure.low is None or figure.high is None:
         text = format(figure.mean, form)
     else:

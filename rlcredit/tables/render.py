@@ -11,7 +11,7 @@ from html import escape
 
 from rlcredit.report.lines import with_interval
 from rlcredit.report.sheets import Sheet, sheet_latex, sheet_markdown
-from rlcredit.report.stats import SEEDS_FOR_IQM, Interval
+from rlcredit.report.stats import SEEDS_FOR_IQM
 from rlcredit.tables.claims import findings
 from rlcredit.tables.declare import Row, Score, Table
 from rlcredit.tables.grid import Cell, Grid
@@ -108,16 +108,8 @@ def _published(row: Row) -> str:
 def _figure(cell: Cell, *, digits: int) -> str:
     if cell.estimate is None:
         return GAP
-    text = _interval(cell.estimate, digits)
+    text = with_interval(cell.estimate, form=f".{digits}f")
     return text + ("*" if cell.gaps else "")
-
-
-def _interval(estimate: Interval, digits: int) -> str:
-    if digits == 3:
-        return with_interval(estimate)
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.mean:.{digits}f}"
-    return f"{estimate.mean:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
 def _marks(grid: Grid, data: str, row: str) -> str:

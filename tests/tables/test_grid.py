@@ -71,6 +71,19 @@ def test_a_claim_waits_for_all_declared_seeds_though_six_could_be_tested(filled,
     assert found.verdict is Verdict.inconclusive
 
 
+def test_a_claim_about_queries_that_are_never_defined_in_both_says_so(filled):
+    grid = filled()
+    for row, undefined in (("ospo", slice(0, 6)), ("grpo", slice(6, None))):
+        by_query = grid.cells["esci", row, "ndcg"].by_query.copy()
+        by_query[:, undefined] = np.nan
+        cell = dataclasses.replace(grid.cells["esci", row, "ndcg"], by_query=by_query)
+        grid.cells["esci", row, "ndcg"] = cell
+    found = findings(grid)[0]
+    assert found.effect is None
+    assert found.pvalue is None
+    assert found.why == "no query is defined in every run of both"
+
+
 def test_a_claim_that_waits_counts_in_the_correction_of_the_others(filled, table):
     waiting = dataclasses.replace(table.claims["better"], column="area")
     claims = {"better": table.claims["better"], "waiting": waiting}

@@ -24,7 +24,7 @@ def test_writing_twice_gives_the_same_bytes(filled, tmp_path):
     assert drawn <= names
 
 
-def testcurves_are_drawn_over_the_seconds_that_their_steps_took(filled, outputs):
+def test_curves_are_drawn_over_the_seconds_that_their_steps_took(filled, outputs):
     (curve, _) = curves(filled(), "esci")
     assert curve.steps.tolist() == [0, 1, 2]
     assert curve.seconds.tolist() == [0, 1.5, 3]
