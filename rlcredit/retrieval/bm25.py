@@ -42,17 +42,23 @@ class BM25:
         """See :class:`Retriever`. Nothing is cached: building takes less than reading would."""
         documents = searchable(documents)
         model = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
-        terms = [terms_of(text) for text in documents.texts]
-        model.index(terms, create_empty_token=False, show_progress=False)
+        model.index(
+            [terms_of(text) for text in documents.texts],
+            create_empty_token=False,
+            show_progress=False,
+        )
         by_term = csc_matrix(
             (model.scores["data"], model.scores["indices"], model.scores["indptr"]),
             shape=(len(documents.ids), len(model.vocab_dict)),
         )
+        # bm25s numbers the terms as a set of strings gives them, which every process does anew. A
+        # score would be another sum, and of two near ties another document would come first.
+        terms = sorted(model.vocab_dict)
         return SparseIndex(
             document_ids=documents.ids,
             digest=digest(repr(self), documents.ids, documents.texts),
-            bag=Bag(analyzer=words, vocabulary=dict(model.vocab_dict)),  # holds no stop word
-            weights=csr_matrix(by_term),
+            bag=Bag(analyzer=words, vocabulary={t: i for i, t in enumerate(terms)}),
+            weights=csr_matrix(by_term[:, [model.vocab_dict[term] for term in terms]]),
         )
 
 
