@@ -30,7 +30,7 @@ smoke: install  ## the same in under 90 seconds
 
 # One thread a process: on two cores, two processes of two threads each take 1.4 times as long.
 test: install  ## the whole test suite
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-slow: install  ## commands on two local "machines", benches of two processes: minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/distributed tests/e2e tests/scripts $(ARGS)

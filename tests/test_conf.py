@@ -80,7 +80,8 @@ def test_every_estimator_goes_with_every_loss_or_is_refused_with_the_remedy():
             return str(error)
         return None
 
-    answers = [refusal(e, loss) for e in built("estimator") for loss in built("loss")]
+    estimators, losses = built("estimator"), built("loss")
+    answers = [refusal(estimator, loss) for estimator in estimators for loss in losses]
     refused = [answer for answer in answers if answer is not None]
     assert 0 < len(refused) < 0.7 * len(answers)
     assert all("estimator=" in answer or "estimator (" in answer for answer in refused)

@@ -119,8 +119,8 @@ def test_a_finished_run_is_reported_and_not_run_again(tmp_path, cache):
 
 
 def test_grpo_learns_to_search(tmp_path, cache):
-    settings = ("trainer.steps=30", "trainer.prompts_per_step=10", "trainer.group_size=8")
-    more = ("policy.warm_start.steps=400", "evaluation.every=0", "evaluation.max_prompts=6")
+    settings = ("trainer.steps=20", "trainer.prompts_per_step=10", "trainer.group_size=8")
+    more = ("policy.warm_start.steps=250", "evaluation.every=0", "evaluation.max_prompts=6")
     run(tmp_path, f"cache={cache}", *settings, *more)
     rewards = [line["reward/mean"] for line in metrics(tmp_path)[1:]]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.05
