@@ -132,9 +132,9 @@ def reproduce(
         planned for name in here for planned in plans[name] if not only or planned.data in only
     ]
     missing = [planned for planned in wanted if planned.digest]
-    left_out = len(wanted) - len(missing)
-    if left_out:
-        print(f"{left_out} jobs are not run: their published files are not here, see the table")
+    absent = {planned.overrides for planned in wanted if not planned.digest}
+    if absent:
+        print(f"{len(absent)} jobs are not run: their published files are not here, see the table")
     if workers and missing and code_revision(ROOT) is None:
         print(f"git knows no revision of {ROOT}: what runs now is a gap in tables for want of it")
     if workers and missing:

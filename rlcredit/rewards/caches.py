@@ -131,7 +131,7 @@ def _name(key: Key) -> bytes:
     return bytes.fromhex(digest(*key, *_VERSIONS))
 
 
-_FORMAT = "1"
+_FORMAT = "2"
 """To be raised when scoring changes, so that rewards on disk are computed again."""
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "bm25s", "scikit-learn")
 _VERSIONS = (_FORMAT, *(f"{name} {version(name)}" for name in _PACKAGES))

@@ -81,15 +81,15 @@ def _test(grid: Grid, claim: Claim) -> tuple[Interval | None, float | None, int,
     if unpaired:
         return None, None, len(seeds), "; ".join(filter(None, (unpaired, gaps)))
     declared = len(grid.table.size(grid.size).seeds)
-    few = ""
+    untested = ""
     if len(seeds) < declared:
-        few = f"{len(seeds)} of {declared} declared seeds"
+        untested = f"{len(seeds)} of {declared} declared seeds"
     elif declared < SEEDS_FOR_TEST:
-        few = f"{declared} seeds, and fewer than {SEEDS_FOR_TEST} cannot reach p < .05"
+        untested = f"{declared} seeds, and fewer than {SEEDS_FOR_TEST} cannot reach p < .05"
     elif effect is None:
-        few = "no query is defined in every run of both"
-    if few:
-        return effect, None, len(seeds), "; ".join(filter(None, (few, gaps)))
+        untested = "no query is defined in every run of both"
+    if untested:
+        return effect, None, len(seeds), "; ".join(filter(None, (untested, gaps)))
     pairs = [np.array([c.per_seed[seed] for seed in seeds]) for c in (treatment, control)]
     return effect, paired_permutation(pairs[0], pairs[1]), len(seeds), gaps
 
