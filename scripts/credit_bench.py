@@ -7,6 +7,7 @@ A method enters by its YAML in conf/estimator or conf/loss, or in a folder of yo
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -17,8 +18,9 @@ from omegaconf import DictConfig
 
 from rlcredit.bench.record import write
 from rlcredit.bench.run import Methods, bench
-from rlcredit.build import build
-from rlcredit.config import register
+from rlcredit.commands.build import allowed_by_command
+from rlcredit.commands.components import build
+from rlcredit.commands.schema import register
 from rlcredit.errors import explain
 
 register()
@@ -26,15 +28,15 @@ register()
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
-def methods() -> Methods:
+def methods(allow: Sequence[str]) -> Methods:
     """What conf/ and the folders beside it hold, composed as train.py composes it."""
     loader = GlobalHydra.instance().config_loader()
     estimators, losses, own = {}, {}, {}
     for name in loader.get_group_options("loss"):
-        losses[name] = build(compose("train", overrides=[f"loss={name}"]).loss)
+        losses[name] = build(compose("train", overrides=[f"loss={name}"]).loss, allow=allow)
     for name in loader.get_group_options("estimator"):
         cfg = compose("train", overrides=[f"estimator={name}"], return_hydra_config=True)
-        estimators[name] = build(cfg.estimator)
+        estimators[name] = build(cfg.estimator, allow=allow)
         own[name] = str(cfg.hydra.runtime.choices.loss)
     return Methods(estimators=estimators, losses=losses, own=own)
 
@@ -48,7 +50,8 @@ def main(cfg: DictConfig) -> None:
     def say(text: str) -> None:
         print(f"{time.monotonic() - start:6.1f} s  {text}", flush=True)
 
-    found = bench(methods(), build(cfg.settings), chosen=list(cfg.worlds), say=say)
+    known = methods(allowed_by_command(cfg))
+    found = bench(known, build(cfg.settings), chosen=list(cfg.worlds), say=say)
     files = write(found, Path(cfg.out))
     say(
         f"{len(found.entries)} combinations of world, estimator and loss, {len(found.ended)} pairs "

@@ -15,11 +15,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
-from rlcredit.config import register
+from rlcredit.commands.components import build
+from rlcredit.commands.schema import register
 from rlcredit.data import Dataset
-from rlcredit.data.base import SearchTask, Task
+from rlcredit.data.base import SearchTask, Task, data_identity
+from rlcredit.identity import digest
 from rlcredit.types import Prompt
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -32,7 +33,7 @@ def main(overrides: Sequence[str]) -> Path:
     register()
     with initialize_config_dir(config_dir=str(CONF), version_base=None):
         config = compose("train", overrides=list(overrides))
-    dataset: Dataset[Task] = instantiate(config.dataset, _convert_="all")
+    dataset: Dataset[Task] = build(config.dataset)
     task = dataset.load().searched()
     folder = freeze(task, dataset, ROOT)
     for what, count in task.counts.items():
@@ -56,7 +57,7 @@ def freeze(task: SearchTask, dataset: Dataset[Task], root: Path) -> Path:
         "source": task.source,
         "digest": task.digest,
         "settings": dataclasses.asdict(dataset),  # pyright: ignore[reportArgumentType]
-        "fingerprint": dataset.fingerprint(),
+        "fingerprint": digest(data_identity(dataset)),
         "rules": dataclasses.asdict(task.rules),
         "counts": dict(task.counts),
         "prompts": {split: len(getattr(task, split)) for split in SPLITS},

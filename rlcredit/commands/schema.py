@@ -6,49 +6,19 @@ wrong type fails while composing, and an empty config builds the class's own def
 """
 
 import dataclasses
-import json
 from copy import copy
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
-from hashlib import blake2b
-from types import ModuleType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, OmegaConf
 
-from rlcredit import (
-    data,
-    estimators,
-    losses,
-    policy,
-    retrieval,
-    rewards,
-    rollout,
-    tables,
-    text,
-    tracking,
-    trainer,
-)
 from rlcredit.bench.run import Settings
+from rlcredit.commands.components import COMPONENTS, components
+from rlcredit.commands.digests import run_folder, run_subfolder
+from rlcredit.identity import public_name
 from rlcredit.trainer.settings import EvaluationSettings, Resume
-
-COMPONENTS: dict[str, ModuleType] = {
-    "estimator": estimators,
-    "loss": losses,
-    "segmenter": text,
-    "retriever": retrieval,
-    "encoder": retrieval,
-    "reward": rewards,
-    "dataset": data,
-    "policy": policy,
-    "rollout": rollout,
-    "trainer": trainer,
-    "tracker": tracking,
-    "table": tables,
-}
-"""Config group -> the package whose public dataclasses are its components."""
 
 
 @dataclass
@@ -59,6 +29,8 @@ class TrainConfig:
     resume: Resume = Resume.auto
     cache: str = "outputs/cache"
     """Folder for what can be made again: tokenizers, warm starts, document embeddings."""
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
     policy: Any = MISSING
     estimator: Any = MISSING
     loss: Any = MISSING
@@ -83,6 +55,8 @@ class EvaluateConfig:
     """Folder of a finished run."""
     cache: str = "outputs/cache"
     retriever: Any = MISSING
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
 
 
 @dataclass
@@ -94,6 +68,8 @@ class ReplayConfig:
     cache: str = "outputs/cache"
     device: str | None = None
     """Where to compute; None: where the run did."""
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
 
 
 @dataclass
@@ -106,6 +82,8 @@ class TransferConfig:
     """Names in conf/retriever; those that the runs were trained on are always among the columns."""
     out: str = "outputs/transfer"
     cache: str = "outputs/cache"
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
 
 
 @dataclass
@@ -129,6 +107,8 @@ class ReportConfig:
     )
     """The same for responses that are sets of candidates."""
     cache: str = "outputs/cache"
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
 
 
 @dataclass
@@ -140,6 +120,8 @@ class CreditBenchConfig:
     worlds: list[str] = field(default_factory=list)
     """Names in rlcredit/bench/worlds.py; none: all of them, and the bandits."""
     settings: Any = MISSING
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
 
 
 def schema(cls: type) -> type:
@@ -174,12 +156,6 @@ def _twins(hint: Any) -> Any:
     return hint
 
 
-def components(package: ModuleType) -> list[type]:
-    """The public dataclasses of a package."""
-    public = (getattr(package, name) for name in package.__all__)
-    return [cls for cls in public if isinstance(cls, type) and dataclasses.is_dataclass(cls)]
-
-
 def register() -> None:
     """Store the root schema, ``schema/<group>/<classname>`` for every component, the resolvers."""
     store = ConfigStore.instance()
@@ -192,90 +168,6 @@ def register() -> None:
     store.store(name="credit_bench_schema", node=bench)
     for group, package in COMPONENTS.items():
         for cls in components(package):
-            store.store(group=f"schema/{group}", name=cls.__name__.lower(), node=schema(cls))
+            store.store(group=f"schema/{group}", name=public_name(cls).lower(), node=schema(cls))
     for resolver in (run_folder, run_subfolder):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
-
-
-IDENTITY = (
-    "seed",
-    "policy",
-    "estimator",
-    "loss",
-    "retriever",
-    "reward",
-    "segmenter",
-    "encoder",
-    "rollout",
-)
-"""Nodes that enter a run's digest whole."""
-IDENTITY_OF_TRAINER = (
-    "steps",
-    "prompts_per_step",
-    "group_size",
-    "updates_per_batch",
-    "max_advantage",
-    "optimizer",
-)
-"""Of the trainer, what changes the numbers; not devices, micro-batches, checkpoints."""
-
-
-def _hash(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, default=str)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def run_identity(cfg: DictConfig) -> dict[str, Any]:
-    """Everything that a run's numbers depend on, as plain values.
-
-    The data enter by what they contain (``Dataset.fingerprint``), not by where they lie; trackers,
-    paths, process layout, micro-batches, caches and evaluations stay out.
-    """
-    return _settings(cfg) | {"data": instantiate(cfg.dataset, _convert_="all").fingerprint()}
-
-
-def run_digest(cfg: DictConfig) -> str:
-    """Hash of a run's identity; two runs of one digest are the same run."""
-    return _hash(run_identity(cfg))
-
-
-def settings_digest(cfg: DictConfig) -> str:
-    """Hash of what a run's numbers depend on besides its seed, retriever and data."""
-    settings = _settings(cfg)
-    return _hash({name: settings[name] for name in settings if name not in ("seed", "retriever")})
-
-
-def _settings(cfg: DictConfig) -> dict[str, Any]:
-    """A run's identity without its data."""
-    chosen = {name: _plain(cfg[name]) for name in IDENTITY}
-    chosen["reward"] = {key: value for key, value in chosen["reward"].items() if key != "cache"}
-    if chosen["reward"].get("shortcut") is None:  # later than the digests without it, which stay
-        chosen["reward"].pop("shortcut", None)
-    chosen["trainer"] = {name: _plain(cfg.trainer[name]) for name in IDENTITY_OF_TRAINER}
-    if cfg.trainer.autocast:  # later than the digests of runs without it, which stay as they were
-        chosen["trainer"]["autocast"] = True
-    if cfg.trainer.mismatch.correction is not None:  # the same
-        chosen["trainer"]["mismatch"] = _plain(cfg.trainer.mismatch)
-    if cfg.trainer.compute_dtype is not None:  # the same
-        chosen["trainer"]["compute_dtype"] = _plain(cfg.trainer.compute_dtype)
-    return chosen
-
-
-def evaluation_digest(cfg: DictConfig) -> str:
-    """Hash of how a run is evaluated, apart from the run itself."""
-    return _hash(_plain(cfg.evaluation))
-
-
-def run_subfolder(*, _root_: DictConfig) -> str:
-    """``<dataset>/<estimator>/seed<k>-<digest8>``: where a run lies under ``outputs/``."""
-    choices = _root_.hydra.runtime.choices
-    return f"{choices.dataset}/{choices.estimator}/seed{_root_.seed}-{run_digest(_root_)[:8]}"
-
-
-def run_folder(*, _root_: DictConfig) -> str:
-    """The default of ``hydra.run.dir``."""
-    return f"outputs/{run_subfolder(_root_=_root_)}"
-
-
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import traceback
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,16 @@ from typing import Any
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
-from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rlcredit.config import evaluation_digest, run_digest, run_identity, schema, settings_digest
-from rlcredit.errors import explain, raised_here
+from rlcredit.commands.components import allowed, build
+from rlcredit.commands.digests import evaluation_digest, run_identity, settings_digest
+from rlcredit.commands.saved import saved_config, typed
+from rlcredit.errors import explain
 from rlcredit.explore import Explored, explore
+from rlcredit.identity import digest
 from rlcredit.job import Job
 from rlcredit.launch import launch
 from rlcredit.replay import Replayed, replay_batch
@@ -62,8 +64,8 @@ def job(cfg: DictConfig) -> Job:
             "this experiment declares a table, not a run; make it with "
             "python scripts/reproduce_tables.py --size smoke"
         )
-    choices = HydraConfig.get().runtime.choices
-    parts = {name: build(cfg[name]) for name in _COMPONENTS}
+    choices, allow = HydraConfig.get().runtime.choices, allowed_by_command(cfg)
+    parts = {name: build(cfg[name], allow=allow) for name in _COMPONENTS}
     check_pairing(
         parts["estimator"],
         parts["loss"],
@@ -72,19 +74,20 @@ def job(cfg: DictConfig) -> Job:
         scores_parts=parts["reward"].scores_parts,
     )
     names = [*dict.fromkeys([str(choices["retriever"]), *cfg.evaluation.retrievers])]
+    identity = run_identity(cfg, allow=allow)
     return Job(
         seed=cfg.seed,
         resume=cfg.resume,
         cache=Path(cfg.cache),
-        digest=run_digest(cfg),
-        identity=run_identity(cfg),
+        digest=digest(identity),
+        identity=identity,
         evaluation_digest=evaluation_digest(cfg),
         config=_config(cfg),
         dataset_name=str(choices["dataset"]),
         estimator_name=str(choices["estimator"]),
         retriever_name=str(choices["retriever"]),
         retrievers={
-            name: build(cfg.retriever if index == 0 else retriever_config(name))
+            name: build(cfg.retriever if index == 0 else retriever_config(name), allow=allow)
             for index, name in enumerate(names)
         },
         group=_sweep_group(),
@@ -109,14 +112,14 @@ _COMPONENTS = (
 
 def rescore_run(cfg: DictConfig) -> None:
     """Score a finished run's stored responses with the retriever of ``conf/evaluate.yaml``."""
-    run = Path(cfg.run)
-    saved = saved_config(run)
+    run, allow = Path(cfg.run), allowed_by_command(cfg)
+    saved = saved_config(run, allow=allow)
     rescore(
         run,
-        dataset=build(typed(saved.dataset)),
-        retriever=build(cfg.retriever),
+        dataset=_part(saved.dataset, allow),
+        retriever=build(cfg.retriever, allow=allow),
         name=str(HydraConfig.get().runtime.choices["retriever"]),
-        reward=build(typed(saved.reward)),
+        reward=_part(saved.reward, allow),
         temperature=saved.rollout.temperature,
         cache=Path(cfg.cache),
     )
@@ -126,19 +129,20 @@ def transfer_runs(cfg: DictConfig) -> Path:
     """Write the matrix of ``conf/transfer.yaml``; where it lies."""
     asked = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
     found, _ = find_runs([Path(folder) for folder in asked])
+    allow = allowed_by_command(cfg)
     return transfer(
-        [_finished(run.folder) for run in found],
-        retrievers={name: build(retriever_config(name)) for name in cfg.retrievers},
+        [_finished(run.folder, allow) for run in found],
+        retrievers={name: build(retriever_config(name), allow=allow) for name in cfg.retrievers},
         out=Path(cfg.out),
         cache=Path(cfg.cache),
     )
 
 
-def _finished(folder: Path) -> FinishedRun:
-    saved = saved_config(folder)
-    saved.trainer = typed(saved.trainer)  # with the settings that are younger than the run
-    parts = {name: build(typed(saved[name])) for name in ("retriever", "dataset", "reward")}
-    return FinishedRun.read(folder, settings=settings_digest(saved), seed=saved.seed, **parts)
+def _finished(folder: Path, allow: Sequence[str]) -> FinishedRun:
+    saved = saved_config(folder, allow=allow)
+    parts = {name: _part(saved[name], allow) for name in ("retriever", "dataset", "reward")}
+    settings = settings_digest(saved, allow=allow)
+    return FinishedRun.read(folder, settings=settings, seed=saved.seed, **parts)
 
 
 def report_runs(cfg: DictConfig) -> Path:
@@ -160,8 +164,9 @@ def report_runs(cfg: DictConfig) -> Path:
 def replay_refused(cfg: DictConfig) -> Replay:
     """Compute the batch of ``conf/replay.yaml`` again, with the settings of its run."""
     folder = Path(cfg.batch)
-    saved = saved_config(folder.parent)
-    trainer = build(typed(saved.trainer))
+    allow = allowed_by_command(cfg)
+    saved = saved_config(folder.parent, allow=allow)
+    trainer = _part(saved.trainer, allow)
     return replay_batch(
         Replayed(
             folder=folder,
@@ -169,25 +174,26 @@ def replay_refused(cfg: DictConfig) -> Replay:
             cache=Path(cfg.cache),
             device=cfg.device or trainer.device,
             trainer=trainer,
-            **{part: build(typed(saved[part])) for part in ("dataset", "policy", "loss")},
+            **{part: _part(saved[part], allow) for part in ("dataset", "policy", "loss")},
         )
     )
 
 
 def _explored(run: Path, cfg: DictConfig) -> Explored:
     """A finished run's components, and the estimators that its responses are shown to."""
-    saved = saved_config(run)
-    dataset = build(typed(saved.dataset))
+    allow = allowed_by_command(cfg)
+    saved = saved_config(run, allow=allow)
+    dataset = _part(saved.dataset, allow)
     names = cfg.set_estimators if dataset.candidates else cfg.estimators
     return Explored(
         run=run,
         dataset=dataset,
-        retriever=build(typed(saved.retriever)),
-        reward=build(typed(saved.reward)),
-        segmenter=build(typed(saved.segmenter)),
-        encoder=build(typed(saved.encoder)),
+        retriever=_part(saved.retriever, allow),
+        reward=_part(saved.reward, allow),
+        segmenter=_part(saved.segmenter, allow),
+        encoder=_part(saved.encoder, allow),
         estimators={
-            name: build(compose("train", overrides=[f"estimator={name}"]).estimator)
+            name: build(compose("train", overrides=[f"estimator={name}"]).estimator, allow=allow)
             for name in names
         },
         seed=saved.seed,
@@ -195,37 +201,23 @@ def _explored(run: Path, cfg: DictConfig) -> Explored:
     )
 
 
-def saved_config(run: Path) -> DictConfig:
-    """What a run folder says the run was made of.
+def _part(node: DictConfig, allow: Sequence[str]) -> Any:
+    return build(typed(node, allow=allow), allow=allow)
+
+
+def allowed_by_command(cfg: DictConfig) -> tuple[str, ...]:
+    """The packages from outside that the words of the running command allow.
 
     Raises:
-        ValueError: If it is no run folder.
+        ValueError: If a file says so.
     """
-    path = run / ".hydra" / "config.yaml"
-    if not path.exists():
-        raise ValueError(f"{run} is no run folder: it has no .hydra/config.yaml; give run=<folder>")
-    saved = OmegaConf.load(path)
-    assert isinstance(saved, DictConfig), "the root of a config is a mapping"
-    return saved
-
-
-def typed(node: DictConfig) -> DictConfig:
-    """A component's node read back from a file, with the types of its schema (enums above all)."""
-    whole = OmegaConf.structured(schema(get_class(node["_target_"])))
-    merged = OmegaConf.merge(whole, node)
-    assert isinstance(merged, DictConfig), "a component is a mapping"
-    return merged
-
-
-def build(node: DictConfig) -> Any:
-    """Instantiate a component; its own complaint comes through unwrapped."""
-    try:
-        return instantiate(node, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        if cause is not None and raised_here(cause):
-            raise cause from None
-        raise
+    allow = allowed(HydraConfig.get().overrides.task)
+    if tuple(cfg.allow) != allow:
+        raise ValueError(
+            f"allow={list(cfg.allow)} stands in a file, and files allow no code; give it on the "
+            "command line"
+        )
+    return allow
 
 
 def retriever_config(name: str) -> DictConfig:

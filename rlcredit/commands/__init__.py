@@ -1,0 +1,1 @@
+"""What a person types: commands, their configs, and how components come from these. Knows Hydra."""
