@@ -6,8 +6,8 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from rlcredit.build import run
-from rlcredit.config import register
+from rlcredit.commands.build import run
+from rlcredit.commands.schema import register
 from rlcredit.errors import explain
 
 register()

@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 
 from rlcredit.bench.record import write
 from rlcredit.bench.run import Methods, bench
-from rlcredit.build import build
-from rlcredit.config import register
+from rlcredit.commands.build import build
+from rlcredit.commands.schema import register
 from rlcredit.errors import explain
 
 register()

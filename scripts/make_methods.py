@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from rlcredit.config import register
+from rlcredit.commands.schema import register
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

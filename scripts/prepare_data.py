@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from rlcredit.config import register
+from rlcredit.commands.schema import register
 from rlcredit.data import Dataset
 from rlcredit.data.base import SearchTask, Task
 from rlcredit.types import Prompt

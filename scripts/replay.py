@@ -10,8 +10,8 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from rlcredit.build import replay_refused
-from rlcredit.config import register
+from rlcredit.commands.build import replay_refused
+from rlcredit.commands.schema import register
 from rlcredit.errors import explain
 
 register()

@@ -9,8 +9,8 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from rlcredit.build import report_runs
-from rlcredit.config import register
+from rlcredit.commands.build import report_runs
+from rlcredit.commands.schema import register
 from rlcredit.errors import explain
 
 register()

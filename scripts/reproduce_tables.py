@@ -15,8 +15,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from rlcredit.build import build
-from rlcredit.config import register
+from rlcredit.commands.build import build
+from rlcredit.commands.schema import register
 from rlcredit.errors import explain
 from rlcredit.report.run_folder import code_revision
 from rlcredit.tables.declare import Table

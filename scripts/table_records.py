@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rlcredit.build import build
-from rlcredit.config import evaluation_digest, schema
+from rlcredit.commands.build import build
+from rlcredit.commands.schema import evaluation_digest, schema
 from rlcredit.report.evaluations import evaluation_path
 from rlcredit.report.run_folder import RunSummary
 from rlcredit.tables.jobs import PlannedJob, SeedRun

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.utils import instantiate
 
-from rlcredit.config import register
+from rlcredit.commands.schema import register
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -12,8 +12,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlcredit.build import build, retriever_config, typed
-from rlcredit.config import COMPONENTS, components, register, run_digest, schema
+from rlcredit.commands.build import build, retriever_config, typed
+from rlcredit.commands.schema import COMPONENTS, components, register, run_digest, schema
 from rlcredit.errors import explain
 from rlcredit.rollout import VLLMRollout
 from rlcredit.trainer.pairing import check_pairing

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from rlcredit.build import replay_refused
+from rlcredit.commands.build import replay_refused
 from rlcredit.errors import explain
 from rlcredit.trainer.refused import NonFiniteError
 from tests.e2e.running import ROOT, SMALL, run

@@ -7,7 +7,7 @@ import pickle
 import pytest
 from hydra import initialize_config_dir
 
-from rlcredit.config import evaluation_digest, register
+from rlcredit.commands.schema import evaluation_digest, register
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
 from rlcredit.tables.records import keep
 from rlcredit.trainer.settings import EvaluationSettings

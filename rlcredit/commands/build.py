@@ -18,7 +18,13 @@ from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rlcredit.config import evaluation_digest, run_digest, run_identity, schema, settings_digest
+from rlcredit.commands.schema import (
+    evaluation_digest,
+    run_digest,
+    run_identity,
+    schema,
+    settings_digest,
+)
 from rlcredit.errors import explain, raised_here
 from rlcredit.explore import Explored, explore
 from rlcredit.job import Job
