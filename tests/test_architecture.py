@@ -23,13 +23,13 @@ FLOORS = [
     {"job"},
     {"run", "follow", "rescore", "transfer", "explore", "replay"},
     {"launch"},
-    {"config", "errors"},
-    {"build"},
+    {"errors"},
+    {"commands"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 SIBLINGS = [{"estimators", "losses"}, {"trainer", "tracking"}, {"tables", "bench"}]
 CREDIT_MAY_IMPORT = {"torch", "jaxtyping", "math", "enum", "dataclasses", "collections", "rlcredit"}
-HYDRA_MAY_BE_IN = {"config.py", "build.py", "errors.py"}
+HYDRA_MAY_BE_IN = {"schema.py", "build.py", "errors.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
