@@ -8,7 +8,7 @@ wrong type fails while composing, and an empty config builds the class's own def
 import dataclasses
 from copy import copy
 from dataclasses import dataclass, field, make_dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -124,6 +124,7 @@ class CreditBenchConfig:
     """Packages from outside whose components are used; given on the command line alone."""
 
 
+@cache
 def schema(cls: type) -> type:
     """The fields of a component with their defaults, and its import path as ``_target_``.
 

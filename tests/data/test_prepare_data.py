@@ -6,7 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlcredit.data import ESCI
+from rlcredit.data.base import data_identity
 from rlcredit.data.settings import Source
+from rlcredit.identity import digest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
 
@@ -32,7 +34,7 @@ def test_a_frozen_set_holds_all_documents_and_prompts_and_a_card(script, esci_fo
     assert tuple(prompts[0]["pool"]) == task.train[0].pool
     card = json.loads((folder / "card.json").read_text())
     assert card["digest"] == task.digest
-    assert card["fingerprint"] == dataset.fingerprint()
+    assert card["fingerprint"] == digest(data_identity(dataset))
     assert card["counts"] == dict(task.counts)
     assert card["prompts"] == {
         "train": 9,
