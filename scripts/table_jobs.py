@@ -19,8 +19,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rlcredit.commands.build import build, job
+from rlcredit.commands.errors import explain
 from rlcredit.commands.schema import register, run_digest, run_subfolder
-from rlcredit.errors import explain
 from rlcredit.launch import launch
 from rlcredit.report.run_folder import RunSummary
 from rlcredit.report.sweep import save_failure

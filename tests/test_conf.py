@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlcredit.commands.build import build, retriever_config, typed
+from rlcredit.commands.errors import explain
 from rlcredit.commands.schema import COMPONENTS, components, register, run_digest, schema
-from rlcredit.errors import explain
 from rlcredit.rollout import VLLMRollout
 from rlcredit.trainer.pairing import check_pairing
 

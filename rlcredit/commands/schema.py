@@ -31,7 +31,6 @@ from rlcredit import (
     tracking,
     trainer,
 )
-from rlcredit.bench.run import Settings
 from rlcredit.trainer.settings import EvaluationSettings, Resume
 
 COMPONENTS: dict[str, ModuleType] = {
@@ -72,74 +71,7 @@ class TrainConfig:
     tracker: Any = MISSING
     evaluation: Any = MISSING
     table: Any = None
-    """Declared by conf/experiment/table_*.yaml alone; scripts/reproduce_tables.py reads it."""
-
-
-@dataclass
-class EvaluateConfig:
-    """The root of ``conf/evaluate.yaml``."""
-
-    run: str = MISSING
-    """Folder of a finished run."""
-    cache: str = "outputs/cache"
-    retriever: Any = MISSING
-
-
-@dataclass
-class ReplayConfig:
-    """The root of ``conf/replay.yaml``."""
-
-    batch: str = MISSING
-    """The folder failed_batch of a run that stopped on one."""
-    cache: str = "outputs/cache"
-    device: str | None = None
-    """Where to compute; None: where the run did."""
-
-
-@dataclass
-class TransferConfig:
-    """The root of ``conf/transfer.yaml``."""
-
-    runs: Any = MISSING
-    """Folders of finished runs, or folders that hold some: one, or a list."""
-    retrievers: list[str] = field(default_factory=lambda: ["bm25", "tfidf", "lsa", "minilm"])
-    """Names in conf/retriever; those that the runs were trained on are always among the columns."""
-    out: str = "outputs/transfer"
-    cache: str = "outputs/cache"
-
-
-@dataclass
-class ReportConfig:
-    """The root of ``conf/report.yaml``."""
-
-    run: str = MISSING
-    """Folder of a finished run, or one that holds some."""
-    out: str | None = None
-    """The page; None: report.html in that folder."""
-    explore: str | None = None
-    """Run whose responses the credit explorer shows; None: the first finished one."""
-    prompts: int = 6
-    """Of the explorer; 0 leaves it out."""
-    estimators: list[str] = field(
-        default_factory=lambda: ["grpo", "ospo", "loo", "prefix", "ospo_released", "random_credit"]
-    )
-    """Names in conf/estimator that the explorer compares on responses of one text each."""
-    set_estimators: list[str] = field(
-        default_factory=lambda: ["grpo", "shape", "shape_loo", "winner_takes_all"]
-    )
-    """The same for responses that are sets of candidates."""
-    cache: str = "outputs/cache"
-
-
-@dataclass
-class CreditBenchConfig:
-    """The root of ``conf/credit_bench.yaml``."""
-
-    out: str = "outputs/credit_bench"
-    """Folder of the results."""
-    worlds: list[str] = field(default_factory=list)
-    """Names in rlcredit/bench/worlds.py; none: all of them, and the bandits."""
-    settings: Any = MISSING
+    """Declared by conf/experiment/table_*.yaml alone; ``rlcredit tables`` reads it."""
 
 
 def schema(cls: type) -> type:
@@ -184,12 +116,6 @@ def register() -> None:
     """Store the root schema, ``schema/<group>/<classname>`` for every component, the resolvers."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
-    store.store(name="evaluate_schema", node=EvaluateConfig)
-    store.store(name="transfer_schema", node=TransferConfig)
-    store.store(name="report_schema", node=ReportConfig)
-    store.store(name="replay_schema", node=ReplayConfig)
-    bench = CreditBenchConfig(settings=schema(Settings)())
-    store.store(name="credit_bench_schema", node=bench)
     for group, package in COMPONENTS.items():
         for cls in components(package):
             store.store(group=f"schema/{group}", name=cls.__name__.lower(), node=schema(cls))

@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from rlcredit.commands.build import _finished, transfer_runs
+from rlcredit.commands.transfer import _finished, transfer_runs
 from rlcredit.report.run_folder import RunSummary, count_touches
 from rlcredit.transfer import transfer
 from tests.e2e.running import ROOT, run_as_a_command

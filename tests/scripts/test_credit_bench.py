@@ -11,10 +11,10 @@ from rlcredit.bench.climb import Training
 from rlcredit.bench.errors import error_sheets
 from rlcredit.bench.record import write
 from rlcredit.bench.run import Methods, Settings, bench
+from rlcredit.commands import credit_bench
 from rlcredit.estimators import GRPO, RLOO
 from rlcredit.estimators.base import Centring, Grain
 from rlcredit.types import Advantages, Needs
-from scripts import credit_bench
 from tests.composing import built, names
 
 
