@@ -14,9 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from rlcredit.commands.build import retriever_config
 from rlcredit.commands.components import COMPONENTS, build, components
 from rlcredit.commands.digests import run_digest
+from rlcredit.commands.errors import explain
 from rlcredit.commands.saved import typed
 from rlcredit.commands.schema import register, schema
-from rlcredit.errors import explain
 from rlcredit.rollout import VLLMRollout
 from rlcredit.trainer.pairing import check_pairing
 

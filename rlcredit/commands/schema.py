@@ -14,7 +14,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from rlcredit.bench.run import Settings
 from rlcredit.commands.components import COMPONENTS, components
 from rlcredit.commands.digests import run_folder, run_subfolder
 from rlcredit.identity import public_name
@@ -44,84 +43,7 @@ class TrainConfig:
     tracker: Any = MISSING
     evaluation: Any = MISSING
     table: Any = None
-    """Declared by conf/experiment/table_*.yaml alone; scripts/reproduce_tables.py reads it."""
-
-
-@dataclass
-class EvaluateConfig:
-    """The root of ``conf/evaluate.yaml``."""
-
-    run: str = MISSING
-    """Folder of a finished run."""
-    cache: str = "outputs/cache"
-    retriever: Any = MISSING
-    allow: list[str] = field(default_factory=list)
-    """Packages from outside whose components are used; given on the command line alone."""
-
-
-@dataclass
-class ReplayConfig:
-    """The root of ``conf/replay.yaml``."""
-
-    batch: str = MISSING
-    """The folder failed_batch of a run that stopped on one."""
-    cache: str = "outputs/cache"
-    device: str | None = None
-    """Where to compute; None: where the run did."""
-    allow: list[str] = field(default_factory=list)
-    """Packages from outside whose components are used; given on the command line alone."""
-
-
-@dataclass
-class TransferConfig:
-    """The root of ``conf/transfer.yaml``."""
-
-    runs: Any = MISSING
-    """Folders of finished runs, or folders that hold some: one, or a list."""
-    retrievers: list[str] = field(default_factory=lambda: ["bm25", "tfidf", "lsa", "minilm"])
-    """Names in conf/retriever; those that the runs were trained on are always among the columns."""
-    out: str = "outputs/transfer"
-    cache: str = "outputs/cache"
-    allow: list[str] = field(default_factory=list)
-    """Packages from outside whose components are used; given on the command line alone."""
-
-
-@dataclass
-class ReportConfig:
-    """The root of ``conf/report.yaml``."""
-
-    run: str = MISSING
-    """Folder of a finished run, or one that holds some."""
-    out: str | None = None
-    """The page; None: report.html in that folder."""
-    explore: str | None = None
-    """Run whose responses the credit explorer shows; None: the first finished one."""
-    prompts: int = 6
-    """Of the explorer; 0 leaves it out."""
-    estimators: list[str] = field(
-        default_factory=lambda: ["grpo", "ospo", "loo", "prefix", "ospo_released", "random_credit"]
-    )
-    """Names in conf/estimator that the explorer compares on responses of one text each."""
-    set_estimators: list[str] = field(
-        default_factory=lambda: ["grpo", "shape", "shape_loo", "winner_takes_all"]
-    )
-    """The same for responses that are sets of candidates."""
-    cache: str = "outputs/cache"
-    allow: list[str] = field(default_factory=list)
-    """Packages from outside whose components are used; given on the command line alone."""
-
-
-@dataclass
-class CreditBenchConfig:
-    """The root of ``conf/credit_bench.yaml``."""
-
-    out: str = "outputs/credit_bench"
-    """Folder of the results."""
-    worlds: list[str] = field(default_factory=list)
-    """Names in rlcredit/bench/worlds.py; none: all of them, and the bandits."""
-    settings: Any = MISSING
-    allow: list[str] = field(default_factory=list)
-    """Packages from outside whose components are used; given on the command line alone."""
+    """Declared by conf/experiment/table_*.yaml alone; ``rlcredit tables`` reads it."""
 
 
 @cache
@@ -161,12 +83,6 @@ def register() -> None:
     """Store the root schema, ``schema/<group>/<classname>`` for every component, the resolvers."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
-    store.store(name="evaluate_schema", node=EvaluateConfig)
-    store.store(name="transfer_schema", node=TransferConfig)
-    store.store(name="report_schema", node=ReportConfig)
-    store.store(name="replay_schema", node=ReplayConfig)
-    bench = CreditBenchConfig(settings=schema(Settings)())
-    store.store(name="credit_bench_schema", node=bench)
     for group, package in COMPONENTS.items():
         for cls in components(package):
             store.store(group=f"schema/{group}", name=public_name(cls).lower(), node=schema(cls))

@@ -70,7 +70,7 @@ class HM:
             raise ValueError(
                 "dataset.source=hub, but H&M's data are not on the hub; accept the rules of the "
                 f"Kaggle competition {KAGGLE}, unpack {ARTICLES}.csv, {TRANSACTIONS}.csv and "
-                f"{CUSTOMERS}.csv into a folder, and run: python train.py dataset=hm "
+                f"{CUSTOMERS}.csv into a folder, and run: rlcredit train dataset=hm "
                 "dataset.source=path dataset.path=<that folder>"
             )
         if self.source is Source.path and self.path is None:

@@ -169,7 +169,9 @@ def test_queries_without_an_exact_product_leave_nothing(esci_made, esci_examples
 
 
 def test_hm_is_not_on_the_hub_and_the_remedy_is_a_command():
-    with pytest.raises(ValueError, match=r"h-and-m-personalized-fashion-recommendations.*train.py"):
+    with pytest.raises(
+        ValueError, match=r"h-and-m-personalized-fashion-recommendations.*rlcredit train"
+    ):
         HM(source=Source.hub)
 
 
