@@ -219,6 +219,7 @@ class Run:
             name=f"{self.job.dataset_name}/{self.job.estimator_name}",
             status=Status.finished,
             digest=self.job.digest,
+            identity=self.job.identity,
             data=self.parts.task.source,
             data_digest=self.parts.task.digest,
             steps=self.job.trainer.steps,

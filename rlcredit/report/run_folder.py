@@ -18,8 +18,6 @@ from rlcredit.tracking.lines import replace_file
 SUMMARY_FILE = "summary.json"
 FAILURE_FILE = "failure.txt"
 TOUCHES_FILE = "test_touches.jsonl"
-SCORES_FILE = "scores.json.gz"
-"""Of the compact records that tables keep; what holds it is no whole run."""
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy", "bm25s", "scikit-learn")
 """Packages whose versions can change a number."""
 
@@ -74,6 +72,8 @@ class RunSummary:
     code_revision: str | None
     """Git commit of the package, ``+changes`` where files differ; None outside a repository."""
     versions: Mapping[str, str]
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What the digest is the hash of; empty in summaries that are older than it."""
 
     def write(self, run: Path) -> Path:
         """Write ``summary.json``, whole or not at all; an earlier failure is forgotten."""
@@ -95,7 +95,7 @@ class RunSummary:
         if not path.exists():
             return None
         try:
-            return _summary(json.loads(path.read_text(encoding="utf-8")))
+            return parse_summary(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is no summary of this version ({error!r}); remove the file, or start the "
@@ -112,7 +112,8 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def _summary(record: dict[str, Any]) -> RunSummary:
+def parse_summary(record: dict[str, Any]) -> RunSummary:
+    """A summary from what its JSON says. KeyError or TypeError if that is no summary."""
     for name, kind in _KINDS.items():
         if not isinstance(record[name], kind):
             raise TypeError(f"{name}={record[name]!r}")

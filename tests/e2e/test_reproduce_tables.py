@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from hydra import initialize_config_dir
 
-from rlcredit.commands.schema import register
-from rlcredit.tables.price import Batch, gpu_hours
 from rlcredit.commands import tables as reproduce_tables
+from rlcredit.commands.schema import register
 from rlcredit.commands.tables import declared, main, table_names
+from rlcredit.tables.price import Batch, gpu_hours
 
 
 @pytest.fixture
