@@ -81,7 +81,7 @@ def steps(parts: Parts, folder: Path, *, after: int) -> Iterator[StepResult]:
     except RefusedBatchError as error:
         where = save_batch(folder / "failed_batch", error, parts.trainer.policy.model)
         raise type(error)(
-            f"{error} in {where}: python scripts/replay.py batch={where}", error.refused
+            f"{error} in {where}: rlcredit replay batch={where}", error.refused
         ) from error
 
 

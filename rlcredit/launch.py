@@ -146,8 +146,8 @@ def _report_finished(done: RunSummary, folder: Path, console: RunConsole) -> flo
     score = done.measures[done.headline].after.mean
     console.say(
         f"{folder} holds this very run, finished: {done.headline} "
-        f"{done.measures[done.headline].before.mean:.3f} -> {score:.3f}. To score it again: python "
-        f"scripts/evaluate.py run={folder}; to train it anew: resume=never"
+        f"{done.measures[done.headline].before.mean:.3f} -> {score:.3f}. To score it again: "
+        f"rlcredit evaluate run={folder}; to train it anew: resume=never"
     )
     return score
 

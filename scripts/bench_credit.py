@@ -16,8 +16,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from rlcredit.build import job
-from rlcredit.config import register
+from rlcredit.commands.build import job
+from rlcredit.commands.schema import register
 from rlcredit.credit.diversity import cosine_kernel, marginal_diversity
 from rlcredit.credit.owen import path_myerson_value
 from rlcredit.credit.shapley import shapley_value

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from rlcredit.config import register
+from rlcredit.commands.schema import register
 from rlcredit.estimators.utilities import Max
 from rlcredit.job import Parts
 from rlcredit.retrieval.dense import Dense

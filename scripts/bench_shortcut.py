@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from rlcredit.config import register
+from rlcredit.commands.schema import register
 from rlcredit.retrieval.base import Index
 from rlcredit.rewards.caches import Cache
 from rlcredit.rewards.engine import Counts

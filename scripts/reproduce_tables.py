@@ -15,9 +15,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from rlcredit.build import build
-from rlcredit.config import register
-from rlcredit.errors import explain
+from rlcredit.commands.components import build
+from rlcredit.commands.errors import explain
+from rlcredit.commands.schema import register
 from rlcredit.report.run_folder import code_revision
 from rlcredit.tables.declare import Table
 from rlcredit.tables.grid import Grid

@@ -18,9 +18,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from rlcredit.build import build, job
-from rlcredit.config import register, run_digest, run_subfolder
-from rlcredit.errors import explain
+from rlcredit.commands.build import job
+from rlcredit.commands.components import build
+from rlcredit.commands.digests import run_digest, run_subfolder
+from rlcredit.commands.errors import explain
+from rlcredit.commands.schema import register
 from rlcredit.launch import launch
 from rlcredit.report.run_folder import RunSummary
 from rlcredit.report.sweep import save_failure

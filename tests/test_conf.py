@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlcredit.build import build, retriever_config, typed
-from rlcredit.config import COMPONENTS, components, register, run_digest, schema
-from rlcredit.errors import explain
+from rlcredit.commands.build import retriever_config
+from rlcredit.commands.components import COMPONENTS, build, components
+from rlcredit.commands.digests import run_digest
+from rlcredit.commands.errors import explain
+from rlcredit.commands.saved import typed
+from rlcredit.commands.schema import register, schema
 from rlcredit.rollout import VLLMRollout
 from rlcredit.trainer.pairing import check_pairing
 
@@ -111,7 +113,7 @@ INSTALLED = [cls for cls in WHOLE if cls is not VLLMRollout or find_spec("vllm")
 @pytest.mark.parametrize("cls", INSTALLED, ids=lambda cls: cls.__name__)
 def test_an_empty_config_builds_the_class_defaults(cls):
     node = OmegaConf.structured(schema(cls))
-    assert instantiate(node, _convert_="all") == cls()
+    assert build(node) == cls()
 
 
 def documented_commands():

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlcredit.data import ESCI, HM
+from rlcredit.data.base import data_identity
 from rlcredit.data.esci_files import EXAMPLES, PRODUCTS
 from rlcredit.data.hm_files import ARTICLES, CUSTOMERS, TRANSACTIONS
 from rlcredit.data.settings import Source
@@ -30,7 +31,7 @@ def test_a_missing_folder_is_named(at, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere is not a folder; it must hold"):
         at(tmp_path / "nowhere").load()
     with pytest.raises(FileNotFoundError, match=r"nowhere is not a folder; it must hold"):
-        at(tmp_path / "nowhere").fingerprint()
+        data_identity(at(tmp_path / "nowhere"))
 
 
 def test_a_missing_file_is_named_with_what_lies_there(tmp_path):
@@ -168,7 +169,9 @@ def test_queries_without_an_exact_product_leave_nothing(esci_made, esci_examples
 
 
 def test_hm_is_not_on_the_hub_and_the_remedy_is_a_command():
-    with pytest.raises(ValueError, match=r"h-and-m-personalized-fashion-recommendations.*train.py"):
+    with pytest.raises(
+        ValueError, match=r"h-and-m-personalized-fashion-recommendations.*rlcredit train"
+    ):
         HM(source=Source.hub)
 
 

@@ -1,25 +1,19 @@
 import json
-import runpy
-from pathlib import Path
+import sys
 
 import pyarrow.parquet as pq
-import pytest
 
+from rlcredit.commands.prepare import freeze, main
 from rlcredit.data import ESCI
+from rlcredit.data.base import data_identity
 from rlcredit.data.settings import Source
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prepare_data.py"
-
-
-@pytest.fixture(scope="module")
-def script():
-    return runpy.run_path(str(SCRIPT))
+from rlcredit.identity import digest
 
 
-def test_a_frozen_set_holds_all_documents_and_prompts_and_a_card(script, esci_folder, tmp_path):
+def test_a_frozen_set_holds_all_documents_and_prompts_and_a_card(esci_folder, tmp_path):
     dataset = ESCI(source=Source.path, path=str(esci_folder), max_train=9)
     task = dataset.load()
-    folder = script["freeze"](task, dataset, tmp_path)
+    folder = freeze(task, dataset, tmp_path)
     assert folder == tmp_path / f"esci-path-{task.digest[:8]}"
     documents = pq.read_table(folder / "documents.parquet")
     assert documents["document_id"].to_pylist() == list(task.documents.ids)
@@ -32,7 +26,7 @@ def test_a_frozen_set_holds_all_documents_and_prompts_and_a_card(script, esci_fo
     assert tuple(prompts[0]["pool"]) == task.train[0].pool
     card = json.loads((folder / "card.json").read_text())
     assert card["digest"] == task.digest
-    assert card["fingerprint"] == dataset.fingerprint()
+    assert card["fingerprint"] == digest(data_identity(dataset))
     assert card["counts"] == dict(task.counts)
     assert card["prompts"] == {
         "train": 9,
@@ -42,14 +36,19 @@ def test_a_frozen_set_holds_all_documents_and_prompts_and_a_card(script, esci_fo
     assert card["settings"]["max_train"] == 9
 
 
-def test_the_script_takes_the_words_of_train_py(script, tmp_path, monkeypatch, capsys):
+def test_the_command_takes_the_words_of_train(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    folder = script["main"](["dataset=hm", "dataset.max_test=7", "seed=3"])
+    monkeypatch.setattr(
+        sys, "argv", ["rlcredit prepare", "dataset=hm", "dataset.max_test=7", "seed=3"]
+    )
+    main()
+    (folder,) = (tmp_path / "outputs" / "data").iterdir()
     card = json.loads((folder / "card.json").read_text())
-    assert (tmp_path / folder).parent == tmp_path / "outputs" / "data"
     assert card["name"] == "hm"
     assert card["prompts"]["test"] == 7
     said = capsys.readouterr().out
     assert "7  test prompts" in said
     assert card["digest"] in said
     assert "data: generated" in said
+    assert said.endswith(f"{folder.relative_to(tmp_path)}\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from rlcredit.build import job
-from rlcredit.config import register
+from rlcredit.commands.build import job
+from rlcredit.commands.schema import register
 from rlcredit.launch import launch
 
 ROOT = Path(__file__).parents[2]

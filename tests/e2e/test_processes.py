@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from rlcredit.build import run as run_config
+from rlcredit.commands.train import run as run_config
 from tests.e2e.running import ROOT, SMALL, composed, metrics, run
 
 JOB = ("estimator=ospo", "evaluation.retrievers=[bm25]")

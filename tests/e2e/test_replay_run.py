@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from rlcredit.build import replay_refused
-from rlcredit.errors import explain
+from rlcredit.commands.errors import explain
+from rlcredit.commands.replay import replay_refused
 from rlcredit.trainer.refused import NonFiniteError
 from tests.e2e.running import ROOT, SMALL, run
 
@@ -30,7 +30,7 @@ def test_the_command_of_the_message_names_tensor_and_rows(tmp_path, cache, capsy
         run(folder, f"cache={cache}", *DIVERGES)
     said = explain(stopped.value)
     assert said is not None
-    (given,) = re.findall(r"python scripts/replay\.py (batch=\S+)$", said)
+    (given,) = re.findall(r"rlcredit replay (batch=\S+)$", said)
     assert given == f"batch={folder / 'failed_batch'}"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", overrides=[*SMALL, f"cache={cache}", *DIVERGES])

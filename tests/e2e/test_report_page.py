@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from rlcredit.build import report_runs, rescore_run
+from rlcredit.commands.evaluate import rescore_run
+from rlcredit.commands.report import report_runs
 from rlcredit.report.run_folder import count_touches
 from tests.e2e.running import ROOT, run_as_a_command
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hydra import initialize_config_dir
 
-from rlcredit.config import register
+from rlcredit.commands.schema import register
 from rlcredit.tables.price import Batch, gpu_hours
 from scripts import reproduce_tables
 from scripts.reproduce_tables import declared, main, table_names

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf.errors import InterpolationKeyError
 
-from rlcredit.errors import explain
+from rlcredit.commands.errors import explain
 from rlcredit.report.evaluations import load_evaluation
 from rlcredit.trainer.cells import Cell, Source
 from tests.e2e.running import SMALL, composed, metrics, run

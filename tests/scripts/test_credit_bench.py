@@ -11,10 +11,10 @@ from rlcredit.bench.climb import Training
 from rlcredit.bench.errors import error_sheets
 from rlcredit.bench.record import write
 from rlcredit.bench.run import Methods, Settings, bench
+from rlcredit.commands import credit_bench
 from rlcredit.estimators import GRPO, RLOO
 from rlcredit.estimators.base import Centring, Grain
 from rlcredit.types import Advantages, Needs
-from scripts import credit_bench
 from tests.composing import built, names
 
 
@@ -45,7 +45,12 @@ def result(tmp_path_factory):
     (folder / "my_conf" / "estimator").mkdir(parents=True)
     yaml = f"_target_: {__name__}.BlamesTheWinner\n"
     (folder / "my_conf" / "estimator" / "blames_the_winner.yaml").write_text(yaml)
-    words = ["settings.replicates=16", "settings.training.batches=2", "settings.training.runs=2"]
+    words = [
+        f"allow=[{__name__.partition('.')[0]}]",
+        "settings.replicates=16",
+        "settings.training.batches=2",
+        "settings.training.runs=2",
+    ]
     command = ["credit_bench", "--config-dir", str(folder / "my_conf"), f"out={folder / 'out'}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [*command, *words])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from rlcredit.config import evaluation_digest
+from rlcredit.commands.digests import evaluation_digest
 from rlcredit.report.evaluations import save_evaluation
 from rlcredit.report.run_folder import Change, RunSummary, Status
 from rlcredit.report.stats import Interval

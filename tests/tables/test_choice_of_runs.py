@@ -7,13 +7,15 @@ import pickle
 import pytest
 from hydra import initialize_config_dir
 
-from rlcredit.config import evaluation_digest, register
+from rlcredit.commands.digests import evaluation_digest
+from rlcredit.commands.schema import register
+from rlcredit.identity import digest, identify
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
 from rlcredit.tables.records import keep
 from rlcredit.trainer.settings import EvaluationSettings
 from scripts.reproduce_tables import ROOT, declared, fill
 from scripts.table_jobs import Planner, run_missing
-from scripts.table_records import _digest_of, kept_folder
+from scripts.table_records import kept_folder
 from tests.tables.conftest import SETTINGS
 
 
@@ -152,5 +154,5 @@ def test_planned_jobs_know_how_they_are_scored_as_their_runs_will_record_it(tmp_
         retrievers=["bm25", "tfidf", "lsa"], samples=3, every=1, max_prompts=10
     )
     assert job.reads_validation
-    assert _digest_of(job.evaluation) == evaluation_digest(cfg)
+    assert digest(identify(job.evaluation)) == evaluation_digest(cfg)
     assert pickle.loads(pickle.dumps(job)) == job  # it goes to workers

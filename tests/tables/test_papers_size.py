@@ -7,8 +7,8 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from rlcredit.build import build
-from rlcredit.config import register
+from rlcredit.commands.components import build
+from rlcredit.commands.schema import register
 from rlcredit.tables.claims import SEEDS_FOR_TEST
 from rlcredit.tables.declare import Phase, Score
 from rlcredit.tables.price import gpu_hours

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from hydra import initialize_config_dir
 
-from rlcredit.config import register
+from rlcredit.commands.schema import register
 from rlcredit.data.esci_files import EXAMPLES, PRODUCTS
 from rlcredit.tables.declare import Data
 from rlcredit.tables.proof import proof

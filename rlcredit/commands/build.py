@@ -1,0 +1,112 @@
+"""From a composed config to objects. The composition root."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from rlcredit.commands.components import allowed, build
+from rlcredit.commands.digests import evaluation_digest, run_identity
+from rlcredit.commands.saved import typed
+from rlcredit.commands.sweep import sweep_group
+from rlcredit.identity import digest
+from rlcredit.job import Job
+from rlcredit.trainer.pairing import check_pairing
+
+
+def job(cfg: DictConfig) -> Job:
+    """Build every component of a config; the folder and the data are not touched.
+
+    Raises:
+        ValueError: If a value is out of range, or an estimator and a loss do not go together.
+    """
+    if cfg.table is not None:
+        raise ValueError(
+            "this experiment declares a table, not a run; make it with rlcredit tables --size smoke"
+        )
+    choices, allow = HydraConfig.get().runtime.choices, allowed_by_command(cfg)
+    parts = {name: build(cfg[name], allow=allow) for name in _COMPONENTS}
+    check_pairing(
+        parts["estimator"],
+        parts["loss"],
+        group_size=parts["trainer"].group_size,
+        num_candidates=parts["dataset"].candidates,
+        scores_parts=parts["reward"].scores_parts,
+    )
+    names = [*dict.fromkeys([str(choices["retriever"]), *cfg.evaluation.retrievers])]
+    identity = run_identity(cfg, allow=allow)
+    return Job(
+        seed=cfg.seed,
+        resume=cfg.resume,
+        cache=Path(cfg.cache),
+        digest=digest(identity),
+        identity=identity,
+        evaluation_digest=evaluation_digest(cfg),
+        config=_config(cfg),
+        dataset_name=str(choices["dataset"]),
+        estimator_name=str(choices["estimator"]),
+        retriever_name=str(choices["retriever"]),
+        retrievers={
+            name: build(cfg.retriever if index == 0 else retriever_config(name), allow=allow)
+            for index, name in enumerate(names)
+        },
+        group=sweep_group(),
+        **parts,
+    )
+
+
+_COMPONENTS = (
+    "policy",
+    "estimator",
+    "loss",
+    "dataset",
+    "reward",
+    "segmenter",
+    "encoder",
+    "rollout",
+    "trainer",
+    "tracker",
+    "evaluation",
+)
+
+
+def saved_part(node: DictConfig, *, allow: Sequence[str] = ()) -> Any:
+    """The component that a node of a saved config describes.
+
+    Args:
+        node: Of :func:`rlcredit.commands.saved.saved_config`.
+        allow: Packages from outside whose components may stand in it.
+
+    Raises:
+        ValueError: If it is no component of a declared package, or refuses a setting.
+    """
+    return build(typed(node, allow=allow), allow=allow)
+
+
+def allowed_by_command(cfg: DictConfig) -> tuple[str, ...]:
+    """The packages from outside that the words of the running command allow.
+
+    Raises:
+        ValueError: If a file says so.
+    """
+    allow = allowed(HydraConfig.get().overrides.task)
+    if tuple(cfg.allow) != allow:
+        raise ValueError(
+            f"allow={list(cfg.allow)} stands in a file, and files allow no code; give it on the "
+            "command line"
+        )
+    return allow
+
+
+def retriever_config(name: str) -> DictConfig:
+    """The config of a retriever by its name in conf/retriever."""
+    return compose("train", overrides=[f"retriever={name}"]).retriever
+
+
+def _config(cfg: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict), "the root of a config is a mapping"
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,49 @@
+"""From errors to sentences that a person can act on, Hydra's about names and values among them."""
+
+import os
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+
+from rlcredit.errors import chain, nearest, raised_here
+
+
+def explain(error: BaseException) -> str | None:
+    """The sentence a person can act on; None for an error that is a bug and needs its traceback.
+
+    Errors that this package raises on purpose name value, rule and remedy. To Hydra's about
+    unknown groups, keys and values the nearest valid name is added. RLCREDIT_DEBUG=1 keeps every
+    traceback.
+    """
+    if os.environ.get("RLCREDIT_DEBUG") == "1":
+        return None
+    links = list(chain(error))
+    for link in links:
+        if raised_here(link):
+            return str(link)
+    for link in links:
+        if isinstance(link, MissingConfigException):
+            return f"{link}{nearest(link.missing_cfg_file or '', link.options or [])}"
+        if isinstance(link, InterpolationKeyError):
+            return (
+                f"{link}: a setting that is taken from another component, and the chosen one does "
+                "not have it; choose components that go together (estimators of candidates go with "
+                "rewards of search, dataset=esci)"
+            )
+        if isinstance(link, OmegaConfBaseException):
+            return _about_key(error, link)
+    return str(error) if isinstance(error, HydraException) else None
+
+
+def _about_key(error: BaseException, link: OmegaConfBaseException) -> str:
+    message = str(error) if isinstance(error, HydraException) else str(link)
+    if str(link) not in message:
+        message = f"{message}\n{link}"
+    parent = link.parent_node
+    if link.key is None or not isinstance(parent, DictConfig):
+        return message
+    names = [str(name) for name in parent if name != "_target_"]
+    if str(link.key) in names:
+        return message
+    return f"{message}{nearest(str(link.key), names)}\nvalid names here: {', '.join(names)}"

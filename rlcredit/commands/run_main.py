@@ -1,0 +1,49 @@
+"""What every command does around its function: Hydra, sentences for errors, torchrun's ranks."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import hydra
+from omegaconf import DictConfig
+
+from rlcredit.commands.conf import conf_folder
+from rlcredit.commands.errors import explain
+from rlcredit.commands.schema import register
+
+WITHOUT_FILES = (
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+)
+"""Words for the processes of torchrun that are not the first; it alone writes files."""
+
+
+def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> None:
+    """Call a command with the config that ``sys.argv`` describes.
+
+    An error that a person can act on ends the process with its sentence and exit status 1; any
+    other keeps its traceback.
+
+    Args:
+        command: What to do with the composed config.
+        config_name: Of the command's file in ``conf/``, without ``.yaml``.
+
+    Raises:
+        SystemExit: With the sentence.
+    """
+    register()
+    if os.environ.get("RANK", "0") != "0":
+        sys.argv += WITHOUT_FILES
+    # Hydra then hands errors on instead of printing them, and explain() says them in a sentence.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    task = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(
+        command
+    )
+    try:
+        task()
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        sys.exit(sentence)

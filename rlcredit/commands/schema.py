@@ -1,0 +1,90 @@
+"""Typed configs: every component's class is its own Hydra schema.
+
+YAML chooses and sets; classes declare and check. ``schema`` turns a frozen dataclass into a mutable
+twin (OmegaConf makes frozen ones read-only) whose ``_target_`` is the class itself, so a typo or a
+wrong type fails while composing, and an empty config builds the class's own defaults.
+"""
+
+import dataclasses
+from copy import copy
+from dataclasses import dataclass, field, make_dataclass
+from functools import cache, partial
+from typing import Any, get_args, get_origin, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+from rlcredit.commands.components import COMPONENTS, components
+from rlcredit.commands.digests import run_folder, run_subfolder
+from rlcredit.identity import public_name
+from rlcredit.trainer.settings import EvaluationSettings, Resume
+
+
+@dataclass
+class TrainConfig:
+    """The root of ``conf/train.yaml``. Every node but the scalars is one component."""
+
+    seed: int = 0
+    resume: Resume = Resume.auto
+    cache: str = "outputs/cache"
+    """Folder for what can be made again: tokenizers, warm starts, document embeddings."""
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
+    policy: Any = MISSING
+    estimator: Any = MISSING
+    loss: Any = MISSING
+    dataset: Any = MISSING
+    retriever: Any = MISSING
+    reward: Any = MISSING
+    segmenter: Any = MISSING
+    encoder: Any = MISSING
+    rollout: Any = MISSING
+    trainer: Any = MISSING
+    tracker: Any = MISSING
+    evaluation: Any = MISSING
+    table: Any = None
+    """Declared by conf/experiment/table_*.yaml alone; ``rlcredit tables`` reads it."""
+
+
+@cache
+def schema(cls: type) -> type:
+    """The fields of a component with their defaults, and its import path as ``_target_``.
+
+    A field without a default becomes mandatory and untyped: another component is mounted there.
+    """
+    hints = get_type_hints(cls)
+    columns: list[Any] = [("_target_", str, field(default=f"{cls.__module__}.{cls.__qualname__}"))]
+    for f in (f for f in dataclasses.fields(cls) if f.init):
+        default = f.default
+        if f.default_factory is not dataclasses.MISSING:
+            default = f.default_factory()
+        if default is dataclasses.MISSING:
+            columns.append((f.name, Any, field(default=MISSING)))
+        elif dataclasses.is_dataclass(default) and not isinstance(default, type):
+            twin, values = schema(type(default)), vars(default)
+            columns.append((f.name, twin, field(default_factory=partial(twin, **values))))
+        elif isinstance(default, list | dict):
+            hint = _twins(hints[f.name])
+            columns.append((f.name, hint, field(default_factory=partial(copy, default))))
+        else:
+            columns.append((f.name, hints[f.name], field(default=default)))
+    return make_dataclass(f"{cls.__name__}Schema", columns)
+
+
+def _twins(hint: Any) -> Any:
+    """``dict[str, Component]`` with the component's schema in its place; other hints unchanged."""
+    key, value = (*get_args(hint), None, None)[:2]
+    if get_origin(hint) is dict and dataclasses.is_dataclass(value) and isinstance(value, type):
+        return dict[key, schema(value)]  # pyright: ignore[reportInvalidTypeForm]
+    return hint
+
+
+def register() -> None:
+    """Store the root schema, ``schema/<group>/<classname>`` for every component, the resolvers."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
+    for group, package in COMPONENTS.items():
+        for cls in components(package):
+            store.store(group=f"schema/{group}", name=public_name(cls).lower(), node=schema(cls))
+    for resolver in (run_folder, run_subfolder):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

@@ -1,0 +1,68 @@
+"""Jobs of one command: their common name, and the table of what became of them."""
+
+import os
+import shutil
+import sys
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from rlcredit.report.sweep import note_job, noted_jobs, print_sweep
+
+SWEEP = "RLCREDIT_SWEEP"
+"""Environment variable with a sweep's group, for jobs that Slurm starts by a command of its own."""
+
+
+def sweep_group() -> str:
+    """One name for all jobs of a sweep, the same when the same command is given again."""
+    if HydraConfig.get().mode is RunMode.RUN:
+        return "single"
+    return os.environ.get(SWEEP) or _group_of_command()
+
+
+def _group_of_command() -> str:
+    return "sweep-" + blake2b(" ".join(sys.argv[1:]).encode(), digest_size=4).hexdigest()
+
+
+class SweepTable(Callback):
+    """Prints what became of every job of a sweep, and fails the command if one of them failed.
+
+    Jobs may be processes on other machines, so each notes in the sweep's folder where it lies.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Name the sweep for its jobs."""
+        os.environ[SWEEP] = _group_of_command()
+        shutil.rmtree(self._notes(config), ignore_errors=True)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Note where a job lies."""
+        if config.hydra.mode is RunMode.MULTIRUN and SWEEP in os.environ:
+            note_job(
+                self._notes(config),
+                number=config.hydra.job.num,
+                folder=Path(os.path.relpath(config.hydra.runtime.output_dir)),
+            )
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """The same for one that was killed before it began."""
+        del job_return
+        self.on_job_start(config)
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Print the table."""
+        notes = self._notes(config)
+        folders = noted_jobs(notes)
+        shutil.rmtree(notes, ignore_errors=True)
+        del os.environ[SWEEP]
+        if print_sweep(folders) > 0:
+            sys.exit(1)
+
+    def _notes(self, config: DictConfig) -> Path:
+        return Path(config.hydra.sweep.dir) / f".{os.environ[SWEEP]}"

@@ -1,0 +1,47 @@
+"""``rlcredit train``: train one policy, or a sweep of them."""
+
+import math
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from rlcredit.commands.build import job
+from rlcredit.commands.errors import explain
+from rlcredit.commands.run_main import run_main
+from rlcredit.launch import launch
+from rlcredit.report.sweep import save_failure
+
+
+def run(cfg: DictConfig) -> float | None:
+    """One Hydra job: its final held-out measure, if it has one.
+
+    In a sweep a job that fails is recorded, its measure is NaN, and the others go on.
+
+    Raises:
+        ValueError: If torchrun starts a sweep.
+    """
+    folder = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
+    if HydraConfig.get().mode is RunMode.RUN:
+        return launch(job(cfg), folder, explain=explain)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ValueError(
+            "torchrun starts the processes of one run, and -m asks for a sweep of runs; use "
+            "rlcredit train -m ... trainer.processes=N, which starts the processes of each"
+        )
+    try:
+        return launch(job(cfg), folder, explain=explain)
+    except Exception as error:
+        sentence = explain(error)
+        save_failure(folder, sentence or traceback.format_exc())
+        print(f"this job failed and the sweep goes on: {sentence or error!r}", file=sys.stderr)
+        return math.nan
+
+
+def main() -> None:
+    """The command line."""
+    run_main(run, config_name="train")
