@@ -47,8 +47,14 @@ def public_name(cls: type) -> str:
     return cls.__dict__.get("public_name", cls.__name__)
 
 
-def _no_class(target: str) -> type:
-    raise TypeError(f"{target}: a component was expected, not the config of one")
+def target(cls: type) -> str:
+    """What a config says for a class: ``rlcredit.OSPO``, or an import path from outside."""
+    name = public_name(cls)
+    return name if "." in name else f"{PACKAGE}.{name}"
+
+
+def _no_class(named: str) -> type:
+    raise TypeError(f"{named}: a component was expected, not the config of one")
 
 
 def identify(node: object, find: Callable[[str], type] = _no_class) -> Any:

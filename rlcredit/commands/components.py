@@ -1,7 +1,8 @@
 """Which classes a config may name, and how a component is built from its config.
 
-A ``_target_`` names a component class of this package, wherever that lies now, or a dataclass of a
-package from outside that the command line allows. Nothing else is ever imported or called.
+A ``_target_`` names a component class of this package by its public name, wherever that lies, or a
+dataclass of a package from outside that the command line allows. Nothing else is ever imported or
+called.
 """
 
 import dataclasses
@@ -69,7 +70,7 @@ def known_classes() -> Mapping[str, type]:
 
 def _within(cls: type) -> Iterator[type]:
     """The components that a class mounts by default, at every depth."""
-    for f in dataclasses.fields(cls):
+    for f in (f for f in dataclasses.fields(cls) if f.init):
         default = f.default
         if f.default_factory is not dataclasses.MISSING:
             default = f.default_factory()
@@ -82,8 +83,8 @@ def component_class(target: str, *, allow: Sequence[str] = ()) -> type:
     """The class that a ``_target_`` means.
 
     Args:
-        target: An import path. For classes of this package its last word alone counts, so that
-            configs of before a module moved are read.
+        target: ``rlcredit.<public name>``, or an import path. For classes of this package the
+            last word alone counts, so that configs of before a module moved are read.
         allow: Packages from outside whose dataclasses may be named.
 
     Raises:

@@ -43,7 +43,7 @@ def read_config(path: Path, *, allow: Sequence[str] = ()) -> DictConfig:
         saved = OmegaConf.load(path)
     except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    if not isinstance(saved, DictConfig):
+    if not isinstance(saved, DictConfig) or not saved:
         raise ValueError(f"{path} holds no mapping, so it is no config")
     for place, fault in _faults(OmegaConf.to_container(saved), "", tuple(allow)):
         raise ValueError(f"{path}: {place}: {fault}")

@@ -1,7 +1,7 @@
 """Typed configs: every component's class is its own Hydra schema.
 
 YAML chooses and sets; classes declare and check. ``schema`` turns a frozen dataclass into a mutable
-twin (OmegaConf makes frozen ones read-only) whose ``_target_`` is the class itself, so a typo or a
+twin (OmegaConf makes frozen ones read-only) whose ``_target_`` names the class, so a typo or a
 wrong type fails while composing, and an empty config builds the class's own defaults.
 """
 
@@ -16,7 +16,7 @@ from omegaconf import MISSING, OmegaConf
 
 from rlcredit.commands.components import COMPONENTS, components
 from rlcredit.commands.digests import run_folder, run_subfolder
-from rlcredit.identity import public_name
+from rlcredit.identity import TARGET, public_name, target
 from rlcredit.trainer.settings import EvaluationSettings, Resume
 
 
@@ -48,12 +48,12 @@ class TrainConfig:
 
 @cache
 def schema(cls: type) -> type:
-    """The fields of a component with their defaults, and its import path as ``_target_``.
+    """The fields of a component with their defaults, and its public name as ``_target_``.
 
     A field without a default becomes mandatory and untyped: another component is mounted there.
     """
     hints = get_type_hints(cls)
-    columns: list[Any] = [("_target_", str, field(default=f"{cls.__module__}.{cls.__qualname__}"))]
+    columns: list[Any] = [(TARGET, str, field(default=target(cls)))]
     for f in (f for f in dataclasses.fields(cls) if f.init):
         default = f.default
         if f.default_factory is not dataclasses.MISSING:
