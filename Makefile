@@ -70,7 +70,7 @@ check: install  ## formatter, linter and type checker
 bench: install  ## a training step against TRL's, and credit's share of it (ARGS=--credit, --scaling, --ranks)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_speed $(ARGS)
 
-# One thread, so that sums have one order: the same bytes each time.
+# One thread, so that sums have one order: the same bytes each time on one type of machine.
 credit-bench: install  ## estimators where the truth is known: bias, variance, what they climb, modes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.credit_bench $(ARGS)
 

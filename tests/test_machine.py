@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 
+from rlcredit.data.esci import ESCI
 from rlcredit.machine import machine_type
 from rlcredit.policy.tiny import Tiny
+from rlcredit.retrieval.bm25 import BM25
 from rlcredit.rewards.caches import _name
 from tests.policy.toy import toy_task
 
@@ -21,6 +23,12 @@ OTHER_CPU = dict(word.split("=") for word in OTHER.split())
 def keys() -> tuple[str, ...]:
     """Of what is computed here: the type, a kept policy's key, a remembered reward's name."""
     return machine_type(), Tiny()._key(toy_task(), 0), _name(("bm25", "red tent")).hex()
+
+
+def digests(cache: Path) -> tuple[str, ...]:
+    """Of a generated data set, whose pools are ranked by TF-IDF, and of its index."""
+    task = ESCI().load()
+    return task.digest, BM25().index(task.documents, cache=cache).digest
 
 
 def printed(program: str, **switches: str) -> list[str]:
@@ -41,9 +49,12 @@ def test_processes_of_one_machine_are_of_one_type_and_every_switch_makes_another
     assert len({machine_type(), *found.values()}) == 1 + len(switches), found
 
 
-def test_what_another_type_of_machine_kept_is_not_found():
-    other = printed("from tests.test_machine import keys; print(*keys())", **OTHER_CPU)
-    assert all(mine != theirs for mine, theirs in zip(keys(), other, strict=True))
+def test_another_type_of_machine_finds_other_kept_bits_under_the_same_digests(tmp_path):
+    program = "from pathlib import Path; from tests.test_machine import digests, keys; "
+    program += f"print(*keys(), *digests(Path({str(tmp_path)!r})))"
+    other = printed(program, **OTHER_CPU)
+    assert all(mine != theirs for mine, theirs in zip(keys(), other[:3], strict=True))
+    assert other[3:] == list(digests(tmp_path))
 
 
 def test_threads_are_no_part_of_the_type_so_that_processes_share_a_warm_start():
