@@ -16,7 +16,7 @@ from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import PlannedJob
 from rlcredit.trainer.evaluate import Cell, Evaluation, Source
 from rlcredit.trainer.settings import EvaluationSettings
-from scripts.reproduce_tables import fill
+from rlcredit.commands.tables import fill
 
 NUM_QUERIES = 12
 SETTINGS = EvaluationSettings(retrievers=["bm25"])

@@ -13,9 +13,9 @@ from rlcredit.identity import digest, identify
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
 from rlcredit.tables.records import keep
 from rlcredit.trainer.settings import EvaluationSettings
-from scripts.reproduce_tables import ROOT, declared, fill
-from scripts.table_jobs import Planner, run_missing
-from scripts.table_records import kept_folder
+from rlcredit.commands.tables import ROOT, declared, fill
+from rlcredit.commands.table_jobs import Planner, run_missing
+from rlcredit.commands.table_choice import kept_folder
 from tests.tables.conftest import SETTINGS
 
 
@@ -124,7 +124,7 @@ def test_a_run_scored_otherwise_elsewhere_does_not_keep_a_job_from_running(
 ):
     run_of(outputs, 0).rename(outputs / "mine")
     make_run(outputs / "mine", digest="ospo0", level=0.7, settings=other(samples=1))
-    monkeypatch.setattr("scripts.table_jobs._one_by_one", lambda jobs, *_: iter(()))
+    monkeypatch.setattr("rlcredit.commands.table_jobs._one_by_one", lambda jobs, *_: iter(()))
     run_missing(plan, Planner(outputs=outputs), kept=None)
     assert "1 jobs to run, 15 finished ones reused" in capsys.readouterr().out
 

@@ -29,7 +29,7 @@ from rlcredit.report.sweep import save_failure
 from rlcredit.tables.declare import Table
 from rlcredit.tables.jobs import PlannedJob
 from rlcredit.tables.records import find_records, keep
-from scripts.table_records import sort_out
+from rlcredit.commands.table_choice import sort_out
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY_JOB = ("tracker=jsonl", "trainer.threads=1")
