@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlcredit"
 FLOORS = [
-    {"types", "identity", "errors"},
+    {"types", "identity", "errors", "machine"},
     {"credit", "distributed"},
     {"estimators", "losses"},
     {"text", "retrieval"},

@@ -11,6 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from rlcredit.machine import machine_type
 from rlcredit.report.figures import Comparison
 from rlcredit.report.stats import Interval
 from rlcredit.tracking.lines import replace_file
@@ -72,6 +75,7 @@ class RunSummary:
     code_revision: str | None
     """Git commit of the package, ``+changes`` where files differ; None outside a repository."""
     versions: Mapping[str, str]
+    """Of packages, by name; also ``machine``, the type of the machine, and ``threads``."""
     identity: Mapping[str, Any] = field(default_factory=dict)
     """What the digest is the hash of; empty in summaries that are older than it."""
 
@@ -173,6 +177,7 @@ def _git(folder: Path, arguments: Sequence[str]) -> str | None:
     return done.stdout.strip()
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages whose versions can change a number."""
-    return {"python": platform.python_version()} | {name: version(name) for name in VERSIONED}
+def computed_with() -> dict[str, str]:
+    """What changes a number besides the config: packages, the type of machine, its threads."""
+    packages = {"python": platform.python_version()} | {name: version(name) for name in VERSIONED}
+    return packages | {"machine": machine_type(), "threads": str(torch.get_num_threads())}
