@@ -38,7 +38,7 @@ FORBIDDEN = ("hydra", "omegaconf", "wandb", "datasets", "sentence_transformers",
 
 def score(texts: list[str]) -> torch.Tensor:
     """nDCG of each text as a search."""
-    ranking = Ranking(measure=NDCG(), utility=Max())
+    ranking = Ranking(measure=NDCG(cutoff=4), utility=Max())
     reward = ranking.bind(BM25().index(DOCUMENTS, cache=Path(gettempdir())))
     return reward([PROMPT] * len(texts), texts)
 

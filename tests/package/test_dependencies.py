@@ -113,6 +113,7 @@ def python_files(*folders: str) -> list[Path]:
 
 
 PACKAGE = python_files("rlcredit", "hydra_plugins")
+DEVELOPMENT = [*python_files("scripts", "tests"), ROOT / "setup.py"]
 
 
 @pytest.mark.parametrize("path", sorted(base_files()), ids=lambda path: str(path.relative_to(ROOT)))
@@ -133,9 +134,7 @@ def test_what_the_package_imports_is_declared(path):
     assert distributions(imports(path, inner=True)) <= declared(*extras)
 
 
-@pytest.mark.parametrize(
-    "path", python_files("scripts", "tests"), ids=lambda path: str(path.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", DEVELOPMENT, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_scripts_and_tests_import_is_declared(path):
     assert distributions(imports(path, inner=True)) <= declared("dev", "vllm")
 
@@ -147,13 +146,11 @@ def used(files: list[Path]) -> set[str]:
 @pytest.mark.parametrize("extra", [None, *PROJECT["optional-dependencies"]])
 def test_nothing_that_is_declared_is_unused(extra):
     names = declared() if extra is None else declared(extra) - declared()
-    files = (
-        PACKAGE if extra in (None, "train", "vllm") else PACKAGE + python_files("scripts", "tests")
-    )
+    files = PACKAGE if extra in (None, "train", "vllm") else PACKAGE + DEVELOPMENT
     assert names - used(files) - set(NOT_IMPORTED) == set()
 
 
 def test_what_is_excused_from_being_imported_is_declared_and_not_imported():
     everything = declared(*PROJECT["optional-dependencies"])
     assert set(NOT_IMPORTED) <= everything
-    assert set(NOT_IMPORTED) & used(PACKAGE + python_files("scripts", "tests")) == set()
+    assert set(NOT_IMPORTED) & used(PACKAGE) == set()
