@@ -39,9 +39,9 @@ test-faults: install  ## 20 kills at random moments; a rank killed or stopped in
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m faults tests/e2e $(ARGS)
 
 # Two empty environments outside the checkout: the base beside the transformers that verl pins, and
-# [train]. The torch of .venv goes into both, so that a local CPU build is taken where there is one.
+# [train]. The pinned torch goes into both, so that a local CPU build is taken where there is one.
 WHEEL := $(or $(TMPDIR),/tmp)/rlcredit-wheel
-TORCH := torch==2.13.0
+TORCH := $(shell grep ^torch== requirements.lock)
 
 test-wheel: install  ## the wheel installed in empty environments: credit alone, then a run; minutes
 	@rm -rf build $(WHEEL) && mkdir -p $(WHEEL)/work

@@ -1,4 +1,4 @@
-"""What lies in the wheel, and that its entry point is the command; `make test-wheel` installs it."""
+"""What lies in the wheel, and that its entry point is the command."""
 
 import subprocess
 import sys
