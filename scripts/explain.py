@@ -1,27 +1,8 @@
-"""What stands behind a cell of a table: ``python scripts/explain.py table_search/esci/ospo``.
+"""What stands behind a cell of a table: ``python scripts/explain.py table_search/esci/ospo``."""
 
-Prints the runs, commands, configs, code revision, data hash, seeds and raw values of the row on
-that data set, or of one column (``table_search/esci/ospo/ndcg``), in every rendered size.
-"""
-
-import argparse
 import sys
-from pathlib import Path
 
-from rlcredit.tables.proof import explain_cell
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("address", help="table/data/row, or table/data/row/column")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    chosen = parser.parse_args()
-    try:
-        print("\n".join(explain_cell(chosen.outputs, chosen.address)))
-    except ValueError as error:
-        sys.exit(str(error))
-
+from rlcredit.commands.explain import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
+from rlcredit.commands.components import build
 from rlcredit.commands.schema import register
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ def built(*overrides: str) -> tuple[Any, Any, str]:
     """The estimator and the loss that some overrides make, and the loss's name."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
-    parts = (instantiate(cfg[group], _convert_="all") for group in ("estimator", "loss"))
+    parts = (build(cfg[group]) for group in ("estimator", "loss"))
     return *parts, cfg.hydra.runtime.choices.loss
 
 

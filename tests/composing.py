@@ -5,8 +5,8 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.utils import instantiate
 
+from rlcredit.commands.components import build
 from rlcredit.commands.schema import register
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -27,4 +27,4 @@ def built(group, name, overrides=()):
     ConfigStore.instance().store(name="one_component", node=root)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("one_component", overrides=[f"{group}={name}", *overrides])
-    return instantiate(cfg[group], _convert_="all")
+    return build(cfg[group])

@@ -1,8 +1,8 @@
 """What the public names stand for."""
 
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
+from rlcredit.commands.components import build
 from rlcredit.credit.group import Scale
 from rlcredit.credit.simplex import Divergence
 from rlcredit.estimators import GRPO, OSPO, Additive, LeaveOneOut, Myerson, SetPO, ShapE, Weighted
@@ -16,7 +16,7 @@ def pair(*overrides):
     built("estimator", "grpo")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("one_component", overrides=list(overrides))
-    return tuple(instantiate(cfg[g], _convert_="all") for g in ("estimator", "loss"))
+    return tuple(build(cfg[g]) for g in ("estimator", "loss"))
 
 
 def test_losses_are_what_their_papers_say():

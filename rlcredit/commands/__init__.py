@@ -1,3 +1,3 @@
-"""What a person types: one module a command. The only package that knows Hydra."""
+"""What a person types: one module a command, and how components come from configs. Knows Hydra."""
 
 __all__: list[str] = []

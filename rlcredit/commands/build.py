@@ -1,22 +1,18 @@
 """From a composed config to objects. The composition root."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rlcredit.commands.schema import (
-    evaluation_digest,
-    run_digest,
-    run_identity,
-    schema,
-)
+from rlcredit.commands.components import allowed, build
+from rlcredit.commands.digests import evaluation_digest, run_identity
+from rlcredit.commands.saved import typed
 from rlcredit.commands.sweep import sweep_group
-from rlcredit.errors import raised_here
+from rlcredit.identity import digest
 from rlcredit.job import Job
 from rlcredit.trainer.pairing import check_pairing
 
@@ -31,8 +27,8 @@ def job(cfg: DictConfig) -> Job:
         raise ValueError(
             "this experiment declares a table, not a run; make it with rlcredit tables --size smoke"
         )
-    choices = HydraConfig.get().runtime.choices
-    parts = {name: build(cfg[name]) for name in _COMPONENTS}
+    choices, allow = HydraConfig.get().runtime.choices, allowed_by_command(cfg)
+    parts = {name: build(cfg[name], allow=allow) for name in _COMPONENTS}
     check_pairing(
         parts["estimator"],
         parts["loss"],
@@ -41,19 +37,20 @@ def job(cfg: DictConfig) -> Job:
         scores_parts=parts["reward"].scores_parts,
     )
     names = [*dict.fromkeys([str(choices["retriever"]), *cfg.evaluation.retrievers])]
+    identity = run_identity(cfg, allow=allow)
     return Job(
         seed=cfg.seed,
         resume=cfg.resume,
         cache=Path(cfg.cache),
-        digest=run_digest(cfg),
-        identity=run_identity(cfg),
+        digest=digest(identity),
+        identity=identity,
         evaluation_digest=evaluation_digest(cfg),
         config=_config(cfg),
         dataset_name=str(choices["dataset"]),
         estimator_name=str(choices["estimator"]),
         retriever_name=str(choices["retriever"]),
         retrievers={
-            name: build(cfg.retriever if index == 0 else retriever_config(name))
+            name: build(cfg.retriever if index == 0 else retriever_config(name), allow=allow)
             for index, name in enumerate(names)
         },
         group=sweep_group(),
@@ -76,37 +73,32 @@ _COMPONENTS = (
 )
 
 
-def saved_config(run: Path) -> DictConfig:
-    """What a run folder says the run was made of.
+def saved_part(node: DictConfig, *, allow: Sequence[str] = ()) -> Any:
+    """The component that a node of a saved config describes.
+
+    Args:
+        node: Of :func:`rlcredit.commands.saved.saved_config`.
+        allow: Packages from outside whose components may stand in it.
 
     Raises:
-        ValueError: If it is no run folder.
+        ValueError: If it is no component of a declared package, or refuses a setting.
     """
-    path = run / ".hydra" / "config.yaml"
-    if not path.exists():
-        raise ValueError(f"{run} is no run folder: it has no .hydra/config.yaml; give run=<folder>")
-    saved = OmegaConf.load(path)
-    assert isinstance(saved, DictConfig), "the root of a config is a mapping"
-    return saved
+    return build(typed(node, allow=allow), allow=allow)
 
 
-def typed(node: DictConfig) -> DictConfig:
-    """A component's node read back from a file, with the types of its schema (enums above all)."""
-    whole = OmegaConf.structured(schema(get_class(node["_target_"])))
-    merged = OmegaConf.merge(whole, node)
-    assert isinstance(merged, DictConfig), "a component is a mapping"
-    return merged
+def allowed_by_command(cfg: DictConfig) -> tuple[str, ...]:
+    """The packages from outside that the words of the running command allow.
 
-
-def build(node: DictConfig) -> Any:
-    """Instantiate a component; its own complaint comes through unwrapped."""
-    try:
-        return instantiate(node, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        if cause is not None and raised_here(cause):
-            raise cause from None
-        raise
+    Raises:
+        ValueError: If a file says so.
+    """
+    allow = allowed(HydraConfig.get().overrides.task)
+    if tuple(cfg.allow) != allow:
+        raise ValueError(
+            f"allow={list(cfg.allow)} stands in a file, and files allow no code; give it on the "
+            "command line"
+        )
+    return allow
 
 
 def retriever_config(name: str) -> DictConfig:

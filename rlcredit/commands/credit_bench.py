@@ -5,6 +5,7 @@ A method enters by its YAML in conf/estimator or conf/loss, or in a folder of yo
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from omegaconf import MISSING, DictConfig
 
 from rlcredit.bench.record import write
 from rlcredit.bench.run import Methods, Settings, bench
-from rlcredit.commands.build import build
+from rlcredit.commands.build import allowed_by_command
+from rlcredit.commands.components import build
 from rlcredit.commands.run_main import run_main
 from rlcredit.commands.schema import schema
 
@@ -31,6 +33,8 @@ class CreditBenchConfig:
     worlds: list[str] = field(default_factory=list)
     """Names in rlcredit/bench/worlds.py; none: all of them, and the bandits."""
     settings: Any = MISSING
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
 
 
 ConfigStore.instance().store(
@@ -38,15 +42,15 @@ ConfigStore.instance().store(
 )
 
 
-def methods() -> Methods:
+def methods(allow: Sequence[str]) -> Methods:
     """What conf/ and the folders beside it hold, composed as train.py composes it."""
     loader = GlobalHydra.instance().config_loader()
     estimators, losses, own = {}, {}, {}
     for name in loader.get_group_options("loss"):
-        losses[name] = build(compose("train", overrides=[f"loss={name}"]).loss)
+        losses[name] = build(compose("train", overrides=[f"loss={name}"]).loss, allow=allow)
     for name in loader.get_group_options("estimator"):
         cfg = compose("train", overrides=[f"estimator={name}"], return_hydra_config=True)
-        estimators[name] = build(cfg.estimator)
+        estimators[name] = build(cfg.estimator, allow=allow)
         own[name] = str(cfg.hydra.runtime.choices.loss)
     return Methods(estimators=estimators, losses=losses, own=own)
 
@@ -59,7 +63,8 @@ def measure(cfg: DictConfig) -> None:
     def say(text: str) -> None:
         print(f"{time.monotonic() - start:6.1f} s  {text}", flush=True)
 
-    found = bench(methods(), build(cfg.settings), chosen=list(cfg.worlds), say=say)
+    known = methods(allowed_by_command(cfg))
+    found = bench(known, build(cfg.settings), chosen=list(cfg.worlds), say=say)
     files = write(found, Path(cfg.out))
     say(
         f"{len(found.entries)} combinations of world, estimator and loss, {len(found.ended)} pairs "

@@ -3,7 +3,7 @@
 The policy does not write again, and nothing is trained.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig
 
-from rlcredit.commands.build import build, saved_config, typed
+from rlcredit.commands.build import allowed_by_command, saved_part
+from rlcredit.commands.components import build
 from rlcredit.commands.run_main import run_main
+from rlcredit.commands.saved import saved_config
 from rlcredit.rescore import rescore
 
 
@@ -24,6 +26,8 @@ class EvaluateConfig:
     """Folder of a finished run."""
     cache: str = "outputs/cache"
     retriever: Any = MISSING
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
 
 
 ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
@@ -31,14 +35,14 @@ ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
 
 def rescore_run(cfg: DictConfig) -> None:
     """Score a finished run's stored responses with the retriever of ``conf/evaluate.yaml``."""
-    run = Path(cfg.run)
-    saved = saved_config(run)
+    run, allow = Path(cfg.run), allowed_by_command(cfg)
+    saved = saved_config(run, allow=allow)
     rescore(
         run,
-        dataset=build(typed(saved.dataset)),
-        retriever=build(cfg.retriever),
+        dataset=saved_part(saved.dataset, allow=allow),
+        retriever=build(cfg.retriever, allow=allow),
         name=str(HydraConfig.get().runtime.choices["retriever"]),
-        reward=build(typed(saved.reward)),
+        reward=saved_part(saved.reward, allow=allow),
         temperature=saved.rollout.temperature,
         cache=Path(cfg.cache),
     )

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import DictConfig
 
-from rlcredit.commands.build import build
+from rlcredit.commands.build import allowed_by_command
+from rlcredit.commands.components import build
 from rlcredit.commands.run_main import run_main
 from rlcredit.data import Dataset
-from rlcredit.data.base import SearchTask, Task
+from rlcredit.data.base import SearchTask, Task, data_identity
+from rlcredit.identity import digest
 from rlcredit.types import Prompt
 
 ROOT = Path("outputs/data")
@@ -24,7 +26,7 @@ SPLITS = ("train", "validation", "test")
 
 def prepare(cfg: DictConfig) -> Path:
     """Load and freeze the data set of a config; print what came of it, and return its folder."""
-    dataset: Dataset[Task] = build(cfg.dataset)
+    dataset: Dataset[Task] = build(cfg.dataset, allow=allowed_by_command(cfg))
     task = dataset.load().searched()
     folder = freeze(task, dataset, ROOT)
     for what, count in task.counts.items():
@@ -48,7 +50,7 @@ def freeze(task: SearchTask, dataset: Dataset[Task], root: Path) -> Path:
         "source": task.source,
         "digest": task.digest,
         "settings": dataclasses.asdict(dataset),  # pyright: ignore[reportArgumentType]
-        "fingerprint": dataset.fingerprint(),
+        "fingerprint": digest(data_identity(dataset)),
         "rules": dataclasses.asdict(task.rules),
         "counts": dict(task.counts),
         "prompts": {split: len(getattr(task, split)) for split in SPLITS},

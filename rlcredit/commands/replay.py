@@ -4,14 +4,15 @@ Prints where the first value that is not finite arises, in which tensor and for 
 how far sampler and trainer are apart.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from rlcredit.commands.build import build, saved_config, typed
+from rlcredit.commands.build import allowed_by_command, saved_part
 from rlcredit.commands.run_main import run_main
+from rlcredit.commands.saved import saved_config
 from rlcredit.replay import Replayed, replay_batch
 from rlcredit.trainer.replay import Replay
 
@@ -25,6 +26,8 @@ class ReplayConfig:
     cache: str = "outputs/cache"
     device: str | None = None
     """Where to compute; None: where the run did."""
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
 
 
 ConfigStore.instance().store(name="replay_schema", node=ReplayConfig)
@@ -33,8 +36,10 @@ ConfigStore.instance().store(name="replay_schema", node=ReplayConfig)
 def replay_refused(cfg: DictConfig) -> Replay:
     """Compute the batch of ``conf/replay.yaml`` again, with the settings of its run."""
     folder = Path(cfg.batch)
-    saved = saved_config(folder.parent)
-    trainer = build(typed(saved.trainer))
+    allow = allowed_by_command(cfg)
+    saved = saved_config(folder.parent, allow=allow)
+    trainer = saved_part(saved.trainer, allow=allow)
+    names = ("dataset", "policy", "loss")
     return replay_batch(
         Replayed(
             folder=folder,
@@ -42,7 +47,7 @@ def replay_refused(cfg: DictConfig) -> Replay:
             cache=Path(cfg.cache),
             device=cfg.device or trainer.device,
             trainer=trainer,
-            **{part: build(typed(saved[part])) for part in ("dataset", "policy", "loss")},
+            **{name: saved_part(saved[name], allow=allow) for name in names},
         )
     )
 

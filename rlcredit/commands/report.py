@@ -10,8 +10,10 @@ from hydra import compose
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from rlcredit.commands.build import build, saved_config, typed
+from rlcredit.commands.build import allowed_by_command, saved_part
+from rlcredit.commands.components import build
 from rlcredit.commands.run_main import run_main
+from rlcredit.commands.saved import saved_config
 from rlcredit.explore import Explored, explore
 from rlcredit.report.page import find_runs, render, write_page
 
@@ -37,6 +39,8 @@ class ReportConfig:
     )
     """The same for responses that are sets of candidates."""
     cache: str = "outputs/cache"
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
 
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
@@ -62,18 +66,19 @@ def report_runs(cfg: DictConfig) -> Path:
 
 def _explored(run: Path, cfg: DictConfig) -> Explored:
     """A finished run's components, and the estimators that its responses are shown to."""
-    saved = saved_config(run)
-    dataset = build(typed(saved.dataset))
+    allow = allowed_by_command(cfg)
+    saved = saved_config(run, allow=allow)
+    dataset = saved_part(saved.dataset, allow=allow)
     names = cfg.set_estimators if dataset.candidates else cfg.estimators
     return Explored(
         run=run,
         dataset=dataset,
-        retriever=build(typed(saved.retriever)),
-        reward=build(typed(saved.reward)),
-        segmenter=build(typed(saved.segmenter)),
-        encoder=build(typed(saved.encoder)),
+        retriever=saved_part(saved.retriever, allow=allow),
+        reward=saved_part(saved.reward, allow=allow),
+        segmenter=saved_part(saved.segmenter, allow=allow),
+        encoder=saved_part(saved.encoder, allow=allow),
         estimators={
-            name: build(compose("train", overrides=[f"estimator={name}"]).estimator)
+            name: build(compose("train", overrides=[f"estimator={name}"]).estimator, allow=allow)
             for name in names
         },
         seed=saved.seed,

@@ -4,6 +4,7 @@ The responses are those that the runs stored before and after training; nothing 
 policy writes again. Makes a matrix trained-on x tested-on with intervals, and TREC files.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from rlcredit.commands.build import build, retriever_config, saved_config, typed
+from rlcredit.commands.build import allowed_by_command, retriever_config, saved_part
+from rlcredit.commands.components import build
+from rlcredit.commands.digests import settings_digest
 from rlcredit.commands.run_main import run_main
-from rlcredit.commands.schema import settings_digest
+from rlcredit.commands.saved import saved_config
 from rlcredit.report.page import find_runs
 from rlcredit.transfer import FinishedRun, transfer
 
@@ -28,6 +31,8 @@ class TransferConfig:
     """Names in conf/retriever; those that the runs were trained on are always among the columns."""
     out: str = "outputs/transfer"
     cache: str = "outputs/cache"
+    allow: list[str] = field(default_factory=list)
+    """Packages from outside whose components are used; given on the command line alone."""
 
 
 ConfigStore.instance().store(name="transfer_schema", node=TransferConfig)
@@ -37,9 +42,10 @@ def transfer_runs(cfg: DictConfig) -> Path:
     """Write the matrix of ``conf/transfer.yaml``; print and return where it lies."""
     asked = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
     found, _ = find_runs([Path(folder) for folder in asked])
+    allow = allowed_by_command(cfg)
     matrix = transfer(
-        [_finished(run.folder) for run in found],
-        retrievers={name: build(retriever_config(name)) for name in cfg.retrievers},
+        [_finished(run.folder, allow) for run in found],
+        retrievers={name: build(retriever_config(name), allow=allow) for name in cfg.retrievers},
         out=Path(cfg.out),
         cache=Path(cfg.cache),
     )
@@ -47,11 +53,12 @@ def transfer_runs(cfg: DictConfig) -> Path:
     return matrix
 
 
-def _finished(folder: Path) -> FinishedRun:
-    saved = saved_config(folder)
-    saved.trainer = typed(saved.trainer)  # with the settings that are younger than the run
-    parts = {name: build(typed(saved[name])) for name in ("retriever", "dataset", "reward")}
-    return FinishedRun.read(folder, settings=settings_digest(saved), seed=saved.seed, **parts)
+def _finished(folder: Path, allow: Sequence[str]) -> FinishedRun:
+    saved = saved_config(folder, allow=allow)
+    names = ("retriever", "dataset", "reward")
+    parts = {name: saved_part(saved[name], allow=allow) for name in names}
+    settings = settings_digest(saved, allow=allow)
+    return FinishedRun.read(folder, settings=settings, seed=saved.seed, **parts)
 
 
 def main() -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from typing_extensions import TypeVar
 
+from rlcredit.identity import identify
 from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
@@ -88,10 +89,19 @@ class Dataset(Protocol[TaskT_co]):
         """K, where each response offers several search texts; 0 where it is one."""
         ...
 
-    def fingerprint(self) -> str:
-        """Hash of what the loaded set depends on (settings, source files), without loading it."""
+    def content(self) -> tuple[str, ...]:
+        """What the loaded set depends on besides its settings: hashes of files, versions."""
         ...
 
     def load(self) -> TaskT_co:
         """Read or generate the set. ValueError or FileNotFoundError with the remedy."""
         ...
+
+
+def data_identity(dataset: Dataset[Task]) -> dict[str, Any]:
+    """What a data set is, without loading it: its settings and its content, not where it lies.
+
+    Raises:
+        FileNotFoundError: If a file of the set is missing.
+    """
+    return identify(dataset) | {"content": list(dataset.content())}

@@ -9,7 +9,6 @@ from rlcredit.data.settings import (
     Source,
     VerifiedParts,
     finish_verified,
-    settings_digest,
 )
 from rlcredit.rewards.verifier import CountdownProblem
 from rlcredit.text.response import TextRules
@@ -57,9 +56,9 @@ class Countdown:
         """A response is one answer."""
         return 0
 
-    def fingerprint(self) -> str:
-        """Hash of the settings and of the generator's version."""
-        return settings_digest(self, [VERSION])
+    def content(self) -> tuple[str, ...]:
+        """The generator's version."""
+        return (VERSION,)
 
     def load(self) -> Task:
         """Generate the problems.

@@ -13,15 +13,14 @@ from rlcredit.data.esci_intents import with_two_intents
 from rlcredit.data.esci_published import Filters, PoolPlan, published_parts
 from rlcredit.data.hub import hub_tables
 from rlcredit.data.settings import (
-    LATER,
     Limits,
     Parts,
     Source,
     finish,
-    settings_digest,
     text_rules,
 )
 from rlcredit.data.tables import file_digest, table_file
+from rlcredit.identity import ASIDE
 from rlcredit.text.response import Compose, TextRules
 
 GENERATED_POOL, PUBLISHED_POOL = 100, 101
@@ -41,7 +40,7 @@ class ESCI:
     """
 
     source: Source = Source.generated
-    path: str | None = None
+    path: str | None = field(default=None, metadata=ASIDE)
     """Folder of the published files; ``source=path`` only."""
     seed: int = 0
     """Of the generated catalogue, or of the random part of the pools. Not the run's seed."""
@@ -55,7 +54,7 @@ class ESCI:
     candidates: int = 0
     """K: each response offers so many alternative search texts (arXiv:2603.29871); 0: it is one."""
     compose: Compose = Compose.own
-    ambiguous_share: float = field(default=0.0, metadata={LATER: True})
+    ambiguous_share: float = 0.0
     """Of the generated queries, so many name two possible intents, one of which is meant."""
     pool_size: int | None = None
     """Products to rank per query. None: 100 where generated, else 101. A published query's judged
@@ -103,14 +102,12 @@ class ESCI:
         self._limits()
         self._rules()
 
-    def fingerprint(self) -> str:
-        """Hash of the settings, and of the generator's version, the files, or the hub's name."""
-        content: list[str] = [esci_catalogue.VERSION]
+    def content(self) -> tuple[str, ...]:
+        """The generator's version, or the hashes of the files."""
         if self.source is Source.path:
-            content = [
-                file_digest(table_file(self._folder(), name)) for name in (EXAMPLES, PRODUCTS)
-            ]
-        return settings_digest(self, content)
+            files = (table_file(self._folder(), name) for name in (EXAMPLES, PRODUCTS))
+            return tuple(map(file_digest, files))
+        return (esci_catalogue.VERSION,)
 
     def load(self) -> SearchTask:
         """Generate or read the set.

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from rlcredit.data.base import Task
 from rlcredit.data.hub import hub_rows
-from rlcredit.data.settings import Source, VerifiedParts, finish_verified, settings_digest
+from rlcredit.data.settings import Source, VerifiedParts, finish_verified
 from rlcredit.data.splits import sample_by_hash, share_of
 from rlcredit.data.tables import file_digest, texts_of
+from rlcredit.identity import ASIDE
 from rlcredit.rewards.verifier import NumericProblem
 from rlcredit.text.numerals import final_answer, number
 from rlcredit.text.response import Verbatim, segment_key
@@ -39,7 +40,7 @@ class GSM8K:
     """
 
     source: Source = Source.hub
-    path: str | None = None
+    path: str | None = field(default=None, metadata=ASIDE)
     """Folder of the published files; ``source=path`` only."""
     hub_name: str = "openai/gsm8k"
     """Name on the hub, or a local folder of the same layout; ``source=hub`` only."""
@@ -74,10 +75,10 @@ class GSM8K:
         """A response is one answer."""
         return 0
 
-    def fingerprint(self) -> str:
-        """Hash of the settings and of the files, or the hub's name."""
+    def content(self) -> tuple[str, ...]:
+        """The hashes of the files."""
         files = self._files().values() if self.source is Source.path else ()
-        return settings_digest(self, [file_digest(file) for file in files])
+        return tuple(map(file_digest, files))
 
     def load(self) -> Task:
         """Read the set.

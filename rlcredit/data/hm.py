@@ -1,6 +1,6 @@
 """The next purchase: H&M Personalized Fashion Recommendations, or a generated clothes shop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlcredit.data import hm_catalogue
@@ -8,8 +8,9 @@ from rlcredit.data.base import SearchTask
 from rlcredit.data.hm_files import ARTICLES, CUSTOMERS, KAGGLE, TRANSACTIONS, has_customers
 from rlcredit.data.hm_generated import generated_parts
 from rlcredit.data.hm_published import Filters, published_parts
-from rlcredit.data.settings import Limits, Parts, Source, finish, settings_digest, text_rules
+from rlcredit.data.settings import Limits, Parts, Source, finish, text_rules
 from rlcredit.data.tables import file_digest, table_file
+from rlcredit.identity import ASIDE
 from rlcredit.text.response import Compose, TextRules
 
 POOL = 100
@@ -31,7 +32,7 @@ class HM:
     """
 
     source: Source = Source.generated
-    path: str | None = None
+    path: str | None = field(default=None, metadata=ASIDE)
     """Folder of the published files; ``source=path`` only."""
     seed: int = 0
     """Of the generated shop, or of the random part of the pools. Not the run's seed."""
@@ -91,15 +92,14 @@ class HM:
         self._limits()
         self._rules()
 
-    def fingerprint(self) -> str:
-        """Hash of the settings, and of the generator's version or the files."""
-        content: list[str] = [hm_catalogue.VERSION]
-        if self.source is Source.path:
-            folder = self._folder()
-            optional = (CUSTOMERS,) if has_customers(folder) else ()
-            names = (ARTICLES, TRANSACTIONS, *optional)
-            content = [file_digest(table_file(folder, name)) for name in names]
-        return settings_digest(self, content)
+    def content(self) -> tuple[str, ...]:
+        """The generator's version, or the hashes of the files."""
+        if self.source is not Source.path:
+            return (hm_catalogue.VERSION,)
+        folder = self._folder()
+        optional = (CUSTOMERS,) if has_customers(folder) else ()
+        names = (ARTICLES, TRANSACTIONS, *optional)
+        return tuple(file_digest(table_file(folder, name)) for name in names)
 
     def load(self) -> SearchTask:
         """Generate or read the set.

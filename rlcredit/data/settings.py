@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from hashlib import blake2b
-from typing import Any
 
 from rlcredit.data.base import SearchTask, Task
 from rlcredit.data.sets import MAX_PHRASES, SetTeacher, asking_for_sets
@@ -15,9 +14,6 @@ from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import Compose, TextRules
 from rlcredit.types import Prompt
 
-LATER = "later"
-"""In a setting's metadata: younger than the digests of runs without it, which stay as they were
-while it has its default."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -94,22 +90,6 @@ def text_rules(
         unique=default.unique if unique is None else unique,
         compose=compose,
     )
-
-
-def settings_digest(settings: Any, content: Iterable[str]) -> str:
-    """Hash of a settings dataclass and of the content behind it, wherever that content lies.
-
-    Args:
-        settings: A dataclass whose ``path``, if it has one, says where, not what. Fields marked
-            ``LATER`` enter where they differ from their default.
-        content: Versions, or hashes of files.
-    """
-    values = dataclasses.asdict(settings)
-    values.pop("path", None)
-    for f in dataclasses.fields(settings):
-        if f.metadata.get(LATER) and values[f.name] == f.default:
-            del values[f.name]
-    return _digest([type(settings).__name__, json.dumps(values, sort_keys=True), *content])
 
 
 def finish(name: str, source: Source, parts: Parts, rules: TextRules) -> SearchTask:

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from tempfile import mkdtemp
 from time import monotonic
+from typing import ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -24,9 +25,6 @@ from rlcredit.policy.vocabulary import END_ID, PAD_ID, train_tokenizer
 from rlcredit.policy.warm_start import WarmStart, teach
 from rlcredit.text.candidates import tags
 from rlcredit.types import Randomness
-
-RECIPE = 3
-"""Raised with every change that makes other weights from the same settings."""
 
 _DEMONSTRATIONS = 4
 """Of each training prompt, for the tokenizer."""
@@ -54,6 +52,8 @@ class Tiny:
     """Standard deviation of the initial weights; the usual 0.02 halves the speed of learning at
     this width."""
     warm_start: WarmStart = field(default_factory=WarmStart)
+
+    numerics: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -110,7 +110,7 @@ class Tiny:
 
     def _key(self, task: Task, seed: int) -> str:
         """Hash of everything that the weights depend on."""
-        parts = [RECIPE, task.digest, seed, asdict(self)]
+        parts = [self.numerics, task.digest, seed, asdict(self)]
         return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def _make(self, task: Task, *, seed: int, folder: Path, say: Callable[[str], None]) -> None:
@@ -161,7 +161,7 @@ class Tiny:
         )
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        record = {"loss": loss, "recipe": RECIPE, "seed": seed, "task": task.digest}
+        record = {"loss": loss, "numerics": self.numerics, "seed": seed, "task": task.digest}
         record |= {"settings": asdict(self), "seconds": round(monotonic() - began, 1)}
         (folder / "warm_start.json").write_text(json.dumps(record, indent=2))
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlcredit.estimators.base import SetUtility
+from rlcredit.identity import ASIDE
 from rlcredit.retrieval.base import Encoded, Index, Searcher
 from rlcredit.retrieval.measures import Measure, order, rank_grades
 from rlcredit.rewards.base import Graders, T
@@ -57,7 +58,7 @@ class Ranking:
     utility: SetUtility
     """What a set of candidates earns, where a task asks for sets."""
     scope: Scope = Scope.pool
-    cache: Cache = field(default_factory=Cache)
+    cache: Cache = field(default_factory=Cache, metadata=ASIDE)
     shortcut: Shortcut | None = None
     """For coalitions of segments alone, whose rewards are approximate then; null: none."""
 

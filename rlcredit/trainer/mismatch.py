@@ -5,7 +5,7 @@ that is close to the policy's but not the same. That is measured at every step, 
 importance weights, and stops the run above a limit: there it is stale weights or another fault.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlcredit.credit.masked import masked_mean, masked_sum
 from rlcredit.credit.ratio import Cut, Unit, effective_share, sampler_weights
+from rlcredit.identity import ASIDE
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.trainer.refused import MismatchError, Refused
 from rlcredit.types import Loss, Metrics, Needs, UpdateBatch
@@ -33,7 +34,7 @@ class Mismatch:
     """Weights per token, or one per response (which losses over whole responses need)."""
     max_weight: float = 2.0
     """The largest weight."""
-    max_kl: float | None = 0.1
+    max_kl: float | None = field(default=0.1, metadata=ASIDE)
     """Nats per token between sampler and trainer, above which the run stops; null: no limit."""
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rlcredit.identity import ASIDE
 from rlcredit.policy.hf import Dtype
 from rlcredit.policy.packing import Packing
 from rlcredit.policy.sharded import Weights
@@ -22,9 +23,9 @@ class TrainerSettings:
     """G: rollouts of each prompt."""
     updates_per_batch: int = 1
     """Optimizer steps on each batch of rollouts; beyond the first they are off-policy."""
-    tokens_per_microbatch: int = 16384
+    tokens_per_microbatch: int = field(default=16384, metadata=ASIDE)
     """Tokens in one backward pass; changes memory and speed, no number."""
-    packing: Packing = Packing.shared_prefix
+    packing: Packing = field(default=Packing.shared_prefix, metadata=ASIDE)
     """A prompt is computed once for all its responses, where the model can take it. Like the size
     of micro-batches it moves the last bits of a float32 run, and is no part of its digest."""
     autocast: bool = False
@@ -34,27 +35,27 @@ class TrainerSettings:
     """Advantages are clamped to +- this; None leaves them. The clamped share is logged."""
     mismatch: Mismatch = field(default_factory=Mismatch)
     optimizer: AdamW = field(default_factory=AdamW)
-    device: str = "cpu"
-    threads: int | None = None
+    device: str = field(default="cpu", metadata=ASIDE)
+    threads: int | None = field(default=None, metadata=ASIDE)
     """CPU threads of torch in each process; None leaves torch's choice to a single process, and
     shares the machine's cores among several."""
-    processes: int = 1
+    processes: int = field(default=1, metadata=ASIDE)
     """Of the run on this machine, a GPU each where there are GPUs; 1 starts none. Under torchrun
     its own number counts."""
-    weights: Weights = Weights.replicated
+    weights: Weights = field(default=Weights.replicated, metadata=ASIDE)
     """``sharded``: each process holds a part of them (FSDP2); needs several processes."""
     compute_dtype: Dtype | None = None
     """Of sharded weights while log-probs and samples are computed, such as bfloat16; their parts,
     gradients and moments keep the policy's. null: the policy's."""
-    timeout_s: float = 1800.0
+    timeout_s: float = field(default=1800.0, metadata=ASIDE)
     """How long a process waits for the others, evaluations and preparations included, before it
     ends the run and names who is missing."""
-    port: int | None = None
+    port: int | None = field(default=None, metadata=ASIDE)
     """Where the processes find each other; null: a port that is free."""
-    checkpoint_every: int = 25
+    checkpoint_every: int = field(default=25, metadata=ASIDE)
     """Steps between checkpoints; the last step always has one, and so has each step that sets a new
     best on the validation split."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = field(default=2, metadata=ASIDE)
     """The last so many stay, and the best."""
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlcredit.data import ESCI, HM
+from rlcredit.data.base import data_identity
 from rlcredit.data.esci_files import EXAMPLES, PRODUCTS
 from rlcredit.data.hm_files import ARTICLES, CUSTOMERS, TRANSACTIONS
 from rlcredit.data.settings import Source
@@ -30,7 +31,7 @@ def test_a_missing_folder_is_named(at, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere is not a folder; it must hold"):
         at(tmp_path / "nowhere").load()
     with pytest.raises(FileNotFoundError, match=r"nowhere is not a folder; it must hold"):
-        at(tmp_path / "nowhere").fingerprint()
+        data_identity(at(tmp_path / "nowhere"))
 
 
 def test_a_missing_file_is_named_with_what_lies_there(tmp_path):

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlcredit.data import ESCI
+from rlcredit.data.base import data_identity
 from rlcredit.data.settings import Source
 
 NAMES = {"E": "Exact", "S": "Substitute", "C": "Complement", "I": "Irrelevant"}
@@ -58,7 +59,7 @@ def test_without_a_network_the_remedy_is_named(monkeypatch, tmp_path):
         ESCI(source=Source.hub).load()
 
 
-def test_the_fingerprint_follows_name_and_revision():
+def test_the_identity_follows_name_and_revision():
     hub = ESCI(source=Source.hub)
-    assert hub.fingerprint() != ESCI(source=Source.hub, revision="abc").fingerprint()
-    assert hub.fingerprint() != ESCI(source=Source.hub, hub_name="me/esci").fingerprint()
+    assert data_identity(hub) != data_identity(ESCI(source=Source.hub, revision="abc"))
+    assert data_identity(hub) != data_identity(ESCI(source=Source.hub, hub_name="me/esci"))

@@ -5,7 +5,9 @@ import pyarrow.parquet as pq
 
 from rlcredit.commands.prepare import freeze, main
 from rlcredit.data import ESCI
+from rlcredit.data.base import data_identity
 from rlcredit.data.settings import Source
+from rlcredit.identity import digest
 
 
 def test_a_frozen_set_holds_all_documents_and_prompts_and_a_card(esci_folder, tmp_path):
@@ -24,7 +26,7 @@ def test_a_frozen_set_holds_all_documents_and_prompts_and_a_card(esci_folder, tm
     assert tuple(prompts[0]["pool"]) == task.train[0].pool
     card = json.loads((folder / "card.json").read_text())
     assert card["digest"] == task.digest
-    assert card["fingerprint"] == dataset.fingerprint()
+    assert card["fingerprint"] == digest(data_identity(dataset))
     assert card["counts"] == dict(task.counts)
     assert card["prompts"] == {
         "train": 9,

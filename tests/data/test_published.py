@@ -11,6 +11,7 @@ import torch
 from searching import Search
 
 from rlcredit.data import ESCI, HM
+from rlcredit.data.base import data_identity
 from rlcredit.data.cleaning import num_tokens, words_of
 from rlcredit.data.esci_files import EXAMPLES, PRODUCTS
 from rlcredit.data.hm_files import ARTICLES, CUSTOMERS, TRANSACTIONS
@@ -250,12 +251,12 @@ def test_histories_are_cut_to_their_latest_whole_items(small_hm, real_hm):
 
 def test_ages_come_from_the_customers_file_where_there_is_one(small_hm, tmp_path):
     ages = pa.table({"customer_id": ["c1", "d1"], "age": ["34.0", None]})
-    plain = small_hm.fingerprint()
+    plain = data_identity(small_hm)
     pq.write_table(ages, tmp_path / f"{CUSTOMERS}.parquet")
     prompts = by_id(small_hm.load())
     assert prompts["c1"].text == "age 34; jade top short; tom top short"
     assert prompts["d1"].text.startswith("ann ")
-    assert small_hm.fingerprint() != plain
+    assert data_identity(small_hm) != plain
 
 
 def test_the_attribute_teacher_never_draws_on_held_out_next_purchases(real_hm):

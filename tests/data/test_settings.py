@@ -6,12 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcredit.data import ESCI, HM, Dataset, Teacher
+from rlcredit.data.base import data_identity
 from rlcredit.data.cleaning import clean, contains_words, num_tokens
 from rlcredit.data.hm_files import SEPARATOR, num_shown
 from rlcredit.data.pools import fill_pool, nearest
 from rlcredit.data.settings import Limits, Parts, Source, finish
 from rlcredit.data.splits import sample_by_hash, share_of, split_pairs
 from rlcredit.data.teachers import PhraseSource, PhraseTeacher
+from rlcredit.identity import digest
 from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import Compose, TextRules
 from rlcredit.types import Prompt
@@ -27,16 +29,19 @@ def test_generated_sets_cut_phrases_and_published_ones_do_not_unless_asked(esci_
     assert HM(max_phrases=3)._rules() == TextRules(max_phrases=3, max_words=3, unique=True)
 
 
-def test_fingerprints_follow_settings_and_content_and_not_the_place(esci_folder, tmp_path):
-    assert ESCI().fingerprint() == ESCI().fingerprint()
-    assert len({d.fingerprint() for d in (ESCI(), ESCI(seed=1), ESCI(max_words=2), HM())}) == 4
+def test_identities_follow_settings_and_content_and_not_the_place(esci_folder, tmp_path):
+    assert data_identity(ESCI()) == data_identity(ESCI())
+    assert (
+        len({digest(data_identity(d)) for d in (ESCI(), ESCI(seed=1), ESCI(max_words=2), HM())})
+        == 4
+    )
     here = ESCI(source=Source.path, path=str(esci_folder))
     for file in esci_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    assert replace(here, path=str(tmp_path)).fingerprint() == here.fingerprint()
+    assert data_identity(replace(here, path=str(tmp_path))) == data_identity(here)
     changed = tmp_path / file.name
     changed.write_bytes(changed.read_bytes() + b"x")
-    assert replace(here, path=str(tmp_path)).fingerprint() != here.fingerprint()
+    assert data_identity(replace(here, path=str(tmp_path))) != data_identity(here)
 
 
 def prompt(prompt_id="q", **changes):

@@ -20,7 +20,14 @@ def test_the_documented_estimator_trains_from_a_folder_of_its_own(tmp_path, cach
     folder = tmp_path / "run"
     command = [sys.executable, str(ROOT / "train.py"), "--config-dir", str(tmp_path / "my_conf")]
     done = subprocess.run(
-        [*command, "estimator=median", "dataset=esci", *words, f"hydra.run.dir={folder}"],
+        [
+            *command,
+            "estimator=median",
+            "dataset=esci",
+            "allow=[my_lab]",
+            *words,
+            f"hydra.run.dir={folder}",
+        ],
         env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         cwd=tmp_path,
         capture_output=True,

@@ -8,8 +8,8 @@ from hydra import initialize_config_dir
 
 from rlcredit.commands.schema import register
 from rlcredit.tables.price import Batch, gpu_hours
-from scripts import reproduce_tables
-from scripts.reproduce_tables import declared, main, table_names
+from rlcredit.commands import tables as reproduce_tables
+from rlcredit.commands.tables import declared, main, table_names
 
 
 @pytest.fixture

@@ -113,12 +113,12 @@ def test_a_run_of_an_older_version_takes_part(runs, cache, tmp_path):
     config = OmegaConf.load(old / ".hydra/config.yaml")
     del config.trainer["compute_dtype"]
     OmegaConf.save(config, old / ".hydra/config.yaml")
-    assert _finished(old).settings == _finished(runs / "bm25").settings
+    assert _finished(old, ()).settings == _finished(runs / "bm25", ()).settings
 
 
 @pytest.fixture
 def finished(runs, cache):
-    return [_finished(runs / name) for name in ("bm25", "tfidf")]
+    return [_finished(runs / name, ()) for name in ("bm25", "tfidf")]
 
 
 @pytest.mark.parametrize(

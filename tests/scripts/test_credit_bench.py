@@ -45,7 +45,12 @@ def result(tmp_path_factory):
     (folder / "my_conf" / "estimator").mkdir(parents=True)
     yaml = f"_target_: {__name__}.BlamesTheWinner\n"
     (folder / "my_conf" / "estimator" / "blames_the_winner.yaml").write_text(yaml)
-    words = ["settings.replicates=16", "settings.training.batches=2", "settings.training.runs=2"]
+    words = [
+        f"allow=[{__name__.partition('.')[0]}]",
+        "settings.replicates=16",
+        "settings.training.batches=2",
+        "settings.training.runs=2",
+    ]
     command = ["credit_bench", "--config-dir", str(folder / "my_conf"), f"out={folder / 'out'}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [*command, *words])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from rlcredit.commands.schema import evaluation_digest
+from rlcredit.commands.digests import evaluation_digest
 from rlcredit.report.evaluations import save_evaluation
 from rlcredit.report.run_folder import Change, RunSummary, Status
 from rlcredit.report.stats import Interval
@@ -16,7 +16,7 @@ from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import PlannedJob
 from rlcredit.trainer.evaluate import Cell, Evaluation, Source
 from rlcredit.trainer.settings import EvaluationSettings
-from scripts.reproduce_tables import fill
+from rlcredit.commands.tables import fill
 
 NUM_QUERIES = 12
 SETTINGS = EvaluationSettings(retrievers=["bm25"])

@@ -7,13 +7,15 @@ import pickle
 import pytest
 from hydra import initialize_config_dir
 
-from rlcredit.commands.schema import evaluation_digest, register
+from rlcredit.commands.digests import evaluation_digest
+from rlcredit.commands.schema import register
+from rlcredit.identity import digest, identify
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
 from rlcredit.tables.records import keep
 from rlcredit.trainer.settings import EvaluationSettings
-from scripts.reproduce_tables import ROOT, declared, fill
-from scripts.table_jobs import Planner, run_missing
-from scripts.table_records import _digest_of, kept_folder
+from rlcredit.commands.tables import ROOT, declared, fill
+from rlcredit.commands.table_jobs import Planner, run_missing
+from rlcredit.commands.table_choice import kept_folder
 from tests.tables.conftest import SETTINGS
 
 
@@ -122,7 +124,7 @@ def test_a_run_scored_otherwise_elsewhere_does_not_keep_a_job_from_running(
 ):
     run_of(outputs, 0).rename(outputs / "mine")
     make_run(outputs / "mine", digest="ospo0", level=0.7, settings=other(samples=1))
-    monkeypatch.setattr("scripts.table_jobs._one_by_one", lambda jobs, *_: iter(()))
+    monkeypatch.setattr("rlcredit.commands.table_jobs._one_by_one", lambda jobs, *_: iter(()))
     run_missing(plan, Planner(outputs=outputs), kept=None)
     assert "1 jobs to run, 15 finished ones reused" in capsys.readouterr().out
 
@@ -152,5 +154,5 @@ def test_planned_jobs_know_how_they_are_scored_as_their_runs_will_record_it(tmp_
         retrievers=["bm25", "tfidf", "lsa"], samples=3, every=1, max_prompts=10
     )
     assert job.reads_validation
-    assert _digest_of(job.evaluation) == evaluation_digest(cfg)
+    assert digest(identify(job.evaluation)) == evaluation_digest(cfg)
     assert pickle.loads(pickle.dumps(job)) == job  # it goes to workers

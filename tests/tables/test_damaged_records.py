@@ -19,7 +19,7 @@ from rlcredit.trainer.cells import Source
 from rlcredit.trainer.sets import offered_sets, set_texts
 from rlcredit.trainer.trec import write_runs
 from rlcredit.types import Prompt
-from scripts.table_records import kept_folder
+from rlcredit.commands.table_choice import kept_folder
 
 
 @pytest.fixture

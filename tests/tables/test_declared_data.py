@@ -8,7 +8,7 @@ import pytest
 from rlcredit.tables.declare import Data, Score
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.render import markdown
-from scripts.reproduce_tables import fill
+from rlcredit.commands.tables import fill
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from rlcredit.tables.declare import Logged, Reduce
 from rlcredit.tables.grid import Cell, reduce
 from rlcredit.tables.records import Phase, keep, read_record
 from rlcredit.tables.render import markdown
-from scripts.table_jobs import Planner, run_missing
+from rlcredit.commands.table_jobs import Planner, run_missing
 
 
 def run_of(outputs, name, seed):

@@ -10,8 +10,8 @@ from rlcredit.data.esci_files import EXAMPLES, PRODUCTS
 from rlcredit.tables.declare import Data
 from rlcredit.tables.proof import proof
 from rlcredit.tables.render import markdown
-from scripts.reproduce_tables import ROOT, declared, fill, main
-from scripts.table_jobs import Planner
+from rlcredit.commands.tables import ROOT, declared, fill, main
+from rlcredit.commands.table_jobs import Planner
 
 
 @pytest.fixture

@@ -3,10 +3,11 @@
 import pytest
 
 from rlcredit.tables.records import find_records
-from scripts import reproduce_tables, table_jobs
-from scripts.reproduce_tables import reproduce
-from scripts.table_jobs import Outcome, Planner, run_missing
-from scripts.table_records import kept_folder
+from rlcredit.commands import table_jobs
+from rlcredit.commands import tables as reproduce_tables
+from rlcredit.commands.tables import reproduce
+from rlcredit.commands.table_jobs import Outcome, Planner, run_missing
+from rlcredit.commands.table_choice import kept_folder
 from tests.tables.dying import die
 
 

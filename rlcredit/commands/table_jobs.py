@@ -18,16 +18,18 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from rlcredit.commands.build import build, job
+from rlcredit.commands.build import job
+from rlcredit.commands.components import build
+from rlcredit.commands.digests import run_digest, run_subfolder
 from rlcredit.commands.errors import explain
-from rlcredit.commands.schema import register, run_digest, run_subfolder
+from rlcredit.commands.schema import register
 from rlcredit.launch import launch
 from rlcredit.report.run_folder import RunSummary
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.declare import Table
 from rlcredit.tables.jobs import PlannedJob
 from rlcredit.tables.records import find_records, keep
-from scripts.table_records import sort_out
+from rlcredit.commands.table_choice import sort_out
 
 ROOT = Path(__file__).resolve().parents[1]
 EVERY_JOB = ("tracker=jsonl", "trainer.threads=1")

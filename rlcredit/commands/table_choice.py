@@ -7,16 +7,17 @@ repository; or one that was scored on fewer samples, queries or retrievers than 
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rlcredit.commands.build import build
-from rlcredit.commands.schema import evaluation_digest, schema
+from rlcredit.commands.components import build
+from rlcredit.commands.digests import evaluation_digest
+from rlcredit.commands.saved import read_config, typed
+from rlcredit.identity import digest, identify
 from rlcredit.report.evaluations import evaluation_path
 from rlcredit.report.run_folder import RunSummary
 from rlcredit.tables.jobs import PlannedJob, SeedRun
@@ -92,7 +93,7 @@ def why_not_shown(folder: Path, planned: PlannedJob) -> str:
                 f"it): {REMEDY} in one"
             )
         made = _evaluation_digest(folder)
-        if made and made == _digest_of(planned.evaluation):
+        if made and made == digest(identify(planned.evaluation)):
             return ""  # whatever a later command has written to the config
         cfg = _config(folder)
         if made and made != evaluation_digest(cfg):
@@ -142,25 +143,16 @@ def _config(folder: Path) -> DictConfig:
     """What a run or a record says it was made of. ValueError if that says nothing of its scores."""
     paths = (folder / "config.yaml", folder / ".hydra" / "config.yaml")
     for path in filter(Path.exists, paths):
-        cfg = OmegaConf.load(path)
-        if not isinstance(cfg, DictConfig) or not isinstance(cfg.get("evaluation"), DictConfig):
+        cfg = read_config(path)
+        if not isinstance(cfg.get("evaluation"), DictConfig):
             raise ValueError(f"{path} has no evaluation settings")
         return cfg
     raise ValueError("it has no config.yaml")
 
 
 def _evaluation(cfg: DictConfig) -> EvaluationSettings:
-    """With the defaults of settings that are younger than the run."""
-    values: Any = OmegaConf.to_container(cfg.evaluation, resolve=True)
-    values.pop("_target_", None)
-    whole = OmegaConf.merge(OmegaConf.structured(schema(EvaluationSettings)), values)
-    assert isinstance(whole, DictConfig), "a component is a mapping"
-    return build(whole)
-
-
-def _digest_of(evaluation: EvaluationSettings) -> str:
-    target = {"_target_": f"{EvaluationSettings.__module__}.{EvaluationSettings.__qualname__}"}
-    return evaluation_digest(OmegaConf.create({"evaluation": target | asdict(evaluation)}))
+    """With what settings that are younger than the run meant before they existed."""
+    return build(typed(cfg.evaluation))
 
 
 def _evaluation_digest(folder: Path) -> str:

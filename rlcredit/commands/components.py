@@ -1,0 +1,161 @@
+"""Which classes a config may name, and how a component is built from its config.
+
+A ``_target_`` names a component class of this package by its public name, wherever that lies, or a
+dataclass of a package from outside that the command line allows. Nothing else is ever imported or
+called.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from rlcredit import (
+    data,
+    estimators,
+    losses,
+    policy,
+    retrieval,
+    rewards,
+    rollout,
+    tables,
+    text,
+    tracking,
+    trainer,
+)
+from rlcredit.bench.run import Settings
+from rlcredit.identity import PACKAGE, TARGET, public_name
+from rlcredit.trainer.settings import EvaluationSettings
+
+COMPONENTS: dict[str, ModuleType] = {
+    "estimator": estimators,
+    "loss": losses,
+    "segmenter": text,
+    "retriever": retrieval,
+    "encoder": retrieval,
+    "reward": rewards,
+    "dataset": data,
+    "policy": policy,
+    "rollout": rollout,
+    "trainer": trainer,
+    "tracker": tracking,
+    "table": tables,
+}
+"""Config group -> the package whose public dataclasses are its components."""
+
+
+def components(package: ModuleType) -> list[type]:
+    """The public dataclasses of a package."""
+    public = (getattr(package, name) for name in package.__all__)
+    return [cls for cls in public if isinstance(cls, type) and dataclasses.is_dataclass(cls)]
+
+
+@cache
+def known_classes() -> Mapping[str, type]:
+    """All component classes of this package, by public name; those in other components too."""
+    found: dict[str, type] = {}
+    roots = [cls for package in COMPONENTS.values() for cls in components(package)]
+    for cls in (*roots, EvaluationSettings, Settings):
+        for each in (cls, *_within(cls)):
+            other = found.setdefault(public_name(each), each)
+            if other is not each:
+                raise TypeError(f"{each} and {other} have one public name; give one public_name")
+    return found
+
+
+def _within(cls: type) -> Iterator[type]:
+    """The components that a class mounts by default, at every depth."""
+    for f in (f for f in dataclasses.fields(cls) if f.init):
+        default = f.default
+        if f.default_factory is not dataclasses.MISSING:
+            default = f.default_factory()
+        if dataclasses.is_dataclass(default) and not isinstance(default, type):
+            yield type(default)
+            yield from _within(type(default))
+
+
+def component_class(target: str, *, allow: Sequence[str] = ()) -> type:
+    """The class that a ``_target_`` means.
+
+    Args:
+        target: ``rlcredit.<public name>``, or an import path. For classes of this package the
+            last word alone counts, so that configs of before a module moved are read.
+        allow: Packages from outside whose dataclasses may be named.
+
+    Raises:
+        ValueError: If it is no component of this package or of an allowed one.
+    """
+    module, _, name = target.rpartition(".")
+    root = target.partition(".")[0]
+    if root == PACKAGE:
+        if name not in known_classes():
+            raise ValueError(f"{target} is no component of {PACKAGE}; a config may name no other")
+        return known_classes()[name]
+    if root not in allow:
+        raise ValueError(
+            f"{target} lies outside {PACKAGE}. Its code would be run, so the command line must "
+            f"allow it: allow=[{root}]"
+        )
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{target} cannot be imported ({error}); is it on PYTHONPATH?") from error
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise ValueError(f"{target} is no dataclass; a component is one")
+    return found
+
+
+def allowed(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The packages that ``allow=[...]`` among the words of a command line names.
+
+    Words alone can allow code, no file can.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    named = [each.value() for each in parsed if each.key_or_group == "allow"]
+    last = named[-1] if named else []
+    return tuple(map(str, last if isinstance(last, list) else [last]))
+
+
+def build(node: Any, *, allow: Sequence[str] = ()) -> Any:
+    """The component that a config describes, with those within it.
+
+    Args:
+        node: A config node, or plain containers; a mapping with ``_target_`` is a component.
+        allow: Packages from outside whose components may stand in it.
+
+    Raises:
+        ValueError: If a component is of no declared package, has no such setting, or refuses one.
+    """
+    return _built(plain(node), tuple(allow))
+
+
+def plain(node: Any) -> Any:
+    """A config node as plain containers, interpolations resolved; enums stay enums."""
+    if not OmegaConf.is_config(node):
+        return node
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+
+
+def _built(node: Any, allow: tuple[str, ...]) -> Any:
+    if isinstance(node, list):
+        return [_built(value, allow) for value in node]
+    if not isinstance(node, dict):
+        return node
+    values = {key: _built(value, allow) for key, value in node.items() if key != TARGET}
+    if TARGET not in node:
+        return values
+    cls = component_class(str(node[TARGET]), allow=allow)
+    settings = [f for f in dataclasses.fields(cls) if f.init]
+    unknown = [str(key) for key in values if key not in {f.name for f in settings}]
+    if unknown:
+        names = ", ".join(f.name for f in settings)
+        raise ValueError(f"{public_name(cls)} has no setting {', '.join(unknown)}; it has {names}")
+    needed = {f.name for f in settings if f.default is f.default_factory is dataclasses.MISSING}
+    if needed - values.keys():
+        raise ValueError(f"{public_name(cls)} lacks {', '.join(sorted(needed - values.keys()))}")
+    return cls(**values)

@@ -1,0 +1,187 @@
+"""Run the jobs that tables lack, then render the tables: ``make reproduce-tables SIZE=smoke``.
+
+A finished job with the same digest is reused, from its run folder or from the compact records under
+``outputs/reference/jobs``; an interrupted one goes on; a failed one is listed and tried again the
+next time. Rendering reads files alone.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from rlcredit.commands.components import build
+from rlcredit.commands.errors import explain
+from rlcredit.commands.schema import register
+from rlcredit.report.run_folder import code_revision
+from rlcredit.tables.declare import Table
+from rlcredit.tables.grid import Grid
+from rlcredit.tables.jobs import PlannedJob, SeedRun
+from rlcredit.tables.price import Batch, gpu_hours
+from rlcredit.tables.proof import table_folder, write_table
+from rlcredit.tables.records import find_records, why_unfinished
+from rlcredit.commands.table_jobs import ROOT, Planner, run_missing
+from rlcredit.commands.table_choice import by_overrides, chosen, kept_folder
+
+PROMPT_TOKENS = 256
+"""Assumed by the estimate of GPU hours."""
+
+
+def table_names() -> list[str]:
+    """Tables that are declared."""
+    return sorted(path.stem for path in (ROOT / "conf/experiment").glob("table_*.yaml"))
+
+
+def declared(name: str) -> Table:
+    """A table by its name, with or without ``table_``.
+
+    Raises:
+        ValueError: If it is not declared.
+    """
+    known = table_names()
+    full = name if name.startswith("table_") else f"table_{name}"
+    if full not in known:
+        near = get_close_matches(full, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"no table {name!r}{hint} Tables: {', '.join(known)}")
+    return build(compose("train", overrides=[f"experiment={full}"]).table)
+
+
+def fill(name: str, table: Table, size: str, jobs: Sequence[PlannedJob], outputs: Path) -> Grid:
+    """The table from what is finished."""
+    found, problems = find_records([outputs / "reference", outputs])
+    asked: dict[tuple[str, ...], list[Path]] = {}
+    if any(not planned.digest for planned in jobs):
+        asked, unread = by_overrides(folder for folders in found.values() for folder in folders)
+        problems += unread
+    runs: dict[tuple[str, str], list[SeedRun]] = {}
+    passed_over: dict[Path, None] = {}
+    for planned in jobs:
+        known = found.get(planned.digest) if planned.digest else asked.get(planned.overrides)
+        if known:
+            seed_run, others = chosen(planned, known, kept_folder(outputs))
+            passed_over |= dict.fromkeys(others)
+        else:
+            gap = _why_not_run(planned, table.data[planned.data].path)
+            seed_run = SeedRun(job=planned, record=None, gap=gap)
+        runs.setdefault((planned.data, planned.row), []).append(seed_run)
+    if passed_over:
+        problems.append(
+            "kept records are shown instead of runs of the same digest with other results (other "
+            f"threads, another machine?): {', '.join(map(str, passed_over))}"
+        )
+    ordered = {(d, r): runs[d, r] for d in table.data for r in table.rows if (d, r) in runs}
+    return Grid(name=name, size=size, table=table, runs=ordered, problems=tuple(problems))
+
+
+def _why_not_run(planned: PlannedJob, read_from: str) -> str:
+    if read_from and not planned.digest:
+        return f"not run: {read_from} does not hold the published files"
+    return why_unfinished(planned.folder)
+
+
+def batch_of(cfg: DictConfig) -> Batch:
+    """What a composed job does at every step."""
+    return Batch(
+        steps=cfg.trainer.steps,
+        prompts_per_step=cfg.trainer.prompts_per_step,
+        group_size=cfg.trainer.group_size,
+        updates=cfg.trainer.updates_per_batch,
+        prompt_tokens=PROMPT_TOKENS,
+        new_tokens=cfg.rollout.max_new_tokens,
+    )
+
+
+def price(table: Table, size: str, jobs: Sequence[PlannedJob], planner: Planner) -> str:
+    """An estimate of what the jobs cost on GPUs."""
+    gpus, hours = table.size(size).gpus, 0.0
+    configs = {(planned.settings, planned.seed): planned for planned in jobs}
+    for planned in configs.values():
+        cfg = planner.config(planned.settings, planned.seed)
+        hours += gpu_hours(
+            batch_of(cfg), parameters=table.size(size).parameters_of(cfg.policy.name)
+        )
+    return (
+        f"{len(configs)} jobs composed, not run: about {hours:.0f} GPU hours "
+        f"({hours / max(gpus, 1):.0f} hours on {gpus} GPUs), by a count of operations"
+    )
+
+
+def reproduce(
+    names: Sequence[str], *, size: str, outputs: Path, workers: int, only: Sequence[str] = ()
+) -> int:
+    """Run and render tables; how many jobs failed.
+
+    Args:
+        names: Of tables.
+        size: Of all of them.
+        outputs: Where runs lie and tables are written.
+        workers: Jobs at a time; 0: none is run.
+        only: Data sets whose jobs are run; none: all.
+    """
+    planner, failed = Planner(outputs=outputs), 0
+    tables = {name: declared(name).at(size) for name in names}
+    plans = {name: list(planner.jobs(table, size, table.data)) for name, table in tables.items()}
+    here = [name for name in names if tables[name].size(size).runs_here]
+    wanted = [
+        planned for name in here for planned in plans[name] if not only or planned.data in only
+    ]
+    missing = [planned for planned in wanted if planned.digest]
+    absent = {planned.overrides for planned in wanted if not planned.digest}
+    if absent:
+        print(f"{len(absent)} jobs are not run: their published files are not here, see the table")
+    if workers and missing and code_revision(ROOT) is None:
+        print(f"git knows no revision of {ROOT}: what runs now is a gap in tables for want of it")
+    if workers and missing:
+        kept = kept_folder(outputs) if size == "sample" else None
+        failed = run_missing(missing, planner, kept=kept, workers=workers)
+    for name, table in tables.items():
+        if not table.size(size).runs_here:
+            print(f"{name}: {price(table, size, plans[name], planner)}")
+        full = name if name.startswith("table_") else f"table_{name}"
+        folder = table_folder(outputs, full, size)
+        write_table(fill(full, table, size, plans[name], outputs), folder)
+        print(f"{full}: {folder}/table.md .tex .csv .html ({table.size(size).label})")
+    return failed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="smoke", help="smoke, sample or paper")
+    parser.add_argument("--tables", default="", help="some of them, by comma; default: all")
+    parser.add_argument("--data", default="", help="run jobs of these data alone; default: all")
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"))
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="jobs at a time, each on one thread; default: one a core",
+    )
+    parser.add_argument("--render-only", action="store_true", help="run nothing")
+    chosen = parser.parse_args(arguments)
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        names = chosen.tables.split(",") if chosen.tables else table_names()
+        only = chosen.data.split(",") if chosen.data else ()
+        workers = 0 if chosen.render_only else max(chosen.workers, 1)
+        return reproduce(
+            names, size=chosen.size, outputs=chosen.outputs, workers=workers, only=only
+        )
+
+
+if __name__ == "__main__":
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        failures = main()
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        sys.exit(sentence)
+    sys.exit(1 if failures else 0)
