@@ -1,13 +1,13 @@
-"""What stands behind a cell of a table: ``python scripts/explain.py table_search/esci/ospo``.
+"""``rlcredit explain``: what stands behind a cell of a table (``table_search/esci/ospo``).
 
 Prints the runs, commands, configs, code revision, data hash, seeds and raw values of the row on
 that data set, or of one column (``table_search/esci/ospo/ndcg``), in every rendered size.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
+from rlcredit.commands.errors import in_a_sentence
 from rlcredit.tables.proof import explain_cell
 
 
@@ -17,11 +17,5 @@ def main() -> None:
     parser.add_argument("address", help="table/data/row, or table/data/row/column")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     chosen = parser.parse_args()
-    try:
+    with in_a_sentence():
         print("\n".join(explain_cell(chosen.outputs, chosen.address)))
-    except ValueError as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

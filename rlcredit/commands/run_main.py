@@ -1,4 +1,4 @@
-"""What every command does around its function: Hydra, sentences for errors, torchrun's ranks."""
+"""What every command does around its function: Hydra, errors as sentences, torchrun's ranks."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rlcredit.commands.conf import conf_folder
-from rlcredit.commands.errors import explain
+from rlcredit.commands.errors import in_a_sentence
 from rlcredit.commands.schema import register
 
 WITHOUT_FILES = (
@@ -40,10 +40,5 @@ def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> No
     task = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(
         command
     )
-    try:
+    with in_a_sentence():
         task()
-    except Exception as error:
-        sentence = explain(error)
-        if sentence is None:
-            raise
-        sys.exit(sentence)

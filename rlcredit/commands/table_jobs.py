@@ -20,18 +20,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rlcredit.commands.build import job
 from rlcredit.commands.components import build
+from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.digests import run_digest, run_subfolder
 from rlcredit.commands.errors import explain
 from rlcredit.commands.schema import register
+from rlcredit.commands.table_choice import sort_out
 from rlcredit.launch import launch
 from rlcredit.report.run_folder import RunSummary
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.declare import Table
 from rlcredit.tables.jobs import PlannedJob
 from rlcredit.tables.records import find_records, keep
-from rlcredit.commands.table_choice import sort_out
 
-ROOT = Path(__file__).resolve().parents[1]
 EVERY_JOB = ("tracker=jsonl", "trainer.threads=1")
 
 
@@ -228,7 +228,7 @@ _worker: list[Planner] = []
 def _start_worker(outputs: Path) -> None:
     """Hydra, for the life of a worker process."""
     register()
-    initialize_config_dir(str(ROOT / "conf"), version_base="1.3").__enter__()
+    initialize_config_dir(str(conf_folder()), version_base="1.3").__enter__()
     _worker.append(Planner(outputs=outputs))
 
 

@@ -1,4 +1,4 @@
-"""Run the jobs that tables lack, then render the tables: ``make reproduce-tables SIZE=smoke``.
+"""``rlcredit tables``: run the jobs that tables lack, then render the tables.
 
 A finished job with the same digest is reused, from its run folder or from the compact records under
 ``outputs/reference/jobs``; an interrupted one goes on; a failed one is listed and tried again the
@@ -7,7 +7,6 @@ next time. Rendering reads files alone.
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,8 +15,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from rlcredit.commands.components import build
-from rlcredit.commands.errors import explain
+from rlcredit.commands.conf import conf_folder
+from rlcredit.commands.errors import in_a_sentence
 from rlcredit.commands.schema import register
+from rlcredit.commands.table_choice import by_overrides, chosen, kept_folder
+from rlcredit.commands.table_jobs import Planner, run_missing
+from rlcredit.errors import PACKAGE
 from rlcredit.report.run_folder import code_revision
 from rlcredit.tables.declare import Table
 from rlcredit.tables.grid import Grid
@@ -25,8 +28,6 @@ from rlcredit.tables.jobs import PlannedJob, SeedRun
 from rlcredit.tables.price import Batch, gpu_hours
 from rlcredit.tables.proof import table_folder, write_table
 from rlcredit.tables.records import find_records, why_unfinished
-from rlcredit.commands.table_jobs import ROOT, Planner, run_missing
-from rlcredit.commands.table_choice import by_overrides, chosen, kept_folder
 
 PROMPT_TOKENS = 256
 """Assumed by the estimate of GPU hours."""
@@ -34,7 +35,7 @@ PROMPT_TOKENS = 256
 
 def table_names() -> list[str]:
     """Tables that are declared."""
-    return sorted(path.stem for path in (ROOT / "conf/experiment").glob("table_*.yaml"))
+    return sorted(path.stem for path in (conf_folder() / "experiment").glob("table_*.yaml"))
 
 
 def declared(name: str) -> Table:
@@ -135,8 +136,10 @@ def reproduce(
     absent = {planned.overrides for planned in wanted if not planned.digest}
     if absent:
         print(f"{len(absent)} jobs are not run: their published files are not here, see the table")
-    if workers and missing and code_revision(ROOT) is None:
-        print(f"git knows no revision of {ROOT}: what runs now is a gap in tables for want of it")
+    if workers and missing and code_revision(PACKAGE) is None:
+        print(
+            f"git knows no revision of {PACKAGE}: what runs now is a gap in tables for want of it"
+        )
     if workers and missing:
         kept = kept_folder(outputs) if size == "sample" else None
         failed = run_missing(missing, planner, kept=kept, workers=workers)
@@ -166,22 +169,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--render-only", action="store_true", help="run nothing")
     chosen = parser.parse_args(arguments)
     register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with in_a_sentence(), initialize_config_dir(str(conf_folder()), version_base="1.3"):
         names = chosen.tables.split(",") if chosen.tables else table_names()
         only = chosen.data.split(",") if chosen.data else ()
         workers = 0 if chosen.render_only else max(chosen.workers, 1)
         return reproduce(
             names, size=chosen.size, outputs=chosen.outputs, workers=workers, only=only
         )
-
-
-if __name__ == "__main__":
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        failures = main()
-    except Exception as error:
-        sentence = explain(error)
-        if sentence is None:
-            raise
-        sys.exit(sentence)
-    sys.exit(1 if failures else 0)

@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rlcredit.commands.digests import evaluation_digest
+from rlcredit.commands.tables import fill
 from rlcredit.report.evaluations import save_evaluation
 from rlcredit.report.run_folder import Change, RunSummary, Status
 from rlcredit.report.stats import Interval
@@ -16,7 +17,6 @@ from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import PlannedJob
 from rlcredit.trainer.evaluate import Cell, Evaluation, Source
 from rlcredit.trainer.settings import EvaluationSettings
-from rlcredit.commands.tables import fill
 
 NUM_QUERIES = 12
 SETTINGS = EvaluationSettings(retrievers=["bm25"])

@@ -9,13 +9,13 @@ from hydra import initialize_config_dir
 
 from rlcredit.commands.digests import evaluation_digest
 from rlcredit.commands.schema import register
+from rlcredit.commands.table_choice import kept_folder
+from rlcredit.commands.table_jobs import Planner, run_missing
+from rlcredit.commands.tables import ROOT, declared, fill
 from rlcredit.identity import digest, identify
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
 from rlcredit.tables.records import keep
 from rlcredit.trainer.settings import EvaluationSettings
-from rlcredit.commands.tables import ROOT, declared, fill
-from rlcredit.commands.table_jobs import Planner, run_missing
-from rlcredit.commands.table_choice import kept_folder
 from tests.tables.conftest import SETTINGS
 
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from rlcredit.commands.table_choice import kept_folder
 from rlcredit.estimators.utilities import Max
 from rlcredit.report.evaluations import evaluation_path
 from rlcredit.report.run_folder import SCORES_FILE, SUMMARY_FILE
@@ -19,7 +20,6 @@ from rlcredit.trainer.cells import Source
 from rlcredit.trainer.sets import offered_sets, set_texts
 from rlcredit.trainer.trec import write_runs
 from rlcredit.types import Prompt
-from rlcredit.commands.table_choice import kept_folder
 
 
 @pytest.fixture

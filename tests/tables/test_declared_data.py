@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from rlcredit.commands.tables import fill
 from rlcredit.tables.declare import Data, Score
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.render import markdown
-from rlcredit.commands.tables import fill
 
 
 @pytest.fixture

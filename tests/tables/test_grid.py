@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rlcredit.commands.table_jobs import Planner, run_missing
 from rlcredit.report.evaluations import evaluation_path
 from rlcredit.report.run_folder import SCORES_FILE
 from rlcredit.report.sweep import save_failure
@@ -16,7 +17,6 @@ from rlcredit.tables.declare import Logged, Reduce
 from rlcredit.tables.grid import Cell, reduce
 from rlcredit.tables.records import Phase, keep, read_record
 from rlcredit.tables.render import markdown
-from rlcredit.commands.table_jobs import Planner, run_missing
 
 
 def run_of(outputs, name, seed):

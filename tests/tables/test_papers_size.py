@@ -9,13 +9,13 @@ from omegaconf import OmegaConf
 
 from rlcredit.commands.components import build
 from rlcredit.commands.schema import register
+from rlcredit.commands.table_jobs import Planner
+from rlcredit.commands.tables import ROOT, batch_of, declared, fill, table_names
 from rlcredit.tables.claims import SEEDS_FOR_TEST
 from rlcredit.tables.declare import Phase, Score
 from rlcredit.tables.price import gpu_hours
 from rlcredit.tables.render import markdown
 from rlcredit.trainer.pairing import check_pairing
-from rlcredit.commands.tables import ROOT, batch_of, declared, fill, table_names
-from rlcredit.commands.table_jobs import Planner
 
 QWEN, QWEN3 = "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen3-8B"
 ADAPTERS = {

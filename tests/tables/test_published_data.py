@@ -6,12 +6,12 @@ import pytest
 from hydra import initialize_config_dir
 
 from rlcredit.commands.schema import register
+from rlcredit.commands.table_jobs import Planner
+from rlcredit.commands.tables import ROOT, declared, fill, main
 from rlcredit.data.esci_files import EXAMPLES, PRODUCTS
 from rlcredit.tables.declare import Data
 from rlcredit.tables.proof import proof
 from rlcredit.tables.render import markdown
-from rlcredit.commands.tables import ROOT, declared, fill, main
-from rlcredit.commands.table_jobs import Planner
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 import pytest
 
-from rlcredit.tables.records import find_records
 from rlcredit.commands import table_jobs
 from rlcredit.commands import tables as reproduce_tables
-from rlcredit.commands.tables import reproduce
-from rlcredit.commands.table_jobs import Outcome, Planner, run_missing
 from rlcredit.commands.table_choice import kept_folder
+from rlcredit.commands.table_jobs import Outcome, Planner, run_missing
+from rlcredit.commands.tables import reproduce
+from rlcredit.tables.records import find_records
 from tests.tables.dying import die
 
 
