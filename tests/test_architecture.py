@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlcredit"
 FLOORS = [
-    {"types", "identity", "errors", "machine"},
+    {"types", "identity", "errors", "machine", "saved_run"},
     {"credit", "distributed"},
     {"estimators", "losses"},
     {"text", "retrieval"},
