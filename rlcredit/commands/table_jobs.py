@@ -34,8 +34,8 @@ from rlcredit.report.run_folder import RunSummary
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.declare import Table
 from rlcredit.tables.jobs import PlannedJob
-from rlcredit.tables.kept import KeptRecords, index_row
-from rlcredit.tables.records import FinishedRun, Record, run_folders
+from rlcredit.tables.kept import KeptRecords
+from rlcredit.tables.records import FinishedRun, run_folders
 
 EVERY_JOB = ("tracker=jsonl", "trainer.threads=1")
 
@@ -127,7 +127,12 @@ def run_missing(
         planner: Composes them.
         kept: Where records are kept; None: nowhere.
         workers: Jobs at a time; more than one run in processes of their own.
+
+    Raises:
+        ValueError: If an index of kept records cannot be read: all its jobs would run again.
     """
+    if kept is not None and kept.damaged:
+        raise ValueError(f"no job is run: {'; '.join(kept.damaged)}")
     todo, reused, failed = _to_run(jobs, planner)
     print(f"{len(todo)} jobs to run, {len(reused)} finished ones reused", flush=True)
     done = [runs[0] for runs in reused if not any(run.kept for run in runs)]
@@ -167,19 +172,14 @@ def _to_run(
 
 def _keep(runs: Sequence[FinishedRun], kept: KeptRecords) -> int:
     """Keep the records of finished runs; how many could not be."""
-    rows: list[tuple[Record, dict[str, Any]]] = []
-    for run in runs:
-        record = run.read()
-        try:
-            rows.append((record, index_row(run, record)))
-        except (ValueError, OSError) as error:
-            print(f"{run.place} finished and is not kept: {error}", flush=True)
     try:
-        kept.write([record for record, _ in rows], [row for _, row in rows])
+        refused = kept.append(runs)
     except OSError as error:
-        print(f"{len(rows)} records cannot be kept in {kept.folder}: {error}", flush=True)
+        print(f"{len(runs)} records cannot be kept in {kept.folder}: {error}", flush=True)
         return len(runs)
-    return len(runs) - len(rows)
+    for why in refused:
+        print(why, flush=True)
+    return len(refused)
 
 
 @dataclass(frozen=True, kw_only=True)
