@@ -7,11 +7,12 @@ import pickle
 import pytest
 from hydra import initialize_config_dir
 
+from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.digests import evaluation_digest
 from rlcredit.commands.schema import register
 from rlcredit.commands.table_choice import kept_folder
 from rlcredit.commands.table_jobs import Planner, run_missing
-from rlcredit.commands.tables import ROOT, declared, fill
+from rlcredit.commands.tables import declared, fill
 from rlcredit.identity import digest, identify
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
 from rlcredit.tables.records import keep
@@ -146,7 +147,7 @@ def test_a_cell_is_explained_by_the_command_that_made_its_run(filled, outputs, t
 
 def test_planned_jobs_know_how_they_are_scored_as_their_runs_will_record_it(tmp_path):
     register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         planner = Planner(outputs=tmp_path)
         job = next(planner.jobs(declared("search"), "smoke", ["esci"]))
         cfg = planner.config(job.settings, job.seed)

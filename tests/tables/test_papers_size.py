@@ -8,9 +8,10 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from rlcredit.commands.components import build
+from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.schema import register
 from rlcredit.commands.table_jobs import Planner
-from rlcredit.commands.tables import ROOT, batch_of, declared, fill, table_names
+from rlcredit.commands.tables import batch_of, declared, fill, table_names
 from rlcredit.tables.claims import SEEDS_FOR_TEST
 from rlcredit.tables.declare import Phase, Score
 from rlcredit.tables.price import gpu_hours
@@ -137,7 +138,7 @@ def composed(tmp_path_factory):
         name, data, row = address.split("/")
         return planner.config(declared(name).at("paper").overrides(row, data, "paper"), seed=0)
 
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         yield config
 
 

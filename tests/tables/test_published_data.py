@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 from hydra import initialize_config_dir
 
+from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.schema import register
 from rlcredit.commands.table_jobs import Planner
-from rlcredit.commands.tables import ROOT, declared, fill, main
+from rlcredit.commands.tables import declared, fill, main
 from rlcredit.data.esci_files import EXAMPLES, PRODUCTS
 from rlcredit.tables.declare import Data
 from rlcredit.tables.proof import proof
@@ -88,7 +89,7 @@ def test_files_that_are_here_give_their_jobs_digests(tmp_path, monkeypatch):
         (folder / f"{name}.parquet").write_bytes(b"a digest needs bytes, not rows")
     monkeypatch.chdir(tmp_path)
     register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         jobs = list(Planner(outputs=tmp_path).jobs(declared("real"), "smoke", ["esci", "hm"]))
     assert {bool(job.digest) for job in jobs if job.data == "esci"} == {True}
     assert {job.digest for job in jobs if job.data == "hm"} == {""}
