@@ -52,7 +52,15 @@ def make_run():
     """Writes a finished run; its scores after training are about ``level``."""
 
     def make(
-        folder, *, digest, level=0.5, seed=0, revision="abc", queries=NUM_QUERIES, settings=SETTINGS
+        folder,
+        *,
+        digest,
+        level=0.5,
+        seed=0,
+        revision="abc",
+        queries=NUM_QUERIES,
+        settings=SETTINGS,
+        identity=None,
     ):
         evaluated = config_of(settings)
         rng = np.random.default_rng([seed, round(1000 * level)])
@@ -83,7 +91,7 @@ def make_run():
             test_touches=2,
             code_revision=revision,
             versions={"python": "3"},
-            identity={"of": digest},
+            identity=identity or {"of": digest},
         )
         summary.write(folder)
         return folder

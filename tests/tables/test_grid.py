@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,7 +94,7 @@ def test_a_claim_that_waits_counts_in_the_correction_of_the_others(filled, table
     both = dataclasses.replace(table, claims=claims)
     grid = dataclasses.replace(filled(), table=both)
     cell = dataclasses.replace(
-        grid.cells["esci", "ospo", "area"], per_seed={0: 0.1}, runs=(Path("seed0"),)
+        grid.cells["esci", "ospo", "area"], per_seed={0: 0.1}, runs=("seed0",)
     )
     grid.cells["esci", "ospo", "area"] = cell
     better, late = findings(grid)
