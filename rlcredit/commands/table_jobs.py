@@ -48,6 +48,8 @@ class Planner:
     conf: str = ""
     """Folder below ``conf/`` to compose from; empty: ``conf/`` itself."""
     composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
+    identities: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
+    """Of the first seed that was asked for."""
 
     @property
     def folder(self) -> str:
@@ -60,17 +62,30 @@ class Planner:
 
     def config(self, overrides: Sequence[str], seed: int) -> DictConfig:
         """A job's config, with Hydra's own part, as train.py would compose it."""
+        cfg = self._composed(overrides).copy()
+        cfg.seed = seed
+        return cfg
+
+    def _composed(self, overrides: Sequence[str]) -> DictConfig:
+        """The config that the jobs of all seeds share.
+
+        Raises:
+            ValueError: If anything but the seed depends on it.
+        """
         key = tuple(overrides)
         if key not in self.composed:
             words = [*overrides, *EVERY_JOB]
             with self.hydra():
                 cfg = compose("train", overrides=words, return_hydra_config=True)
+            if "${seed}" in OmegaConf.to_yaml(cfg):
+                raise ValueError(
+                    f"{' '.join(overrides)}: a setting that is taken from the seed (${{seed}}) "
+                    "would be another for each seed of a row; write its value"
+                )
             with open_dict(cfg):
                 cfg.hydra.runtime.output_dir = "set by the job"
             self.composed[key] = cfg
-        cfg = self.composed[key].copy()
-        cfg.seed = seed
-        return cfg
+        return self.composed[key]
 
     def jobs(self, table: Table, size: str, data: Iterable[str]) -> Iterator[PlannedJob]:
         """The jobs of a table, seed by seed, so that what is half done has every row."""
@@ -78,9 +93,9 @@ class Planner:
             for name in data:
                 for row in table.rows_of(name):
                     overrides = table.overrides(row, name, size)
-                    cfg = self.config(overrides, seed)
+                    cfg = self._composed(overrides)
                     needed = table.size(size).runs_here and not table.data[name].path
-                    identity = self._identity(cfg, needed=needed)
+                    identity = self._identity(overrides, seed, needed=needed)
                     yield PlannedJob(
                         row=row,
                         data=name,
@@ -96,14 +111,18 @@ class Planner:
                         conf=self.folder,
                     )
 
-    def _identity(self, cfg: DictConfig, *, needed: bool) -> dict[str, Any]:
+    def _identity(self, overrides: Sequence[str], seed: int, *, needed: bool) -> dict[str, Any]:
         """A job's identity; of data that are not here, none."""
-        try:
-            return run_identity(cfg)
-        except (ValueError, OSError):
-            if needed:
-                raise
-            return {}
+        key = tuple(overrides)
+        if key not in self.identities:
+            try:
+                self.identities[key] = run_identity(self._composed(overrides))
+            except (ValueError, OSError):
+                if needed:
+                    raise
+                self.identities[key] = {}
+        known = self.identities[key]
+        return known | {"seed": seed} if known else {}
 
     def _folder(self, cfg: DictConfig, identity: Mapping[str, Any]) -> Path:
         return self.outputs / (subfolder(cfg, identity) if identity else "data-not-here")
