@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test test-slow test-faults test-vllm test-browser test-wheel report reproduce-tables check bench bench-reward bench-shortcut credit-bench sweep lock clean
+.PHONY: help install train smoke test test-other-cpu test-slow test-faults test-vllm test-browser test-wheel report reproduce-tables check bench bench-reward bench-shortcut credit-bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -31,6 +31,13 @@ smoke: install  ## the same in under 90 seconds
 # One thread a process: on two cores, two processes of two threads each take 1.4 times as long.
 test: install  ## the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+# As a processor without AVX computes: torch, oneDNN, MKL, OpenBLAS and FAISS each have a switch.
+OTHER_CPU := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem FAISS_OPT_LEVEL=generic
+NUMERIC := $(addprefix tests/,trainer policy losses credit estimators retrieval rewards rollout bench golden test_estimator_contract.py test_loss_contract.py)
+
+test-other-cpu: install  ## the numeric tests again, as another processor computes
+	@OMP_NUM_THREADS=1 $(OTHER_CPU) $(BIN)/python -m pytest -q -n 2 --dist loadfile $(NUMERIC) $(ARGS)
 
 test-slow: install  ## commands on two local "machines", benches of two processes: minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/distributed tests/e2e tests/scripts $(ARGS)
@@ -80,7 +87,7 @@ check: install  ## formatter, linter and type checker
 bench: install  ## a training step against TRL's, and credit's share of it (ARGS=--credit, --scaling, --ranks)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_speed $(ARGS)
 
-# One thread, so that sums have one order: the same bytes each time.
+# One thread, so that sums have one order: the same bytes each time on one type of machine.
 credit-bench: install  ## estimators where the truth is known: bias, variance, what they climb, modes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.credit_bench $(ARGS)
 

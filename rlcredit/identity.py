@@ -119,6 +119,18 @@ def without_numerics(identity: Any) -> Any:
     return identity
 
 
+def numerics_of(identity: Any, place: str = "") -> dict[str, int]:
+    """The ``numerics`` above 1 in an identity, by the place of the component: ``{"policy": 3}``."""
+    if isinstance(identity, list | tuple):
+        identity = dict(enumerate(identity))
+    if not isinstance(identity, Mapping):
+        return {}
+    found = {place: identity[NUMERICS]} if CLASS in identity and NUMERICS in identity else {}
+    for key, value in identity.items():
+        found |= numerics_of(value, f"{place}.{key}".lstrip("."))
+    return found
+
+
 def digest(identity: Any) -> str:
     """The hash of an identity: 32 hexadecimal digits, the same on every machine.
 

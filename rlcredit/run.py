@@ -20,8 +20,8 @@ from rlcredit.report.run_folder import (
     RunSummary,
     Status,
     code_revision,
+    computed_with,
     count_touches,
-    package_versions,
     touch_test_split,
 )
 from rlcredit.tracking.base import RunInfo, RunTracker
@@ -219,6 +219,7 @@ class Run:
             name=f"{self.job.dataset_name}/{self.job.estimator_name}",
             status=Status.finished,
             digest=self.job.digest,
+            identity=self.job.identity,
             data=self.parts.task.source,
             data_digest=self.parts.task.digest,
             steps=self.job.trainer.steps,
@@ -229,7 +230,7 @@ class Run:
             figures={each.phase: each.figures for each in (before, after) if each.figures},
             test_touches=count_touches(self.folder),
             code_revision=code_revision(Path(__file__).parent),
-            versions=package_versions(),
+            versions=computed_with(),
         )
         path = summary.write(self.folder)
         self.measured = after.metrics()

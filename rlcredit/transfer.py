@@ -25,7 +25,7 @@ from rlcredit.report.matrix import (
     record,
     values_csv,
 )
-from rlcredit.report.run_folder import RunSummary, code_revision, package_versions, touch_test_split
+from rlcredit.report.run_folder import RunSummary, code_revision, computed_with, touch_test_split
 from rlcredit.report.tables import SOURCE_NAMES
 from rlcredit.rescore import stored_evaluations, unchanged_task
 from rlcredit.retrieval.base import Retriever
@@ -159,7 +159,7 @@ def _write(
         "title": matrix.title,
         "data_digest": judge.task.digest,
         "code_revision": code_revision(Path(__file__).parent),
-        "versions": package_versions(),
+        "versions": computed_with(),
         "indexes": {name: reward.engine.index.digest for name, reward in judge.rewards.items()},
         "runs": {
             run.name: {"folder": str(run.folder), "digest": run.summary.digest}

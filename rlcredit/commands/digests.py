@@ -1,6 +1,6 @@
 """A composed config's identity and digests, and where its run lies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,11 +48,16 @@ def evaluation_digest(cfg: DictConfig) -> str:
     return digest(identify(plain(cfg.evaluation), component_class))
 
 
-def run_subfolder(*, _root_: DictConfig) -> str:
+def subfolder(cfg: DictConfig, identity: Mapping[str, Any]) -> str:
     """``<dataset>/<estimator>/seed<k>-<digest8>``: where a run lies under ``outputs/``."""
-    choices = _root_.hydra.runtime.choices
-    found = run_digest(_root_, allow=allowed(_root_.hydra.overrides.task))
-    return f"{choices.dataset}/{choices.estimator}/seed{_root_.seed}-{found[:8]}"
+    choices = cfg.hydra.runtime.choices
+    return f"{choices.dataset}/{choices.estimator}/seed{cfg.seed}-{digest(identity)[:8]}"
+
+
+def run_subfolder(*, _root_: DictConfig) -> str:
+    """:func:`subfolder` of a config, as its interpolation ``${run_subfolder:}``."""
+    allow = allowed(_root_.hydra.overrides.task)
+    return subfolder(_root_, run_identity(_root_, allow=allow))
 
 
 def run_folder(*, _root_: DictConfig) -> str:

@@ -5,17 +5,19 @@ that data set, or of one column (``table_search/esci/ospo/ndcg``), in every rend
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from rlcredit.commands.errors import in_a_sentence
 from rlcredit.tables.proof import explain_cell
 
 
-def main() -> None:
-    """The command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; always 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("address", help="table/data/row, or table/data/row/column")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     with in_a_sentence():
         print("\n".join(explain_cell(chosen.outputs, chosen.address)))
+    return 0

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import hydra
 from omegaconf import DictConfig
@@ -17,6 +17,9 @@ WITHOUT_FILES = (
     "hydra/hydra_logging=none",
 )
 """Words for the processes of torchrun that are not the first; it alone writes files."""
+
+CONFIG_PATH = ("--config-path", "-cp")
+"""Hydra's words for the folder of the primary config."""
 
 
 def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> None:
@@ -33,6 +36,7 @@ def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> No
         SystemExit: With the sentence.
     """
     register()
+    sys.argv = [*_with_absolute_conf(sys.argv)]
     if os.environ.get("RANK", "0") != "0":
         sys.argv += WITHOUT_FILES
     # Hydra then hands errors on instead of printing them, and explain() says them in a sentence.
@@ -42,3 +46,17 @@ def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> No
     )
     with in_a_sentence():
         task()
+
+
+def _with_absolute_conf(words: Sequence[str]) -> Iterator[str]:
+    """A command line whose ``--config-path`` is absolute; Hydra would look beside this file."""
+    of_folder = False
+    for word in words:
+        flag, equals, path = word.partition("=")
+        if of_folder:
+            yield os.path.abspath(word)
+        elif equals and flag in CONFIG_PATH:
+            yield f"{flag}={os.path.abspath(path)}"
+        else:
+            yield word
+        of_folder = word in CONFIG_PATH

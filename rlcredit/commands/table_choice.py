@@ -5,110 +5,143 @@ that ``make train`` left, on other threads or another machine, beside the record
 repository; or one that was scored on fewer samples, queries or retrievers than the table declares.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from rlcredit.commands.components import build
-from rlcredit.commands.digests import evaluation_digest
-from rlcredit.commands.saved import read_config, typed
-from rlcredit.identity import digest, identify
-from rlcredit.report.evaluations import evaluation_path
-from rlcredit.report.run_folder import RunSummary
+from rlcredit.commands.saved import typed
+from rlcredit.identity import TARGET, digest, identify, numerics_of, target
 from rlcredit.tables.jobs import PlannedJob, SeedRun
-from rlcredit.tables.records import Record, agree, conflict, made_with, read_record
+from rlcredit.tables.kept import KeptRecords
+from rlcredit.tables.records import FinishedRun, agree, conflict, kin, run_folders
 from rlcredit.trainer.settings import EvaluationSettings
 
 REMEDY = "move it away and run again"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The finished runs that tables may show: kept records first, then run folders."""
+
+    runs: tuple[FinishedRun, ...]
+    problems: tuple[str, ...]
+    """Of what cannot be read."""
+
+    @cached_property
+    def _by_digest(self) -> dict[str, list[FinishedRun]]:
+        return _grouped((run.summary.digest, run) for run in self.runs)
+
+    @cached_property
+    def _by_kin(self) -> dict[str, list[FinishedRun]]:
+        return _grouped((kin(run), run) for run in self.runs)
+
+    def same(self, planned: PlannedJob) -> Sequence[FinishedRun]:
+        """The runs with a job's digest."""
+        return self._by_digest.get(planned.digest, [])
+
+    def of(self, planned: PlannedJob) -> Sequence[FinishedRun]:
+        """The runs with a job's digest, or else those that differ from it in ``numerics`` alone."""
+        return self.same(planned) or (self._by_kin.get(planned.kin, []) if planned.kin else [])
+
+
+def _grouped(pairs: Iterable[tuple[str, FinishedRun]]) -> dict[str, list[FinishedRun]]:
+    found: dict[str, list[FinishedRun]] = {}
+    for key, run in pairs:
+        found.setdefault(key, []).append(run)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sorted:
     """Finished runs of one job."""
 
-    usable: tuple[Path, ...]
-    unusable: tuple[Path, ...]
+    usable: tuple[FinishedRun, ...]
+    unusable: tuple[FinishedRun, ...]
     why: tuple[str, ...]
     """Of each that is not usable."""
 
 
 def kept_folder(outputs: Path) -> Path:
-    """Where compact records are kept, in the repository."""
+    """Where records are kept, in the repository."""
     return outputs / "reference" / "jobs"
 
 
-def sort_out(folders: Iterable[Path], planned: PlannedJob) -> Sorted:
+def finished_runs(outputs: Path) -> Finished:
+    """Everything that is finished at or below a folder of outputs."""
+    kept = KeptRecords(folder=kept_folder(outputs))
+    folders, problems = run_folders(outputs)
+    return Finished(runs=(*kept.runs, *folders), problems=(*kept.problems, *problems))
+
+
+def sort_out(runs: Iterable[FinishedRun], planned: PlannedJob) -> Sorted:
     """What of finished runs with a job's digest may stand for it."""
-    why = {folder: why_not_shown(folder, planned) for folder in folders}
+    judged = [(run, why_not_shown(run, planned)) for run in runs]
     return Sorted(
-        usable=tuple(folder for folder in why if not why[folder]),
-        unusable=tuple(folder for folder in why if why[folder]),
-        why=tuple(filter(None, why.values())),
+        usable=tuple(run for run, why in judged if not why),
+        unusable=tuple(run for run, why in judged if why),
+        why=tuple(why for _, why in judged if why),
     )
 
 
 def chosen(
-    planned: PlannedJob, folders: Sequence[Path], kept: Path
-) -> tuple[SeedRun, tuple[Path, ...]]:
+    planned: PlannedJob, runs: Sequence[FinishedRun]
+) -> tuple[SeedRun, tuple[FinishedRun, ...]]:
     """What a table shows of a job that has finished runs, and the runs that are passed over.
 
-    A kept record (below ``kept``) wins over other runs of its digest, so that a run of one's own
-    changes no table of the repository; those whose measures differ from it are returned, to be
-    named. Runs of which none is kept must agree, or none is shown.
+    A kept record wins over other runs of its digest, so that a run of one's own changes no table
+    of the repository; those whose measures differ from it are returned, to be named. Runs of which
+    none is kept must agree, or none is shown.
     """
-    found = sort_out(folders, planned)
+    found = sort_out(runs, planned)
     if not found.usable:
         return SeedRun(job=planned, record=None, gap="; ".join(found.why)), ()
-    try:
-        records = [read_record(folder) for folder in found.usable]
-    except ValueError as error:
-        return SeedRun(job=planned, record=None, gap=str(error)), ()
-    first = [record for record in records if record.folder.is_relative_to(kept)] or records
-    why = conflict(records if _of_several_data(records) else first)
+    first = [run for run in found.usable if run.kept] or list(found.usable)
+    several = len({run.summary.digest for run in found.usable}) > 1
+    why = conflict(found.usable if several else first)
     if why is not None:
         return SeedRun(job=planned, record=None, gap=why), ()
     shown = first[0]
-    of_first = {record.folder for record in first}
-    others = (r.folder for r in records if r.folder not in of_first and not agree(shown, r))
+    others = (run for run in found.usable if run not in first)
     own = replace(planned, digest=shown.summary.digest)
-    return SeedRun(job=own, record=shown), tuple(others)
+    seed_run = SeedRun(job=own, record=shown.read(), changed=_changed(shown, planned))
+    return seed_run, tuple(run for run in others if not agree(shown.summary, run.summary))
 
 
-def _of_several_data(records: Sequence[Record]) -> bool:
-    return len({record.summary.digest for record in records}) > 1
+def _changed(run: FinishedRun, planned: PlannedJob) -> str:
+    """Components whose ``numerics`` differ between a run and what the job would be today."""
+    then, now = numerics_of(run.summary.identity), planned.numerics
+    if not planned.kin or kin(run) != planned.kin:
+        return ""
+    places = [place for place in {**then, **now} if then.get(place, 1) != now.get(place, 1)]
+    return ", ".join(f"{p} ({then.get(p, 1)} then, {now.get(p, 1)} now)" for p in places)
 
 
-def why_not_shown(folder: Path, planned: PlannedJob) -> str:
+def why_not_shown(run: FinishedRun, planned: PlannedJob) -> str:
     """Why a finished run does not stand for a planned job, with the remedy; empty: it does."""
+    if not run.summary.code_revision:
+        return (
+            f"{run.place}: no code revision was recorded (no git checkout, or git could not read "
+            f"it): {REMEDY} in one"
+        )
     try:
-        summary = RunSummary.read(folder)
-        if summary is not None and not summary.code_revision:
-            return (
-                f"{folder}: no code revision was recorded (no git checkout, or git could not read "
-                f"it): {REMEDY} in one"
-            )
-        made = _evaluation_digest(folder)
+        made = run.evaluation_digest()
         if made and made == digest(identify(planned.evaluation)):
             return ""  # whatever a later command has written to the config
-        cfg = _config(folder)
-        if made and made != evaluation_digest(cfg):
-            return (
-                f"{folder}: its scores were made with other evaluation settings than its config "
-                f"says, which a later command has written, and than the table declares: {REMEDY}"
-            )
-        scored = _evaluation(cfg)
-    except (ValueError, OSError, YAMLError, OmegaConfBaseException) as error:
-        return f"{folder}: how it was scored cannot be read ({_line(error)}): {REMEDY}"
-    headline = "" if summary is None else summary.headline
-    differing = _difference(scored, planned, headline)
-    if not differing:
-        return ""
-    return f"{folder}: scored with {differing}: {REMEDY}"
+        scored = _settings(run)
+    except (ValueError, OmegaConfBaseException) as error:
+        return f"{run.place}: how it was scored cannot be read ({_line(error)}): {REMEDY}"
+    if made and made != digest(identify(scored)):
+        return (
+            f"{run.place}: its scores were made with other evaluation settings than its config "
+            f"says, which a later command has written, and than the table declares: {REMEDY}"
+        )
+    differing = _difference(scored, planned, run.summary.headline)
+    return f"{run.place}: scored with {differing}: {REMEDY}" if differing else ""
 
 
 def _difference(scored: EvaluationSettings, planned: PlannedJob, headline: str) -> str:
@@ -139,46 +172,25 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _config(folder: Path) -> DictConfig:
-    """What a run or a record says it was made of. ValueError if that says nothing of its scores."""
-    paths = (folder / "config.yaml", folder / ".hydra" / "config.yaml")
-    for path in filter(Path.exists, paths):
-        cfg = read_config(path)
-        if not isinstance(cfg.get("evaluation"), DictConfig):
-            raise ValueError(f"{path} has no evaluation settings")
-        return cfg
-    raise ValueError("it has no config.yaml")
-
-
-def _evaluation(cfg: DictConfig) -> EvaluationSettings:
+def _settings(run: FinishedRun) -> EvaluationSettings:
     """With what settings that are younger than the run meant before they existed."""
-    return build(typed(cfg.evaluation))
-
-
-def _evaluation_digest(folder: Path) -> str:
-    """Of the settings that a run was scored with; empty for a kept record, which has none."""
-    try:
-        text = evaluation_path(folder, "test", "after").read_text(encoding="utf-8")
-        record = json.loads(text)
-    except (OSError, ValueError):
-        return ""  # reading its scores will say what is wrong with them
-    digest = record.get("digest") if isinstance(record, dict) else None
-    return digest.partition("-")[2] if isinstance(digest, str) else ""
+    node = {TARGET: target(EvaluationSettings)} | dict(run.evaluation())
+    return build(typed(OmegaConf.create(node)))
 
 
 def by_overrides(
-    folders: Iterable[Path],
-) -> tuple[dict[tuple[str, ...], list[Path]], list[str]]:
-    """Folders of runs by the words they were asked for with, and the words that cannot be read.
+    runs: Iterable[FinishedRun],
+) -> tuple[dict[tuple[str, ...], list[FinishedRun]], list[str]]:
+    """Runs by the words they were asked for with, and the words that cannot be read.
 
     They stand in for the digest of a job whose data are not here. Words do not say which content
     the data had; the record does.
     """
-    asked: dict[tuple[str, ...], list[Path]] = {}
+    asked: dict[tuple[str, ...], list[FinishedRun]] = {}
     problems: list[str] = []
-    for folder in folders:
+    for run in runs:
         try:
-            asked.setdefault(made_with(folder), []).append(folder)
+            asked.setdefault(run.overrides(), []).append(run)
         except ValueError as error:
             problems.append(str(error))
     return asked, problems

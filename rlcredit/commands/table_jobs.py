@@ -5,32 +5,37 @@ Every job computes on one thread, so that its bits do not depend on how many run
 
 import contextlib
 import gc
+import os
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rlcredit.commands.build import job
 from rlcredit.commands.components import build
-from rlcredit.commands.conf import conf_folder
-from rlcredit.commands.digests import run_digest, run_subfolder
+from rlcredit.commands.conf import composing, conf_folder
+from rlcredit.commands.digests import run_identity, subfolder
 from rlcredit.commands.errors import explain
 from rlcredit.commands.schema import register
-from rlcredit.commands.table_choice import sort_out
+from rlcredit.commands.table_choice import finished_runs, sort_out
+from rlcredit.identity import digest, numerics_of, without_numerics
 from rlcredit.launch import launch
 from rlcredit.report.run_folder import RunSummary
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.declare import Table
 from rlcredit.tables.jobs import PlannedJob
-from rlcredit.tables.records import find_records, keep
+from rlcredit.tables.kept import KeptRecords, index_row
+from rlcredit.tables.records import FinishedRun, Record, run_folders
 
 EVERY_JOB = ("tracker=jsonl", "trainer.threads=1")
 
@@ -40,14 +45,26 @@ class Planner:
     """Composes the jobs of tables; each configuration once, whatever the number of seeds."""
 
     outputs: Path
+    conf: str = ""
+    """Folder below ``conf/`` to compose from; empty: ``conf/`` itself."""
     composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """The folder as a command line of today's directory names it; empty: ``conf/``."""
+        return os.path.relpath(conf_folder() / self.conf) if self.conf else ""
+
+    def hydra(self) -> AbstractContextManager[None]:
+        """Within it, Hydra composes from the planner's folder."""
+        return composing(conf_folder() / self.conf)
 
     def config(self, overrides: Sequence[str], seed: int) -> DictConfig:
         """A job's config, with Hydra's own part, as train.py would compose it."""
         key = tuple(overrides)
         if key not in self.composed:
             words = [*overrides, *EVERY_JOB]
-            cfg = compose("train", overrides=words, return_hydra_config=True)
+            with self.hydra():
+                cfg = compose("train", overrides=words, return_hydra_config=True)
             with open_dict(cfg):
                 cfg.hydra.runtime.output_dir = "set by the job"
             self.composed[key] = cfg
@@ -63,78 +80,84 @@ class Planner:
                     overrides = table.overrides(row, name, size)
                     cfg = self.config(overrides, seed)
                     needed = table.size(size).runs_here and not table.data[name].path
-                    digest, folder = self._identity(cfg, needed=needed)
+                    identity = self._identity(cfg, needed=needed)
                     yield PlannedJob(
                         row=row,
                         data=name,
                         seed=seed,
                         settings=tuple(overrides),
                         overrides=(*overrides, *EVERY_JOB, f"seed={seed}"),
-                        digest=digest,
-                        folder=folder,
+                        digest=digest(identity) if identity else "",
+                        kin=digest(without_numerics(identity)) if identity else "",
+                        numerics=numerics_of(identity),
+                        folder=self._folder(cfg, identity),
                         evaluation=build(cfg.evaluation),
                         reads_validation=table.reads_validation(name),
+                        conf=self.folder,
                     )
 
-    def _identity(self, cfg: DictConfig, *, needed: bool) -> tuple[str, Path]:
-        """Digest and folder; of data that are not here, neither."""
+    def _identity(self, cfg: DictConfig, *, needed: bool) -> dict[str, Any]:
+        """A job's identity; of data that are not here, none."""
         try:
-            return run_digest(cfg), self.outputs / run_subfolder(_root_=cfg)
+            return run_identity(cfg)
         except (ValueError, OSError):
             if needed:
                 raise
-            return "", self.outputs / "data-not-here"
+            return {}
+
+    def _folder(self, cfg: DictConfig, identity: Mapping[str, Any]) -> Path:
+        return self.outputs / (subfolder(cfg, identity) if identity else "data-not-here")
 
 
 def run_missing(
-    jobs: Sequence[PlannedJob], planner: Planner, *, kept: Path | None, workers: int = 1
+    jobs: Sequence[PlannedJob],
+    planner: Planner,
+    *,
+    kept: KeptRecords | None,
+    workers: int = 1,
 ) -> int:
     """Run what is not finished; how many jobs failed, could not be kept, or stand in their own way.
 
     A finished run that a table cannot show (it was scored otherwise) is neither reused nor run
-    over: its folder is somebody's. It is named, with the remedy.
+    over: its folder is somebody's. It is named, with the remedy. Records are kept at the end, in
+    one part; a sitting that was killed leaves its runs, which the next one keeps.
 
     Args:
         jobs: Of one table or more; a digest is run once.
         planner: Composes them.
-        kept: Where compact records are written; None: nowhere.
+        kept: Where records are kept; None: nowhere.
         workers: Jobs at a time; more than one run in processes of their own.
     """
-    todo, reused, failed = _to_run(jobs, planner, kept)
+    todo, reused, failed = _to_run(jobs, planner)
     print(f"{len(todo)} jobs to run, {len(reused)} finished ones reused", flush=True)
-    if kept is not None:
-        for planned, folders in reused:
-            failed += not _kept_if_new(planned, folders, planner.outputs, kept)
+    done = [runs[0] for runs in reused if not any(run.kept for run in runs)]
     several = workers > 1 and len(todo) > 1
     outcomes = _in_processes if several else _one_by_one
-    for number, outcome in enumerate(outcomes(todo, planner, workers), 1):
-        folder, failure = outcome.planned.folder, outcome.failure
-        status = "finished" if failure is None else f"FAILED: {failure}"
-        if failure is None and kept is not None:
-            why = _why_not_kept(folder, kept / folder.relative_to(planner.outputs))
-            status += f" and is not kept: {why}" if why else ""
-            failed += bool(why)
-        failed += failure is not None
-        print(f"[{number}/{len(todo)}] {folder} {status} ({outcome.seconds:.0f} s)", flush=True)
+    try:
+        for number, outcome in enumerate(outcomes(todo, planner, workers), 1):
+            folder, failure = outcome.planned.folder, outcome.failure
+            status = "finished" if failure is None else f"FAILED: {failure}"
+            failed += failure is not None
+            done += run_folders(folder)[0] if failure is None else []
+            print(f"[{number}/{len(todo)}] {folder} {status} ({outcome.seconds:.0f} s)", flush=True)
+    finally:
+        failed += _keep(done, kept) if kept is not None and done else 0
     return failed
 
 
 def _to_run(
-    jobs: Sequence[PlannedJob], planner: Planner, kept: Path | None
-) -> tuple[list[PlannedJob], list[tuple[PlannedJob, tuple[Path, ...]]], int]:
-    """Jobs to run, jobs that have usable runs, and how many are barred by one that is not."""
+    jobs: Sequence[PlannedJob], planner: Planner
+) -> tuple[list[PlannedJob], list[tuple[FinishedRun, ...]], int]:
+    """Jobs to run, the usable runs of the others, and how many are barred by one that is not."""
     todo: list[PlannedJob] = []
-    reused: list[tuple[PlannedJob, tuple[Path, ...]]] = []
+    reused: list[tuple[FinishedRun, ...]] = []
     barred = 0
-    finished, _ = find_records([planner.outputs])
+    finished = finished_runs(planner.outputs)
     for planned in {planned.digest: planned for planned in jobs}.values():
-        found = sort_out(finished.get(planned.digest, ()), planned)
-        places = {planned.folder}
-        if kept is not None:
-            places.add(kept / planned.folder.relative_to(planner.outputs))
+        found = sort_out(finished.same(planned), planned)
         if found.usable:
-            reused.append((planned, found.usable))
-        elif places & set(found.unusable):
+            reused.append(found.usable)
+        elif any(run.kept or run.place == str(planned.folder) for run in found.unusable):
             barred += 1
             print(f"not run: {'; '.join(found.why)}", flush=True)
         else:
@@ -142,23 +165,21 @@ def _to_run(
     return todo, reused, barred
 
 
-def _kept_if_new(planned: PlannedJob, folders: Sequence[Path], outputs: Path, kept: Path) -> bool:
-    """Keep a run that finished outside this sweep, or when it had just been stopped."""
-    if any(folder.is_relative_to(kept) for folder in folders):
-        return True
-    why = _why_not_kept(folders[0], kept / planned.folder.relative_to(outputs))
-    if why:
-        print(f"{folders[0]} finished and is not kept: {why}", flush=True)
-    return not why
-
-
-def _why_not_kept(run: Path, kept: Path) -> str:
-    """Write the compact record of a run; why that did not succeed, or an empty text."""
+def _keep(runs: Sequence[FinishedRun], kept: KeptRecords) -> int:
+    """Keep the records of finished runs; how many could not be."""
+    rows: list[tuple[Record, dict[str, Any]]] = []
+    for run in runs:
+        record = run.read()
+        try:
+            rows.append((record, index_row(run, record)))
+        except (ValueError, OSError) as error:
+            print(f"{run.place} finished and is not kept: {error}", flush=True)
     try:
-        keep(run, kept)
-    except (ValueError, OSError) as error:
-        return str(error)
-    return ""
+        kept.write([record for record, _ in rows], [row for _, row in rows])
+    except OSError as error:
+        print(f"{len(rows)} records cannot be kept in {kept.folder}: {error}", flush=True)
+        return len(runs)
+    return len(runs) - len(rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +206,7 @@ def _in_processes(jobs: Sequence[PlannedJob], planner: Planner, workers: int) ->
         min(workers, len(jobs)),
         mp_context=get_context("spawn"),
         initializer=_start_worker,
-        initargs=(planner.outputs,),
+        initargs=(planner.outputs, planner.conf),
     )
     waiting: dict[Future[Outcome], PlannedJob] = {}
     unasked: list[PlannedJob] = []
@@ -225,11 +246,10 @@ def _left_by_a_dead_worker(planned: PlannedJob, workers: int) -> Outcome:
 _worker: list[Planner] = []
 
 
-def _start_worker(outputs: Path) -> None:
-    """Hydra, for the life of a worker process."""
+def _start_worker(outputs: Path, conf: str) -> None:
+    """A planner, for the life of a worker process."""
     register()
-    initialize_config_dir(str(conf_folder()), version_base="1.3").__enter__()
-    _worker.append(Planner(outputs=outputs))
+    _worker.append(Planner(outputs=outputs, conf=conf))
 
 
 def _work(planned: PlannedJob) -> Outcome:
@@ -240,7 +260,8 @@ def run_job(planned: PlannedJob, planner: Planner) -> Outcome:
     """One job as train.py runs it, its console in ``console.txt``; a failure ends it alone."""
     began = time.monotonic()
     try:
-        failure = _launched(planned, planner)
+        with planner.hydra():
+            failure = _launched(planned, planner)
     except Exception as error:  # before the run began, or while its failure was written down
         failure = explain(error) or repr(error)
     gc.collect()

@@ -1,33 +1,40 @@
-"""``rlcredit tables``: run the jobs that tables lack, then render the tables.
+"""Run the jobs that tables lack, then render the tables: ``rlcredit tables --size smoke``.
 
-A finished job with the same digest is reused, from its run folder or from the compact records under
+A finished job with the same digest is reused, from its run folder or from the records kept under
 ``outputs/reference/jobs``; an interrupted one goes on; a failed one is listed and tried again the
 next time. Rendering reads files alone.
 """
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import DictConfig
 
 from rlcredit.commands.components import build
-from rlcredit.commands.conf import conf_folder
+from rlcredit.commands.conf import composing, conf_folder
 from rlcredit.commands.errors import in_a_sentence
 from rlcredit.commands.schema import register
-from rlcredit.commands.table_choice import by_overrides, chosen, kept_folder
+from rlcredit.commands.table_choice import (
+    Finished,
+    by_overrides,
+    chosen,
+    finished_runs,
+    kept_folder,
+)
 from rlcredit.commands.table_jobs import Planner, run_missing
 from rlcredit.errors import PACKAGE
 from rlcredit.report.run_folder import code_revision
 from rlcredit.tables.declare import Table
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import PlannedJob, SeedRun
+from rlcredit.tables.kept import KeptRecords
 from rlcredit.tables.price import Batch, gpu_hours
 from rlcredit.tables.proof import table_folder, write_table
-from rlcredit.tables.records import find_records, why_unfinished
+from rlcredit.tables.records import FinishedRun, why_unfinished
 
 PROMPT_TOKENS = 256
 """Assumed by the estimate of GPU hours."""
@@ -53,20 +60,22 @@ def declared(name: str) -> Table:
     return build(compose("train", overrides=[f"experiment={full}"]).table)
 
 
-def fill(name: str, table: Table, size: str, jobs: Sequence[PlannedJob], outputs: Path) -> Grid:
+def fill(
+    name: str, table: Table, size: str, jobs: Sequence[PlannedJob], finished: Finished
+) -> Grid:
     """The table from what is finished."""
-    found, problems = find_records([outputs / "reference", outputs])
-    asked: dict[tuple[str, ...], list[Path]] = {}
+    problems = list(finished.problems)
+    asked: dict[tuple[str, ...], list[FinishedRun]] = {}
     if any(not planned.digest for planned in jobs):
-        asked, unread = by_overrides(folder for folders in found.values() for folder in folders)
+        asked, unread = by_overrides(finished.runs)
         problems += unread
     runs: dict[tuple[str, str], list[SeedRun]] = {}
-    passed_over: dict[Path, None] = {}
+    passed_over: dict[str, None] = {}
     for planned in jobs:
-        known = found.get(planned.digest) if planned.digest else asked.get(planned.overrides)
+        known = finished.of(planned) if planned.digest else asked.get(planned.overrides)
         if known:
-            seed_run, others = chosen(planned, known, kept_folder(outputs))
-            passed_over |= dict.fromkeys(others)
+            seed_run, others = chosen(planned, known)
+            passed_over |= dict.fromkeys(run.place for run in others)
         else:
             gap = _why_not_run(planned, table.data[planned.data].path)
             seed_run = SeedRun(job=planned, record=None, gap=gap)
@@ -74,7 +83,7 @@ def fill(name: str, table: Table, size: str, jobs: Sequence[PlannedJob], outputs
     if passed_over:
         problems.append(
             "kept records are shown instead of runs of the same digest with other results (other "
-            f"threads, another machine?): {', '.join(map(str, passed_over))}"
+            f"threads, another machine?): {', '.join(passed_over)}"
         )
     ordered = {(d, r): runs[d, r] for d in table.data for r in table.rows if (d, r) in runs}
     return Grid(name=name, size=size, table=table, runs=ordered, problems=tuple(problems))
@@ -125,36 +134,58 @@ def reproduce(
         workers: Jobs at a time; 0: none is run.
         only: Data sets whose jobs are run; none: all.
     """
-    planner, failed = Planner(outputs=outputs), 0
     tables = {name: declared(name).at(size) for name in names}
-    plans = {name: list(planner.jobs(table, size, table.data)) for name, table in tables.items()}
-    here = [name for name in names if tables[name].size(size).runs_here]
-    wanted = [
-        planned for name in here for planned in plans[name] if not only or planned.data in only
-    ]
-    missing = [planned for planned in wanted if planned.digest]
-    absent = {planned.overrides for planned in wanted if not planned.digest}
-    if absent:
-        print(f"{len(absent)} jobs are not run: their published files are not here, see the table")
-    if workers and missing and code_revision(PACKAGE) is None:
-        print(
-            f"git knows no revision of {PACKAGE}: what runs now is a gap in tables for want of it"
-        )
-    if workers and missing:
-        kept = kept_folder(outputs) if size == "sample" else None
-        failed = run_missing(missing, planner, kept=kept, workers=workers)
+    planners = {table.conf: Planner(outputs=outputs, conf=table.conf) for table in tables.values()}
+    plans = {
+        name: list(planners[table.conf].jobs(table, size, table.data))
+        for name, table in tables.items()
+    }
+    failed = 0
+    if workers:
+        wanted = [
+            planned
+            for name, table in tables.items()
+            for planned in plans[name]
+            if table.size(size).runs_here and (not only or planned.data in only)
+        ]
+        kept = KeptRecords(folder=kept_folder(outputs)) if size == "sample" else None
+        failed = _run(wanted, planners, kept=kept, workers=workers)
+    finished = finished_runs(outputs)
     for name, table in tables.items():
         if not table.size(size).runs_here:
-            print(f"{name}: {price(table, size, plans[name], planner)}")
+            print(f"{name}: {price(table, size, plans[name], planners[table.conf])}")
         full = name if name.startswith("table_") else f"table_{name}"
         folder = table_folder(outputs, full, size)
-        write_table(fill(full, table, size, plans[name], outputs), folder)
+        write_table(fill(full, table, size, plans[name], finished), folder)
         print(f"{full}: {folder}/table.md .tex .csv .html ({table.size(size).label})")
     return failed
 
 
+def _run(
+    wanted: Sequence[PlannedJob],
+    planners: Mapping[str, Planner],
+    *,
+    kept: KeptRecords | None,
+    workers: int,
+) -> int:
+    """Run what is missing of the jobs whose data are here; how many jobs failed."""
+    missing = [planned for planned in wanted if planned.digest]
+    absent = {planned.overrides for planned in wanted if not planned.digest}
+    if absent:
+        print(f"{len(absent)} jobs are not run: their published files are not here, see the table")
+    if missing and code_revision(PACKAGE) is None:
+        print(
+            f"git knows no revision of {PACKAGE}: what runs now is a gap in tables for want of it"
+        )
+    failed = 0
+    for planner in planners.values():
+        own = [planned for planned in missing if planned.conf == planner.folder]
+        failed += run_missing(own, planner, kept=kept, workers=workers) if own else 0
+    return failed
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """The command line; 1 if a job failed, else 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="smoke", help="smoke, sample or paper")
     parser.add_argument("--tables", default="", help="some of them, by comma; default: all")
@@ -167,12 +198,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="jobs at a time, each on one thread; default: one a core",
     )
     parser.add_argument("--render-only", action="store_true", help="run nothing")
-    chosen = parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
     register()
-    with in_a_sentence(), initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        names = chosen.tables.split(",") if chosen.tables else table_names()
-        only = chosen.data.split(",") if chosen.data else ()
-        workers = 0 if chosen.render_only else max(chosen.workers, 1)
-        return reproduce(
-            names, size=chosen.size, outputs=chosen.outputs, workers=workers, only=only
+    with in_a_sentence(), composing(conf_folder()):
+        failed = reproduce(
+            asked.tables.split(",") if asked.tables else table_names(),
+            size=asked.size,
+            outputs=asked.outputs,
+            workers=0 if asked.render_only else max(asked.workers, 1),
+            only=asked.data.split(",") if asked.data else (),
         )
+    return 1 if failed else 0

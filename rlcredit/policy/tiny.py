@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from rlcredit.data.base import Task
+from rlcredit.machine import machine_type
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.draws import global_stream
 from rlcredit.policy.vocabulary import END_ID, PAD_ID, train_tokenizer
@@ -109,8 +110,8 @@ class Tiny:
         return policy
 
     def _key(self, task: Task, seed: int) -> str:
-        """Hash of everything that the weights depend on."""
-        parts = [self.numerics, task.digest, seed, asdict(self)]
+        """Hash of everything that the weights depend on, to their last bits."""
+        parts = [self.numerics, task.digest, seed, asdict(self), machine_type()]
         return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def _make(self, task: Task, *, seed: int, folder: Path, say: Callable[[str], None]) -> None:
@@ -162,7 +163,8 @@ class Tiny:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         record = {"loss": loss, "numerics": self.numerics, "seed": seed, "task": task.digest}
-        record |= {"settings": asdict(self), "seconds": round(monotonic() - began, 1)}
+        record |= {"settings": asdict(self), "machine": machine_type()}
+        record["seconds"] = round(monotonic() - began, 1)
         (folder / "warm_start.json").write_text(json.dumps(record, indent=2))
 
     def _initial(self, vocab_size: int, seed: int) -> Qwen3ForCausalLM:

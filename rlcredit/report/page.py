@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from rlcredit.report.curves import Curve, Point, aligned, curves_svg, scatter_svg
 from rlcredit.report.lines import seconds, with_interval
-from rlcredit.report.run_folder import SCORES_FILE, SUMMARY_FILE, RunSummary, Status
+from rlcredit.report.run_folder import SUMMARY_FILE, RunSummary, Status
 from rlcredit.report.sweep import read_job
 from rlcredit.report.views import Hit, PromptView
 from rlcredit.tracking.jsonl import METRICS_FILE
@@ -104,10 +104,9 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[ReportedRun], list[Gap]]:
 
 
 def _records(folders: Sequence[Path]) -> str:
-    number = len({path for folder in folders for path in folder.rglob(SCORES_FILE)})
-    if not number:
+    if not any(path for folder in folders for path in folder.rglob("index-*.parquet")):
         return ""
-    return f"; {number} records of tables, which make reproduce-tables shows, are no whole runs"
+    return "; the records of tables, which rlcredit tables shows, are no whole runs"
 
 
 def methods_of(runs: Sequence[ReportedRun]) -> list[Method]:
@@ -258,9 +257,8 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a run began here; a compact record of one is none."""
-    begun = (folder / SUMMARY_FILE).exists() or (folder / METRICS_FILE).exists()
-    return begun and not (folder / SCORES_FILE).exists()
+    """Whether a run began here."""
+    return (folder / SUMMARY_FILE).exists() or (folder / METRICS_FILE).exists()
 
 
 def _read_run(folder: Path, summary: RunSummary) -> ReportedRun:

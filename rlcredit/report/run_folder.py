@@ -11,6 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from rlcredit.machine import machine_type
 from rlcredit.report.figures import Comparison
 from rlcredit.report.stats import Interval
 from rlcredit.tracking.lines import replace_file
@@ -18,8 +21,6 @@ from rlcredit.tracking.lines import replace_file
 SUMMARY_FILE = "summary.json"
 FAILURE_FILE = "failure.txt"
 TOUCHES_FILE = "test_touches.jsonl"
-SCORES_FILE = "scores.json.gz"
-"""Of the compact records that tables keep; what holds it is no whole run."""
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "scipy", "bm25s", "scikit-learn")
 """Packages whose versions can change a number."""
 
@@ -74,6 +75,9 @@ class RunSummary:
     code_revision: str | None
     """Git commit of the package, ``+changes`` where files differ; None outside a repository."""
     versions: Mapping[str, str]
+    """Of packages, by name; also ``machine``, the type of the machine, and ``threads``."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What the digest is the hash of; empty in summaries that are older than it."""
 
     def write(self, run: Path) -> Path:
         """Write ``summary.json``, whole or not at all; an earlier failure is forgotten."""
@@ -95,7 +99,7 @@ class RunSummary:
         if not path.exists():
             return None
         try:
-            return _summary(json.loads(path.read_text(encoding="utf-8")))
+            return parse_summary(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is no summary of this version ({error!r}); remove the file, or start the "
@@ -112,7 +116,8 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def _summary(record: dict[str, Any]) -> RunSummary:
+def parse_summary(record: dict[str, Any]) -> RunSummary:
+    """A summary from what its JSON says. KeyError or TypeError if that is no summary."""
     for name, kind in _KINDS.items():
         if not isinstance(record[name], kind):
             raise TypeError(f"{name}={record[name]!r}")
@@ -172,6 +177,7 @@ def _git(folder: Path, arguments: Sequence[str]) -> str | None:
     return done.stdout.strip()
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages whose versions can change a number."""
-    return {"python": platform.python_version()} | {name: version(name) for name in VERSIONED}
+def computed_with() -> dict[str, str]:
+    """What changes a number besides the config: packages, the type of machine, its threads."""
+    packages = {"python": platform.python_version()} | {name: version(name) for name in VERSIONED}
+    return packages | {"machine": machine_type(), "threads": str(torch.get_num_threads())}

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rlcredit.machine import machine_type
 from rlcredit.retrieval.digest import digest
 from rlcredit.rewards.disk import Shelf
 
@@ -127,8 +128,8 @@ def _cost(key: Key, value: bytes) -> int:
 
 
 def _name(key: Key) -> bytes:
-    """On the shelf; the packages that compute are part of it."""
-    return bytes.fromhex(digest(*key, *_VERSIONS))
+    """On the shelf; the packages and the type of machine that compute are part of it."""
+    return bytes.fromhex(digest(*key, *_VERSIONS, machine_type()))
 
 
 def _version(package: str) -> str:

@@ -197,6 +197,9 @@ class Table:
     logged: dict[str, Logged] = field(default_factory=dict)
     sizes: dict[str, Size] = field(default_factory=dict)
     claims: dict[str, Claim] = field(default_factory=dict)
+    conf: str = ""
+    """Folder below ``conf/`` that its jobs are composed from, with ``conf/`` behind it; empty:
+    ``conf/`` alone, whose defaults may change."""
     shown_at: str = field(default="", init=False)
     """The size whose rows, columns and curves these are (:meth:`at`); empty: of none."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ class Cell:
     estimate: Interval | None
     per_seed: Mapping[int, float]
     """Seed -> mean over its queries."""
-    runs: tuple[Path, ...]
+    runs: tuple[str, ...]
     gaps: tuple[str, ...]
     by_query: NDArray[np.float64] | None = None
     """[S, Q], where the column has a value per query."""
@@ -99,6 +98,10 @@ class Grid:
                 why = why_unpaired(self.cells[data, row, primary], control)
                 found += [why] if why else []
         return found
+
+    def changed(self, data: str, row: str) -> list[str]:
+        """What has changed without a setting since a row's runs were made; none: nothing."""
+        return list(dict.fromkeys(run.changed for run in self.runs[data, row] if run.changed))
 
     def revisions(self) -> list[str]:
         """Code revisions of the runs that are shown, in order of appearance."""
@@ -215,9 +218,9 @@ def _seed_cell(
     )
 
 
-def _folders(runs: Sequence[SeedRun], seeds: Mapping[int, object]) -> tuple[Path, ...]:
+def _folders(runs: Sequence[SeedRun], seeds: Mapping[int, object]) -> tuple[str, ...]:
     return tuple(
-        run.record.folder for run in runs if run.record is not None and run.job.seed in seeds
+        run.record.place for run in runs if run.record is not None and run.job.seed in seeds
     )
 
 

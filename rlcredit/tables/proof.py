@@ -1,4 +1,4 @@
-"""What stands behind each cell, in a file that ``scripts/explain.py`` reads back."""
+"""What stands behind each cell, in a file that ``rlcredit explain`` reads back."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import SeedRun, command
 from rlcredit.tables.plots import figures
-from rlcredit.tables.records import made_with, revision
+from rlcredit.tables.records import revision
 from rlcredit.tables.render import html, latex, markdown, values_csv
 from rlcredit.tracking.lines import replace_file
 
@@ -71,17 +71,22 @@ def _run(run: SeedRun) -> dict[str, Any]:
     known: dict[str, Any] = {"seed": job.seed, "digest": job.digest, "command": job.command}
     if record is None:
         return known | {"missing": run.gap}
-    hydra = record.folder / ".hydra"
-    return known | {
-        "folder": str(record.folder),
-        "config": str((hydra if hydra.exists() else record.folder) / "config.yaml"),
-        "code_revision": revision(record),
-        "data": record.summary.data,
-        "data_digest": record.summary.data_digest,
-        "wall_time_s": record.summary.wall_time_s,
-        "test_touches": record.summary.test_touches,
-        "versions": dict(record.summary.versions),
-    }
+    words = record.overrides
+    return (
+        known
+        | {
+            "made_by": None if words is None else command(words, job.conf),
+            "folder": record.place,
+            "config": record.config,
+            "code_revision": revision(record),
+            "data": record.summary.data,
+            "data_digest": record.summary.data_digest,
+            "wall_time_s": record.summary.wall_time_s,
+            "test_touches": record.summary.test_touches,
+            "versions": dict(record.summary.versions),
+        }
+        | ({"numerics": run.changed} if run.changed else {})
+    )
 
 
 def explain_cell(outputs: Path, address: str) -> list[str]:
@@ -113,17 +118,10 @@ def explain_cell(outputs: Path, address: str) -> list[str]:
 def _commands(run: Mapping[str, Any]) -> list[str]:
     """What made a run; and what the table would run, where that was asked for in other words."""
     planned = run["command"]
-    if "folder" not in run:
-        return [f"  seed {run['seed']}: {planned}"]
-    try:
-        made = command(made_with(Path(run["folder"])))
-    except ValueError as error:
-        return [
-            f"  seed {run['seed']}: what made it is not known ({error})",
-            f"    plan: {planned}",
-        ]
+    made = run.get("made_by", planned)
     own = [] if made == planned else [f"    plan: {planned}"]
-    return [f"  seed {run['seed']}: {made}", *own]
+    known = made or f"what made it is not known ({run['folder']} does not say)"
+    return [f"  seed {run['seed']}: {known}", *own]
 
 
 def _lines(row: Mapping[str, Any], column: str | None) -> list[str]:
@@ -131,7 +129,7 @@ def _lines(row: Mapping[str, Any], column: str | None) -> list[str]:
     for run in row["runs"]:
         lines += _commands(run)
         names = ("missing", "folder", "config", "digest", "code_revision", "data", "data_digest")
-        names += ("wall_time_s", "test_touches", "versions")
+        names += ("numerics", "wall_time_s", "test_touches", "versions")
         lines += [f"    {name}: {run[name]}" for name in names if name in run]
     cells = row["cells"]
     if column is not None and column not in cells:

@@ -1,31 +1,25 @@
-"""Finished runs as tables read them: run folders, and the compact records that are kept of them.
+"""Finished runs as tables read them, wherever they lie: in a run folder, or among the kept records.
 
-A compact record has a run folder's layout without what is large (weights, checkpoints, deep
-rankings): ``summary.json``, ``overrides.yaml``, ``config.yaml``, ``scores.json.gz`` with every
-query's scores, ``metrics.jsonl.gz``, and the training retriever's runs cut at rank 10.
+``kept.py`` holds the second kind; this module says what both have, and reads the first.
 """
 
-import gzip
 import json
 import math
-import re
-import shutil
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from rlcredit.identity import digest, without_numerics
 from rlcredit.report.evaluations import evaluation_path
-from rlcredit.report.run_folder import FAILURE_FILE, SCORES_FILE, RunSummary, Status
+from rlcredit.report.run_folder import FAILURE_FILE, RunSummary, Status
 from rlcredit.tables.declare import Phase
 from rlcredit.trainer.evaluate import Cell, Source
 
-RUN_DEPTH = 10
 REMEDY = "restore it, or move the folder away and run again"
 
 
@@ -40,31 +34,164 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A finished run."""
+    """What a finished run measured."""
 
-    folder: Path
+    place: str
+    """The run's folder, or its row among the kept records."""
+    config: str
+    """Where the run's settings stand."""
     summary: RunSummary
     scores: Mapping[Phase, Scores]
     logged: tuple[Mapping[str, int | float], ...]
     """Lines of metrics.jsonl."""
+    overrides: tuple[str, ...] | None = None
+    """The words that the run was asked for with; None where they cannot be read."""
     problems: tuple[str, ...] = ()
     """What could not be read."""
 
 
-def find_records(roots: Sequence[Path]) -> tuple[dict[str, list[Path]], list[str]]:
-    """Folders of finished runs by digest, and the summaries that cannot be read."""
-    found: dict[str, list[Path]] = {}
+@runtime_checkable
+class FinishedRun(Protocol):
+    """A finished run, before its scores are read."""
+
+    @property
+    def place(self) -> str:
+        """How messages call it."""
+        ...
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is a kept record, which wins over other runs of its digest."""
+        ...
+
+    @property
+    def summary(self) -> RunSummary:
+        """What it was and what came out."""
+        ...
+
+    def overrides(self) -> tuple[str, ...]:
+        """The words that it was asked for with. ValueError if they cannot be read."""
+        ...
+
+    def evaluation(self) -> Mapping[str, Any]:
+        """The settings that it says it was scored with. ValueError if it does not say."""
+        ...
+
+    def evaluation_digest(self) -> str:
+        """Of the settings that it was scored with; empty where its scores do not say."""
+        ...
+
+    def read(self) -> Record:
+        """Its scores and what it logged. What cannot be read is named, not raised."""
+        ...
+
+
+def kin(run: FinishedRun) -> str:
+    """Hash of a run's identity without ``numerics``; empty where it did not record one."""
+    identity = run.summary.identity
+    return digest(without_numerics(identity)) if identity else ""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A finished run in a folder of its own."""
+
+    folder: Path
+    summary: RunSummary
+    kept: bool = False
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def overrides(self) -> tuple[str, ...]:
+        """The words that it was asked for with.
+
+        Raises:
+            ValueError: If the folder does not say.
+        """
+        words = self._hydra("overrides")
+        if not isinstance(words, list):
+            raise ValueError(f"{self._path('overrides')} holds no list of overrides")
+        return tuple(map(str, words))
+
+    def evaluation(self) -> Mapping[str, Any]:
+        """The settings that its config says it was scored with.
+
+        Raises:
+            ValueError: If the folder does not say.
+        """
+        config = self._hydra("config")
+        evaluation = config.get("evaluation") if isinstance(config, dict) else None
+        if not isinstance(evaluation, dict):
+            raise ValueError(f"{self._path('config')} has no evaluation settings")
+        return evaluation
+
+    def evaluation_digest(self) -> str:
+        """Of the settings that its scores were made with; empty if they do not say."""
+        try:
+            text = evaluation_path(self.folder, "test", "after").read_text(encoding="utf-8")
+            record = json.loads(text)
+        except (OSError, ValueError):
+            return ""  # reading its scores will say what is wrong with them
+        made = record.get("digest") if isinstance(record, dict) else None
+        return made.partition("-")[2] if isinstance(made, str) else ""
+
+    def read(self) -> Record:
+        """Its scores and what it logged, with what could not be read in ``problems``."""
+        problems: list[str] = []
+        scores: dict[Phase, Scores] = {}
+        logged: tuple[Mapping[str, int | float], ...] = ()
+        try:
+            scores = _read_scores(self.folder)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            problems.append(f"{self.folder}: scores cannot be read ({_said(error)}): {REMEDY}")
+        try:
+            logged = _read_lines(self.folder, problems)
+        except (ValueError, OSError) as error:
+            why = f"metrics.jsonl cannot be read ({_said(error)})"
+            problems.append(f"{self.folder}: {why}: {REMEDY}")
+        try:
+            words = self.overrides()
+        except ValueError:
+            words = None
+        return Record(
+            place=self.place,
+            config=str(self._path("config")),
+            summary=self.summary,
+            scores=scores,
+            logged=logged,
+            overrides=words,
+            problems=tuple(problems),
+        )
+
+    def _path(self, name: str) -> Path:
+        return self.folder / ".hydra" / f"{name}.yaml"
+
+    def _hydra(self, name: str) -> Any:
+        path = self._path(name)
+        if not path.exists():
+            raise ValueError(f"{self.folder} has no .hydra/{name}.yaml")
+        try:
+            return yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ValueError(f"{path} cannot be read ({type(error).__name__})") from error
+
+
+def run_folders(root: Path) -> tuple[list[RunFolder], list[str]]:
+    """Finished runs at or below a folder, and the summaries that cannot be read."""
+    found: list[RunFolder] = []
     problems: list[str] = []
-    for root in roots:
-        for path in sorted(root.rglob("summary.json")):
-            try:
-                summary = RunSummary.read(path.parent)
-            except (ValueError, OSError) as error:
-                problems.append(str(error))
-                continue
-            if summary is not None and summary.status is Status.finished:
-                found.setdefault(summary.digest, []).append(path.parent)
-    return {digest: list(dict.fromkeys(paths)) for digest, paths in found.items()}, problems
+    for path in sorted(root.rglob("summary.json")):
+        try:
+            summary = RunSummary.read(path.parent)
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
+            continue
+        if summary is not None and summary.status is Status.finished:
+            found.append(RunFolder(path.parent, summary))
+    return found, problems
 
 
 def revision(record: Record) -> str:
@@ -75,7 +202,7 @@ def revision(record: Record) -> str:
     """
     known = record.summary.code_revision
     if not known:
-        raise ValueError(f"{record.folder}: no code revision was recorded; {REMEDY}")
+        raise ValueError(f"{record.place}: no code revision was recorded; {REMEDY}")
     return known
 
 
@@ -89,29 +216,27 @@ def why_unfinished(folder: Path) -> str:
     return "not run"
 
 
-def read_record(folder: Path) -> Record:
-    """A finished run, with what could not be read named in ``problems``.
+def agree(one: RunSummary, other: RunSummary) -> bool:
+    """Whether two runs measured the same, wherever both measured."""
+    ours, theirs = one.measures, other.measures
+    return all(ours[name] == theirs[name] for name in ours if name in theirs)
 
-    Raises:
-        ValueError: If it has no summary.
-    """
-    summary = RunSummary.read(folder)
-    if summary is None:
-        raise ValueError(f"{folder} holds no summary.json; the run is not finished")
-    problems: list[str] = []
-    scores: dict[Phase, Scores] = {}
-    logged: tuple[Mapping[str, int | float], ...] = ()
-    try:
-        scores = _read_scores(folder)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        problems.append(f"{folder}: scores cannot be read ({_said(error)}): {REMEDY}")
-    try:
-        logged = _read_lines(folder, problems)
-    except (ValueError, OSError) as error:
-        problems.append(f"{folder}: metrics.jsonl cannot be read ({_said(error)}): {REMEDY}")
-    return Record(
-        folder=folder, summary=summary, scores=scores, logged=logged, problems=tuple(problems)
-    )
+
+def conflict(runs: Sequence[FinishedRun]) -> str | None:
+    """A sentence where runs of one digest measured different things; None where they agree."""
+    first = runs[0]
+    for other in runs[1:]:
+        if other.summary.digest != first.summary.digest:
+            return (
+                f"{first.place} and {other.place} were asked for alike, of different data, which "
+                "are not here to say which is meant"
+            )
+        if not agree(first.summary, other.summary):
+            return (
+                f"{first.place} and {other.place} have the same digest and different results; "
+                "neither is shown. Remove the wrong one"
+            )
+    return None
 
 
 def _said(error: Exception) -> str:
@@ -120,52 +245,7 @@ def _said(error: Exception) -> str:
     return str(error) if own else f"{type(error).__name__}: {error}"
 
 
-def made_with(folder: Path) -> tuple[str, ...]:
-    """The overrides that a run was made with.
-
-    Raises:
-        ValueError: If the folder does not say.
-    """
-    for path in (folder / "overrides.yaml", folder / ".hydra" / "overrides.yaml"):
-        if path.exists():
-            try:
-                words = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, yaml.YAMLError) as error:
-                raise ValueError(f"{path} cannot be read ({type(error).__name__})") from error
-            if not isinstance(words, list):
-                raise ValueError(f"{path} holds no list of overrides")
-            return tuple(map(str, words))
-    raise ValueError(f"{folder} has no overrides.yaml")
-
-
-def agree(one: Record, other: Record) -> bool:
-    """Whether two runs measured the same, wherever both measured."""
-    ours, theirs = one.summary.measures, other.summary.measures
-    return all(ours[name] == theirs[name] for name in ours if name in theirs)
-
-
-def conflict(records: Sequence[Record]) -> str | None:
-    """A sentence where runs of one digest measured different things; None where they agree."""
-    first = records[0]
-    for other in records[1:]:
-        if other.summary.digest != first.summary.digest:
-            return (
-                f"{first.folder} and {other.folder} were asked for alike, of different data, which "
-                "are not here to say which is meant"
-            )
-        if not agree(first, other):
-            return (
-                f"{first.folder} and {other.folder} have the same digest and different results; "
-                "neither is shown. Remove the wrong one"
-            )
-    return None
-
-
 def _read_scores(folder: Path) -> dict[Phase, Scores]:
-    packed = folder / SCORES_FILE
-    if packed.exists():
-        kept = json.loads(_unpacked(packed))
-        return {Phase(phase): _scores(record) for phase, record in kept.items()}
     scores: dict[Phase, Scores] = {}
     for phase in Phase:
         path = evaluation_path(folder, "test", phase)
@@ -179,18 +259,12 @@ def _read_scores(folder: Path) -> dict[Phase, Scores]:
 
 
 def _evaluated(record: Mapping[str, Any]) -> Scores:
-    values = {
-        Cell(row["retriever"], row["measure"], Source(row["source"])).name: row["values"]
-        for row in record["scores"]
-    }
-    return _scores({"prompt_ids": record["prompt_ids"], "values": values})
-
-
-def _scores(record: Mapping[str, Any]) -> Scores:
     prompt_ids = tuple(record["prompt_ids"])
     values = {
-        name: np.array([math.nan if v is None else v for v in row], dtype=np.float64)
-        for name, row in record["values"].items()
+        Cell(row["retriever"], row["measure"], Source(row["source"])).name: np.array(
+            [math.nan if v is None else v for v in row["values"]], dtype=np.float64
+        )
+        for row in record["scores"]
     }
     short = [name for name, row in values.items() if len(row) != len(prompt_ids)]
     if short:
@@ -199,15 +273,12 @@ def _scores(record: Mapping[str, Any]) -> Scores:
 
 
 def _read_lines(folder: Path, problems: list[str]) -> tuple[Mapping[str, int | float], ...]:
-    packed, plain = folder / "metrics.jsonl.gz", folder / "metrics.jsonl"
-    if packed.exists():
-        text = _unpacked(packed)
-    elif plain.exists():
-        text = plain.read_text(encoding="utf-8", errors="replace")
-    else:
+    path = folder / "metrics.jsonl"
+    if not path.exists():
         problems.append(f"{folder}: no metrics.jsonl, so nothing logged is shown")
         return ()
     lines: list[Mapping[str, int | float]] = []
+    text = path.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), 1):
         try:
             lines.append(_numbers(json.loads(line)))
@@ -220,62 +291,3 @@ def _numbers(line: object) -> Mapping[str, int | float]:
     if not isinstance(line, dict):
         raise ValueError(f"{line!r} is no record of metrics")
     return {str(k): v for k, v in line.items() if isinstance(v, int | float)}
-
-
-def keep(run: Path, kept: Path) -> None:
-    """Write the compact record of a finished run.
-
-    Raises:
-        ValueError: If the run is not finished, or its scores cannot be read.
-        OSError: If a file cannot be read or written.
-    """
-    record = read_record(run)
-    if not record.scores:
-        raise ValueError("; ".join(record.problems))
-    kept.mkdir(parents=True, exist_ok=True)
-    scores = {
-        phase: {
-            "prompt_ids": list(scores.prompt_ids),
-            "values": {
-                name: [None if math.isnan(v) else v for v in row.tolist()]
-                for name, row in scores.values.items()
-            },
-        }
-        for phase, scores in record.scores.items()
-    }
-    (kept / SCORES_FILE).write_bytes(_packed(json.dumps(scores)))
-    lines = "".join(json.dumps(line) + "\n" for line in record.logged)
-    (kept / "metrics.jsonl.gz").write_bytes(_packed(lines))
-    retriever = record.summary.headline.split("/")[0]
-    for path in sorted((run / "trec" / "test-after").glob("*.run.gz")):
-        if _is_kept(path.name, retriever):
-            (kept / path.name).write_bytes(_packed(_cut(path)))
-    for name in ("overrides.yaml", "config.yaml"):
-        shutil.copyfile(run / ".hydra" / name, kept / name)
-    shutil.copyfile(run / "summary.json", kept / "summary.json")  # last: it says "finished"
-
-
-def _is_kept(name: str, retriever: str) -> bool:
-    """Greedy runs and the first sample's, of each candidate where a response is a set of them."""
-    kept = rf"{re.escape(retriever)}\.(greedy(\.c\d+)?|sampled(\.c\d+)?(-0)?)\.run\.gz"
-    return re.fullmatch(kept, name) is not None
-
-
-def _cut(path: Path) -> str:
-    lines = _unpacked(path).splitlines(keepends=True)
-    try:
-        return "".join(line for line in lines if int(line.split()[3]) <= RUN_DEPTH)
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{path} is no run file ({error})") from error
-
-
-def _unpacked(path: Path) -> str:
-    """The text of a gzip file. ValueError, with its name, if it is cut off or damaged."""
-    try:
-        return gzip.decompress(path.read_bytes()).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: {error}") from error
-
-
-def _packed(text: str) -> bytes:
-    return gzip.compress(text.encode(), compresslevel=9, mtime=0)

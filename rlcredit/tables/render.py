@@ -17,6 +17,7 @@ from rlcredit.tables.declare import Row, Score, Table
 from rlcredit.tables.grid import Cell, Grid
 
 GAP = "—"
+CHANGED = "‡"
 MARKS = "abcdefghijklmnopqrstuvwxyz"
 PAPER = "paper"
 _SEED = re.compile(r"seed (\d+): (.*)", re.DOTALL)
@@ -113,11 +114,11 @@ def _figure(cell: Cell, *, digits: int) -> str:
 
 
 def _marks(grid: Grid, data: str, row: str) -> str:
-    known = grid.revisions()
-    own = grid.row_revisions(data, row)
+    known, changed = grid.revisions(), f" {CHANGED}" if grid.changed(data, row) else ""
     if len(known) < 2:
-        return ""
-    return "".join(f" [{_mark(known.index(revision))}]" for revision in own)
+        return changed
+    own = grid.row_revisions(data, row)
+    return "".join(f" [{_mark(known.index(revision))}]" for revision in own) + changed
 
 
 def _mark(number: int) -> str:
@@ -168,6 +169,12 @@ def notes(grid: Grid) -> list[str]:
     if len(revisions) == 1:
         lines.append(f"Code revision of all runs: {revisions[0]}.")
     lines += [f"[{_mark(n)}] code revision {r}" for n, r in enumerate(revisions) if revisions[1:]]
+    lines += [
+        f"{CHANGED} {data}/{row}: made before numbers changed without a setting: "
+        f"{'; '.join(grid.changed(data, row))}. The same command makes other numbers today."
+        for data, row in grid.runs
+        if grid.changed(data, row)
+    ]
     if grid.size == PAPER:
         lines.append("Published numbers stand in a column of their own and are not ours.")
     lines += [
@@ -226,18 +233,16 @@ def values_csv(grid: Grid) -> str:
     """One line per cell: figures, interquartile mean, seeds and the runs they came from."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["cell", "mean", "low", "high", "interquartile_mean", "per_seed", "runs", "size", "gaps"]
-    )
-    for cell in grid.cells.values():
+    head = ("cell", "mean", "low", "high", "interquartile_mean", "per_seed", "runs", "size")
+    writer.writerow([*head, "gaps", "numerics"])
+    label = f"{grid.size}: {grid.table.size(grid.size).label}"
+    for (data, row, _), cell in grid.cells.items():
         estimate = cell.estimate
         bounds = (estimate.mean, estimate.low, estimate.high) if estimate else (None, None, None)
         seeds = " ".join(f"{seed}:{value!r}" for seed, value in cell.per_seed.items())
-        runs = " ".join(map(str, cell.runs))
-        label = f"{grid.size}: {grid.table.size(grid.size).label}"
-        writer.writerow(
-            [cell.address, *bounds, cell.interquartile, seeds, runs, label, "; ".join(cell.gaps)]
-        )
+        figures = (*bounds, cell.interquartile, seeds, " ".join(cell.runs), label)
+        notes = ("; ".join(cell.gaps), "; ".join(grid.changed(data, row)))
+        writer.writerow([cell.address, *figures, *notes])
     return out.getvalue()
 
 

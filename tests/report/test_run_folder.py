@@ -6,14 +6,15 @@ import subprocess
 import pytest
 import torch
 
+from rlcredit.machine import machine_type
 from rlcredit.report.figures import compare
 from rlcredit.report.run_folder import (
     Change,
     RunSummary,
     Status,
     code_revision,
+    computed_with,
     count_touches,
-    package_versions,
     touch_test_split,
 )
 from rlcredit.report.stats import Interval
@@ -35,7 +36,7 @@ def summary_of(make_evaluation, **changes) -> RunSummary:
         "credit": {"before": Interval(mean=0.2, low=0.1, high=0.3)},
         "test_touches": 2,
         "code_revision": None,
-        "versions": package_versions(),
+        "versions": computed_with(),
     }
     return RunSummary(**(fields | changes))
 
@@ -81,8 +82,10 @@ def test_the_code_revision_is_the_commit_and_says_when_files_differ(tmp_path):
     assert code_revision(package) == f"{clean}+changes"
 
 
-def test_versions_are_those_that_run():
-    assert package_versions()["torch"] == torch.__version__
+def test_a_summary_names_the_versions_and_the_type_of_machine_that_ran():
+    assert computed_with()["torch"] == torch.__version__
+    assert computed_with()["machine"] == machine_type()
+    assert computed_with()["threads"] == str(torch.get_num_threads())
 
 
 def test_a_sweep_counts_what_is_not_finished_and_says_why(make_evaluation, tmp_path, capsys):
