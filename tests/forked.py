@@ -1,4 +1,4 @@
-"""Processes of tests, forked from one that has imported everything, so that a start costs no import.
+"""Processes of tests, forked from one that has imported everything: a start costs no import.
 
 They are processes that are killed, ranks, and commands.
 """
