@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test test-other-cpu test-slow test-faults test-vllm test-browser report reproduce-tables check bench bench-reward bench-shortcut credit-bench sweep lock clean
+.PHONY: help install train smoke test test-other-cpu test-slow test-faults test-vllm test-browser test-wheel report reproduce-tables check bench bench-reward bench-shortcut credit-bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -46,6 +46,23 @@ test-slow: install  ## commands on two local "machines", benches of two processe
 
 test-faults: install  ## 20 kills at random moments; a rank killed or stopped in each phase; minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m faults tests/e2e $(ARGS)
+
+# Two empty environments outside the checkout: the base beside the transformers that verl pins, and
+# [train]. The pinned torch goes into both, so that a local CPU build is taken where there is one.
+WHEEL := $(or $(TMPDIR),/tmp)/rlcredit-wheel
+TORCH := $(shell grep ^torch== requirements.lock)
+
+test-wheel: install  ## the wheel installed in empty environments: credit alone, then a run; minutes
+	@rm -rf build $(WHEEL) && mkdir -p $(WHEEL)/work
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL) .
+	@cp tests/package/five_estimators.py $(WHEEL)/work
+	@$(PYTHON) -m venv $(WHEEL)/base
+	@$(WHEEL)/base/bin/pip install --quiet $(TORCH) "transformers==5.9.*" $(WHEEL)/rlcredit-*.whl
+	@cd $(WHEEL)/work && ../base/bin/python five_estimators.py
+	@cd $(WHEEL)/work && ! ../base/bin/rlcredit train 2> said && cat said && grep -q "pip install 'rlcredit\[train\]'" said
+	@$(PYTHON) -m venv $(WHEEL)/train
+	@wheel=$$(echo $(WHEEL)/rlcredit-*.whl) && $(WHEEL)/train/bin/pip install --quiet $(TORCH) "$$wheel[train]"
+	@cd $(WHEEL)/work && ../train/bin/rlcredit train estimator=ospo dataset=esci size=smoke tracker=jsonl
 
 test-browser: install  ## the report in headless chromium (needs chromium and chromium-driver)
 	@$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)
@@ -95,4 +112,4 @@ lock: install  ## write requirements.lock from what is installed
 
 clean:  ## remove outputs (not outputs/reference) and caches; keeps .venv
 	@find outputs -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} + 2>/dev/null || true
-	@rm -rf .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,9 @@
 """From errors to sentences that a person can act on, Hydra's about names and values among them."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
@@ -47,3 +50,19 @@ def _about_key(error: BaseException, link: OmegaConfBaseException) -> str:
     if str(link.key) in names:
         return message
     return f"{message}{nearest(str(link.key), names)}\nvalid names here: {', '.join(names)}"
+
+
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """Let an error that :func:`explain` knows end the process with its sentence; others pass.
+
+    Raises:
+        SystemExit: With the sentence, so that the exit status is 1.
+    """
+    try:
+        yield
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        sys.exit(sentence)

@@ -1,14 +1,14 @@
-"""What stands behind a cell of a table: ``rlcredit explain table_search/esci/ospo``.
+"""``rlcredit explain``: what stands behind a cell of a table (``table_search/esci/ospo``).
 
 Prints the runs, commands, configs, code revision, data hash, seeds and raw values of the row on
 that data set, or of one column (``table_search/esci/ospo/ndcg``), in every rendered size.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlcredit.commands.errors import in_a_sentence
 from rlcredit.tables.proof import explain_cell
 
 
@@ -18,8 +18,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("address", help="table/data/row, or table/data/row/column")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     chosen = parser.parse_args(arguments)
-    try:
+    with in_a_sentence():
         print("\n".join(explain_cell(chosen.outputs, chosen.address)))
-    except ValueError as error:
-        sys.exit(str(error))
     return 0

@@ -1,14 +1,14 @@
-"""What every command does around its function: Hydra, sentences for errors, torchrun's ranks."""
+"""What every command does around its function: Hydra, errors as sentences, torchrun's ranks."""
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import hydra
 from omegaconf import DictConfig
 
 from rlcredit.commands.conf import conf_folder
-from rlcredit.commands.errors import explain
+from rlcredit.commands.errors import in_a_sentence
 from rlcredit.commands.schema import register
 
 WITHOUT_FILES = (
@@ -17,6 +17,9 @@ WITHOUT_FILES = (
     "hydra/hydra_logging=none",
 )
 """Words for the processes of torchrun that are not the first; it alone writes files."""
+
+CONFIG_PATH = ("--config-path", "-cp")
+"""Hydra's words for the folder of the primary config."""
 
 
 def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> None:
@@ -33,6 +36,7 @@ def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> No
         SystemExit: With the sentence.
     """
     register()
+    sys.argv = [*_with_absolute_conf(sys.argv)]
     if os.environ.get("RANK", "0") != "0":
         sys.argv += WITHOUT_FILES
     # Hydra then hands errors on instead of printing them, and explain() says them in a sentence.
@@ -40,10 +44,19 @@ def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> No
     task = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(
         command
     )
-    try:
+    with in_a_sentence():
         task()
-    except Exception as error:
-        sentence = explain(error)
-        if sentence is None:
-            raise
-        sys.exit(sentence)
+
+
+def _with_absolute_conf(words: Sequence[str]) -> Iterator[str]:
+    """A command line whose ``--config-path`` is absolute; Hydra would look beside this file."""
+    of_folder = False
+    for word in words:
+        flag, equals, path = word.partition("=")
+        if of_folder:
+            yield os.path.abspath(word)
+        elif equals and flag in CONFIG_PATH:
+            yield f"{flag}={os.path.abspath(path)}"
+        else:
+            yield word
+        of_folder = word in CONFIG_PATH

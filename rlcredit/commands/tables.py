@@ -7,7 +7,6 @@ next time. Rendering reads files alone.
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +16,7 @@ from omegaconf import DictConfig
 
 from rlcredit.commands.components import build
 from rlcredit.commands.conf import composing, conf_folder
-from rlcredit.commands.errors import explain
+from rlcredit.commands.errors import in_a_sentence
 from rlcredit.commands.schema import register
 from rlcredit.commands.table_choice import (
     Finished,
@@ -27,6 +26,7 @@ from rlcredit.commands.table_choice import (
     kept_folder,
 )
 from rlcredit.commands.table_jobs import Planner, run_missing
+from rlcredit.errors import PACKAGE
 from rlcredit.report.run_folder import code_revision
 from rlcredit.tables.declare import Table
 from rlcredit.tables.grid import Grid
@@ -173,9 +173,10 @@ def _run(
     absent = {planned.overrides for planned in wanted if not planned.digest}
     if absent:
         print(f"{len(absent)} jobs are not run: their published files are not here, see the table")
-    checkout = conf_folder().parent
-    if missing and code_revision(checkout) is None:
-        print(f"git knows no revision of {checkout}: what runs now is a gap in tables, for want")
+    if missing and code_revision(PACKAGE) is None:
+        print(
+            f"git knows no revision of {PACKAGE}: what runs now is a gap in tables for want of it"
+        )
     failed = 0
     for planner in planners.values():
         own = [planned for planned in missing if planned.conf == planner.folder]
@@ -199,19 +200,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--render-only", action="store_true", help="run nothing")
     asked = parser.parse_args(arguments)
     register()
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        with composing(conf_folder()):
-            failed = reproduce(
-                asked.tables.split(",") if asked.tables else table_names(),
-                size=asked.size,
-                outputs=asked.outputs,
-                workers=0 if asked.render_only else max(asked.workers, 1),
-                only=asked.data.split(",") if asked.data else (),
-            )
-    except Exception as error:
-        sentence = explain(error)
-        if sentence is None:
-            raise
-        sys.exit(sentence)
+    with in_a_sentence(), composing(conf_folder()):
+        failed = reproduce(
+            asked.tables.split(",") if asked.tables else table_names(),
+            size=asked.size,
+            outputs=asked.outputs,
+            workers=0 if asked.render_only else max(asked.workers, 1),
+            only=asked.data.split(",") if asked.data else (),
+        )
     return 1 if failed else 0

@@ -11,7 +11,6 @@ from rlcredit.retrieval.base import Documents, Encoded
 from rlcredit.retrieval.digest import digest
 from rlcredit.retrieval.kinds import MINILM, Dtype, Pooling, Role
 from rlcredit.retrieval.sparse import searchable
-from rlcredit.retrieval.store import stored_vectors
 from rlcredit.retrieval.vectors import VectorIndex
 
 
@@ -68,9 +67,15 @@ class Dense:
             raise ValueError(f"batch_size={self.batch_size}, but a batch has at least 1 text")
 
     def index(self, documents: Documents, *, cache: Path) -> VectorIndex:
-        """See :class:`Retriever`; the documents' vectors are kept in ``cache/embeddings``."""
+        """See :class:`Retriever`; the documents' vectors are kept in ``cache/embeddings``.
+
+        Raises:
+            RuntimeError: If the extra ``train``, which encodes sentences, is not installed.
+        """
         documents = searchable(documents)
         queries, passages = self.embedder(Role.query), self.embedder(Role.document)
+        from rlcredit.retrieval.store import stored_vectors  # needs safetensors, as embedder did
+
         name = digest(passages.digest, documents.texts)
         shape = (len(documents.texts), passages.num_dimensions)
         vectors = stored_vectors(
@@ -85,10 +90,19 @@ class Dense:
         )
 
     def embedder(self, role: Role) -> Embedder:
-        """Texts in that role to vectors."""
-        from rlcredit.retrieval.embedder import SentenceEmbedder, own_prompt  # takes seconds
-        from rlcredit.retrieval.models import load_model
+        """Texts in that role to vectors.
 
+        Raises:
+            RuntimeError: If the extra ``train``, which encodes sentences, is not installed.
+        """
+        try:
+            from rlcredit.retrieval.embedder import SentenceEmbedder, own_prompt  # takes seconds
+            from rlcredit.retrieval.models import load_model
+        except ModuleNotFoundError as error:
+            raise RuntimeError(
+                f"sentence vectors need {error.name}, which is not installed; "
+                "pip install 'rlcredit[train]', or choose retriever=bm25"
+            ) from error
         model = load_model(self.name, self.revision, self.pooling)
         given = self.query_prompt if role is Role.query else self.document_prompt
         similarity = str(model.similarity_fn_name)

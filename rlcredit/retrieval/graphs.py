@@ -11,7 +11,7 @@ from typing import Any
 
 import xxhash
 
-from rlcredit.retrieval.store import set_aside
+from rlcredit.retrieval.damaged import set_aside
 
 _log = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ def faiss() -> Any:
         return importlib.import_module("faiss")
     except ImportError as error:
         raise RuntimeError(
-            "approximate search needs FAISS, which is not installed; pip install faiss-cpu, or "
-            "choose an exact retriever (retriever=minilm)"
+            "approximate search needs FAISS, which is not installed; "
+            "pip install 'rlcredit[train]', or choose an exact retriever (retriever=minilm)"
         ) from error
 
 

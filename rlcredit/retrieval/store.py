@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rlcredit.retrieval.damaged import set_aside
+
 _log = logging.getLogger(__name__)
 
 _PART = 4096
@@ -89,19 +91,6 @@ def _kept(path: Path, name: str, shape: tuple[int, int]) -> Float[Tensor, "N D"]
             error,
         )
     return None
-
-
-def set_aside(path: Path, error: Exception) -> None:
-    """Rename a damaged file to ``<name>.damaged``, with a warning, also where that fails."""
-    aside = path.with_suffix(".damaged")
-    try:
-        os.replace(path, aside)
-    except OSError as refusal:
-        _log.warning(
-            "%s is damaged (%s) and cannot be set aside (%s); made anew", path, error, refusal
-        )
-        return
-    _log.warning("%s is damaged (%s); set aside as %s, made anew", path, error, aside.name)
 
 
 def _stored(path: Path, name: str, vectors: Float[Tensor, "N D"]) -> bool:

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -132,7 +132,15 @@ def _name(key: Key) -> bytes:
     return bytes.fromhex(digest(*key, *_VERSIONS, machine_type()))
 
 
+def _version(package: str) -> str:
+    """Name and version of a package; the base install has no sentence encoders."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} absent"
+
+
 _FORMAT = "2"
 """To be raised when scoring changes, so that rewards on disk are computed again."""
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "bm25s", "scikit-learn")
-_VERSIONS = (_FORMAT, *(f"{name} {version(name)}" for name in _PACKAGES))
+_VERSIONS = (_FORMAT, *(_version(name) for name in _PACKAGES))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import yaml
@@ -50,6 +50,7 @@ class Record:
     """What could not be read."""
 
 
+@runtime_checkable
 class FinishedRun(Protocol):
     """A finished run, before its scores are read."""
 

@@ -7,6 +7,7 @@ import pytest
 from hydra import initialize_config_dir
 
 from rlcredit.commands import tables as reproduce_tables
+from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.schema import register
 from rlcredit.commands.tables import declared, main, table_names
 from rlcredit.tables.price import Batch, gpu_hours
@@ -82,7 +83,7 @@ def test_the_papers_size_is_composed_and_priced_and_not_run(two_rows, tmp_path, 
 
 
 def test_a_table_that_does_not_exist_is_answered_with_those_that_do(tmp_path):
-    with pytest.raises(ValueError, match=r"did you mean table_search\?"):
+    with pytest.raises(SystemExit, match=r"did you mean table_search\?"):
         main(["--tables", "serach", "--outputs", str(tmp_path)])
 
 
@@ -97,7 +98,7 @@ def test_gpu_hours_count_operations():
 
 def test_every_declared_table_names_what_must_be_known_before_its_runs():
     register()
-    with initialize_config_dir(str(reproduce_tables.ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         for name in table_names():
             table = declared(name)
             assert table.primary

@@ -53,12 +53,11 @@ def test_a_folder_without_an_end_is_shown_as_a_gap(tmp_path):
 
 
 def test_records_that_tables_keep_are_not_counted_among_the_runs(tmp_path):
-    record = write_run(tmp_path / "reference" / "jobs" / "a")
-    (record / "scores.json.gz").write_bytes(b"")
-    for plain in ("metrics.jsonl", ".hydra/config.yaml", ".hydra/overrides.yaml"):
-        (record / plain).unlink()
-    for folder in (tmp_path, record):
-        with pytest.raises(ValueError, match=r"\(0 unfinished; 1 records of tables"):
+    kept = tmp_path / "reference" / "jobs"
+    kept.mkdir(parents=True)
+    (kept / "index-0000.parquet").write_bytes(b"")
+    for folder in (tmp_path, kept):
+        with pytest.raises(ValueError, match=r"\(0 unfinished; the records of tables"):
             find_runs([folder])
     write_run(tmp_path / "esci" / "mine")
     runs, gaps = find_runs([tmp_path])

@@ -19,7 +19,6 @@ from rlcredit.types import Prompt
 from tests.full_disk import full_disk
 from tests.retrieval.catalogue import catalogue, phrase_lists
 
-pytest.importorskip("faiss")
 DOCUMENTS = catalogue(3000, seed=4)
 TEXTS = [*phrase_lists(40, seed=8), "", "xyzzy"]
 
@@ -220,7 +219,9 @@ def test_settings_that_cannot_work_are_refused():
 
 def test_without_faiss_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(RuntimeError, match=r"pip install faiss-cpu, or .*retriever=minilm"):
+    with pytest.raises(
+        RuntimeError, match=r"pip install 'rlcredit\[train\]', or .*retriever=minilm"
+    ):
         graphs.faiss()
 
 

@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rlcredit.commands.digests import evaluation_digest
+from rlcredit.commands.table_choice import finished_runs, kept_folder
 from rlcredit.commands.tables import fill
 from rlcredit.report.evaluations import save_evaluation
 from rlcredit.report.run_folder import Change, RunSummary, Status
@@ -15,6 +16,8 @@ from rlcredit.report.stats import Interval
 from rlcredit.tables.declare import Claim, Data, Logged, Phase, Reduce, Row, Score, Size, Table
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import PlannedJob
+from rlcredit.tables.kept import KeptRecords
+from rlcredit.tables.records import run_folders
 from rlcredit.trainer.evaluate import Cell, Evaluation, Source
 from rlcredit.trainer.settings import EvaluationSettings
 
@@ -24,7 +27,7 @@ SETTINGS = EvaluationSettings(retrievers=["bm25"])
 
 def config_of(settings):
     """What of a run's config says how it is scored."""
-    target = {"_target_": "rlcredit.trainer.settings.EvaluationSettings"}
+    target = {"_target_": "rlcredit.EvaluationSettings"}
     return OmegaConf.create({"seed": 0, "evaluation": target | dataclasses.asdict(settings)})
 
 
@@ -49,7 +52,15 @@ def make_run():
     """Writes a finished run; its scores after training are about ``level``."""
 
     def make(
-        folder, *, digest, level=0.5, seed=0, revision="abc", queries=NUM_QUERIES, settings=SETTINGS
+        folder,
+        *,
+        digest,
+        level=0.5,
+        seed=0,
+        revision="abc",
+        queries=NUM_QUERIES,
+        settings=SETTINGS,
+        identity=None,
     ):
         evaluated = config_of(settings)
         rng = np.random.default_rng([seed, round(1000 * level)])
@@ -80,6 +91,7 @@ def make_run():
             test_touches=2,
             code_revision=revision,
             versions={"python": "3"},
+            identity=identity or {"of": digest},
         )
         summary.write(folder)
         return folder
@@ -156,8 +168,21 @@ def outputs(plan, make_run, tmp_path):
 
 
 @pytest.fixture
+def keep(outputs):
+    """Keeps the record of run folders, as a sitting does at its end."""
+
+    def make(*folders):
+        kept = KeptRecords(folder=kept_folder(outputs))
+        found = [run for folder in folders for run in run_folders(folder)[0]]
+        kept.append(found)
+        return kept
+
+    return make
+
+
+@pytest.fixture
 def filled(table, plan, outputs):
     def make() -> Grid:
-        return fill("table_x", table, "smoke", plan, outputs)
+        return fill("table_x", table, "smoke", plan, finished_runs(outputs))
 
     return make

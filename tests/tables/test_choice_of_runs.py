@@ -7,14 +7,15 @@ import pickle
 import pytest
 from hydra import initialize_config_dir
 
+from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.digests import evaluation_digest
 from rlcredit.commands.schema import register
-from rlcredit.commands.table_choice import kept_folder
+from rlcredit.commands.table_choice import finished_runs, kept_folder
 from rlcredit.commands.table_jobs import Planner, run_missing
-from rlcredit.commands.tables import ROOT, declared, fill
+from rlcredit.commands.tables import declared, fill
 from rlcredit.identity import digest, identify
+from rlcredit.tables.kept import KeptRecords
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
-from rlcredit.tables.records import keep
 from rlcredit.trainer.settings import EvaluationSettings
 from tests.tables.conftest import SETTINGS
 
@@ -31,9 +32,8 @@ def other(**settings):
     return dataclasses.replace(SETTINGS, **settings)
 
 
-def test_a_kept_record_wins_over_another_run_of_its_digest(filled, outputs, make_run):
-    for seed in range(8):
-        keep(run_of(outputs, seed), kept_folder(outputs) / "esci" / "ospo" / f"seed{seed}")
+def test_a_kept_record_wins_over_another_run_of_its_digest(filled, outputs, make_run, keep):
+    keep(*(run_of(outputs, seed) for seed in range(8)))
     before = filled()
     assert not before.problems
     make_run(run_of(outputs, 0), digest="ospo0", level=0.1)  # as another machine might have it
@@ -66,7 +66,7 @@ def test_a_run_scored_otherwise_than_declared_is_a_gap(
     for job in jobs:
         make_run(job.folder, digest=job.digest, level=0.7, seed=job.seed, settings=wanted)
     make_run(run_of(outputs, 0), digest="ospo0", level=0.7, settings=settings)
-    grid = fill("table_x", table, "smoke", jobs, outputs)
+    grid = fill("table_x", table, "smoke", jobs, finished_runs(outputs))
     assert f"seed 0: {run_of(outputs, 0)}: {said}: move it away and run again" in gaps(grid)
     assert list(grid.cells["esci", "ospo", "ndcg"].per_seed) == list(range(1, 8))
 
@@ -80,7 +80,7 @@ def test_more_retrievers_and_other_steps_of_validation_do_no_harm(filled, output
 def test_steps_of_validation_count_where_a_table_shows_them(table, plan, outputs, make_run):
     jobs = [dataclasses.replace(job, reads_validation=True) for job in plan]
     make_run(run_of(outputs, 0), digest="ospo0", level=0.7, settings=other(every=3))
-    grid = fill("table_x", table, "smoke", jobs, outputs)
+    grid = fill("table_x", table, "smoke", jobs, finished_runs(outputs))
     assert "evaluation.every=3, the table declares 10" in gaps(grid)
     assert not table.reads_validation("esci")
     assert dataclasses.replace(table, curve="eval/validation/x").reads_validation("esci")
@@ -104,18 +104,18 @@ def test_a_run_that_does_not_say_how_it_was_scored_is_a_gap(filled, outputs):
     (run_of(outputs, 0) / ".hydra" / "config.yaml").write_text("seed: 0\n")
     assert "has no evaluation settings" in gaps(filled())
     (run_of(outputs, 0) / ".hydra" / "config.yaml").unlink()
-    assert "it has no config.yaml" in gaps(filled())
+    assert "has no .hydra/config.yaml" in gaps(filled())
 
 
 def test_a_run_that_cannot_be_shown_is_neither_reused_nor_run_over(plan, outputs, make_run, capsys):
     run = make_run(run_of(outputs, 0), digest="ospo0", level=0.7, settings=other(samples=1))
     files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    kept = kept_folder(outputs)
+    kept = KeptRecords(folder=kept_folder(outputs))
     assert run_missing(plan, Planner(outputs=outputs), kept=kept) == 1
     said = capsys.readouterr().out
     assert f"not run: {run}: scored with evaluation.samples=1, the table declares 4" in said
     assert "0 jobs to run, 15 finished ones reused" in said
-    assert not (kept / "esci/ospo/seed0").exists()
+    assert "ospo0" not in {run.summary.digest for run in kept.runs}
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
 
 
@@ -141,14 +141,15 @@ def test_a_cell_is_explained_by_the_command_that_made_its_run(filled, outputs, t
     own = lines.index("  seed 3: python train.py estimator=ospo seed=3")
     assert "plan:" not in lines[own + 1]
     (unknown,) = (line for line in lines if "seed 5: what made it is not known" in line)
-    assert "has no overrides.yaml" in unknown
+    assert str(run_of(outputs, 5)) in unknown
 
 
 def test_planned_jobs_know_how_they_are_scored_as_their_runs_will_record_it(tmp_path):
     register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        planner = Planner(outputs=tmp_path)
-        job = next(planner.jobs(declared("search"), "smoke", ["esci"]))
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        table = declared("search")
+        planner = Planner(outputs=tmp_path, conf=table.conf)
+        job = next(planner.jobs(table, "smoke", ["esci"]))
         cfg = planner.config(job.settings, job.seed)
     assert job.evaluation == EvaluationSettings(
         retrievers=["bm25", "tfidf", "lsa"], samples=3, every=1, max_prompts=10

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from rlcredit.commands.table_choice import finished_runs
 from rlcredit.commands.tables import fill
 from rlcredit.tables.declare import Data, Score
 from rlcredit.tables.grid import Grid
@@ -30,7 +31,7 @@ def two_data(table):
 def filled_with(table, plan, outputs) -> Grid:
     jobs = [*plan, *(dataclasses.replace(job, data="countdown") for job in plan)]
     known = [job for job in jobs if job.row in table.rows_of(job.data)]
-    return fill("table_x", table, "smoke", known, outputs)
+    return fill("table_x", table, "smoke", known, finished_runs(outputs))
 
 
 def test_a_data_set_has_its_own_rows_columns_and_primary_measure(two_data, plan, outputs):
@@ -63,7 +64,7 @@ def with_column(table, **how) -> dict[str, Score]:
 
 def test_a_mean_among_counts_only_the_queries_that_reach_a_level(table, plan, outputs):
     chosen = dataclasses.replace(table, scores=with_column(table, among=0.7))
-    grid = fill("table_x", chosen, "smoke", plan, outputs)
+    grid = fill("table_x", chosen, "smoke", plan, finished_runs(outputs))
     whole = grid.cells["esci", "ospo", "ndcg"].by_query
     cell = grid.cells["esci", "ospo", "some"]
     means = [row[row >= 0.7].mean() for row in whole]
@@ -75,7 +76,7 @@ def test_a_mean_among_counts_only_the_queries_that_reach_a_level(table, plan, ou
 
 def test_a_seed_without_such_a_query_is_a_gap(table, plan, outputs):
     chosen = dataclasses.replace(table, scores=with_column(table, among=1.5))
-    grid = fill("table_x", chosen, "smoke", plan, outputs)
+    grid = fill("table_x", chosen, "smoke", plan, finished_runs(outputs))
     cell = grid.cells["esci", "ospo", "some"]
     assert cell.estimate is None
     assert "seed 0: no query reaches 1.5" in cell.gaps

@@ -3,19 +3,18 @@
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rlcredit.commands.table_jobs import Planner, run_missing
 from rlcredit.report.evaluations import evaluation_path
-from rlcredit.report.run_folder import SCORES_FILE
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.claims import Verdict, findings
 from rlcredit.tables.declare import Logged, Reduce
 from rlcredit.tables.grid import Cell, reduce
-from rlcredit.tables.records import Phase, keep, read_record
+from rlcredit.tables.kept import KeptRecords
+from rlcredit.tables.records import Phase, run_folders
 from rlcredit.tables.render import markdown
 
 
@@ -23,10 +22,15 @@ def run_of(outputs, name, seed):
     return outputs / "esci" / name / f"seed{seed}"
 
 
+def read(folder):
+    ((run,), _) = run_folders(folder)
+    return run.read()
+
+
 def test_a_cell_is_the_mean_over_seeds_and_queries_of_its_runs(filled, outputs):
     grid = filled()
     cell = grid.cells["esci", "ospo", "ndcg"]
-    values = [read_record(run_of(outputs, "ospo", s)).scores[Phase.after] for s in range(8)]
+    values = [read(run_of(outputs, "ospo", s)).scores[Phase.after] for s in range(8)]
     means = [float(v.values["bm25/ndcg@10_sampled"].mean()) for v in values]
     assert list(cell.per_seed.values()) == pytest.approx(means)
     assert cell.estimate.mean == pytest.approx(np.mean(means))
@@ -90,7 +94,7 @@ def test_a_claim_that_waits_counts_in_the_correction_of_the_others(filled, table
     both = dataclasses.replace(table, claims=claims)
     grid = dataclasses.replace(filled(), table=both)
     cell = dataclasses.replace(
-        grid.cells["esci", "ospo", "area"], per_seed={0: 0.1}, runs=(Path("seed0"),)
+        grid.cells["esci", "ospo", "area"], per_seed={0: 0.1}, runs=("seed0",)
     )
     grid.cells["esci", "ospo", "area"] = cell
     better, late = findings(grid)
@@ -130,33 +134,49 @@ def test_two_runs_of_one_digest_with_other_results_show_neither(filled, outputs,
     assert 0 not in grid.cells["esci", "ospo", "ndcg"].per_seed
 
 
-def test_a_compact_record_says_the_same_as_its_run(filled, outputs):
+def test_a_kept_record_says_the_same_as_its_run(filled, outputs, keep):
     before = filled()
-    for seed in range(8):
-        run, kept = run_of(outputs, "ospo", seed), outputs / "reference" / "jobs" / f"ospo{seed}"
-        keep(run, kept)
-        assert (kept / SCORES_FILE).exists()
+    folders = [run_of(outputs, "ospo", seed) for seed in range(8)]
+    kept = {run.summary.digest: run for run in keep(*folders).runs}
+    own = [read(folder) for folder in folders]
+    for folder in folders:
+        shutil.rmtree(folder)
     grid = filled()
-    assert "reference" in str(grid.cells["esci", "ospo", "ndcg"].runs[0])
+    assert grid.cells["esci", "ospo", "ndcg"].runs[0] == f"{outputs}/reference/jobs#ospo0"
     for key, cell in before.cells.items():
         assert grid.cells[key].estimate == cell.estimate
-    assert read_record(outputs / "reference/jobs/ospo0").logged == read_record(run).logged
+        assert grid.cells[key].per_seed == cell.per_seed
+    for record in own:
+        read_back = kept[record.summary.digest].read()
+        assert read_back.summary == record.summary
+        assert read_back.logged == record.logged
+        assert read_back.overrides == record.overrides
 
 
 def test_a_run_that_finished_outside_the_sweep_is_kept_too(plan, outputs, tmp_path, capsys):
-    kept = tmp_path / "reference" / "jobs"
+    kept = KeptRecords(folder=tmp_path / "reference" / "jobs")
     planner = Planner(outputs=outputs)
+    evaluated = evaluation_path(run_of(outputs, "ospo", 3), "test", "after")
+    whole = evaluated.read_text()
+    evaluated.write_text("half a li")
+    assert run_missing(plan, planner, kept=kept) == 1
+    said = capsys.readouterr().out
+    assert "0 jobs to run, 16 finished ones reused" in said
+    assert "seed3 finished and is not kept" in said
+    assert len(kept.runs) == 15
+    first = {path: path.read_bytes() for path in kept.folder.iterdir()}
+    evaluated.write_text(whole)
     assert run_missing(plan, planner, kept=kept) == 0
-    assert "0 jobs to run, 16 finished ones reused" in capsys.readouterr().out
-    first = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
-    assert len([path for path in first if path.name == "summary.json"]) == 16
-    path = evaluation_path(run_of(outputs, "ospo", 3), "test", "after")
-    path.write_text("half a li")
-    shutil.rmtree(kept / "esci" / "ospo" / "seed3")
-    run_missing(plan, planner, kept=kept)
-    assert "seed3 finished and is not kept" in capsys.readouterr().out
-    first = {path: data for path, data in first.items() if "ospo/seed3" not in str(path)}
-    assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == first
+    assert len(kept.runs) == 16
+    assert {path: path.read_bytes() for path in first} == first
+    assert {path.name for path in kept.folder.iterdir()} - {path.name for path in first} == {
+        "index-0001.parquet",
+        "scores-esci-0001.parquet",
+        "metrics-esci-0001.parquet",
+    }
+    now = {path: path.read_bytes() for path in kept.folder.iterdir()}
+    assert run_missing(plan, planner, kept=kept) == 0
+    assert {path: path.read_bytes() for path in kept.folder.iterdir()} == now
 
 
 def test_a_broken_line_of_metrics_is_left_out_and_named(filled, outputs):
@@ -168,13 +188,11 @@ def test_a_broken_line_of_metrics_is_left_out_and_named(filled, outputs):
 
 
 def test_a_measure_undefined_for_a_query_leaves_the_query_out(filled, outputs):
-    keep(run_of(outputs, "ospo", 0), run_of(outputs, "ospo", 0) / "kept")
     path = evaluation_path(run_of(outputs, "ospo", 0), "test", "after")
     record = json.loads(path.read_text())
     for row in record["scores"]:
         row["values"][3] = None
     path.write_text(json.dumps(record))
-    (run_of(outputs, "ospo", 0) / "kept" / "summary.json").unlink()
     cell = filled().cells["esci", "ospo", "ndcg"]
     assert "undefined for 1 of 12 queries" in " ".join(cell.gaps)
     assert len(cell.per_seed) == 8

@@ -8,9 +8,11 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from rlcredit.commands.components import build
+from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.schema import register
+from rlcredit.commands.table_choice import finished_runs
 from rlcredit.commands.table_jobs import Planner
-from rlcredit.commands.tables import ROOT, batch_of, declared, fill, table_names
+from rlcredit.commands.tables import batch_of, declared, fill, table_names
 from rlcredit.tables.claims import SEEDS_FOR_TEST
 from rlcredit.tables.declare import Phase, Score
 from rlcredit.tables.price import gpu_hours
@@ -137,7 +139,7 @@ def composed(tmp_path_factory):
         name, data, row = address.split("/")
         return planner.config(declared(name).at("paper").overrides(row, data, "paper"), seed=0)
 
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         yield config
 
 
@@ -208,7 +210,7 @@ def test_the_page_says_which_row_is_left_out_and_why(table, plan, outputs):
     without = replace(table, rows={**table.rows, "query": query}).at("smoke")
     jobs = [planned for planned in plan if planned.row in without.rows_of("esci")]
     assert {planned.row for planned in jobs} == {"grpo", "ospo"}
-    page = markdown(fill("table_x", without, "smoke", jobs, outputs))
+    page = markdown(fill("table_x", without, "smoke", jobs, finished_runs(outputs)))
     assert "Left out at this size: raw query, because it searches with nothing." in page
     assert "| raw query" not in page
 

@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 from hydra import initialize_config_dir
 
+from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.schema import register
+from rlcredit.commands.table_choice import finished_runs
 from rlcredit.commands.table_jobs import Planner
-from rlcredit.commands.tables import ROOT, declared, fill, main
+from rlcredit.commands.tables import declared, fill, main
 from rlcredit.data.esci_files import EXAMPLES, PRODUCTS
 from rlcredit.tables.declare import Data
 from rlcredit.tables.proof import proof
@@ -33,15 +35,15 @@ def asked(plan, outputs):
 def test_records_are_rendered_without_their_data_as_with_them(
     table, published, plan, asked, outputs
 ):
-    whole = fill("table_x", table, "smoke", plan, outputs)
-    without = fill("table_x", published, "smoke", asked, outputs)
+    whole = fill("table_x", table, "smoke", plan, finished_runs(outputs))
+    without = fill("table_x", published, "smoke", asked, finished_runs(outputs))
     assert markdown(without) == markdown(whole)
     assert proof(without) == proof(whole)
 
 
 def test_what_was_not_run_says_which_files_are_missing(published, plan, tmp_path):
     asked = [dataclasses.replace(job, digest="") for job in plan]
-    page = markdown(fill("table_x", published, "smoke", asked, tmp_path / "nothing"))
+    page = markdown(fill("table_x", published, "smoke", asked, finished_runs(tmp_path / "nothing")))
     assert f"not run: {tmp_path / 'absent'} does not hold the published files" in page
     assert "0/8" in page
 
@@ -52,7 +54,7 @@ def test_overrides_that_cannot_be_read_are_named_and_the_others_are_found(
     first, second, third = (job.folder / ".hydra" / "overrides.yaml" for job in plan[1:6:2])
     first.write_text("- [half a li")
     second.write_text("seed: 0\n")
-    grid = fill("table_x", published, "smoke", asked, outputs)
+    grid = fill("table_x", published, "smoke", asked, finished_runs(outputs))
     assert any(f"{first} cannot be read" in problem for problem in grid.problems)
     assert any(f"{second} holds no list" in problem for problem in grid.problems)
     assert not any(str(third) in problem for problem in grid.problems)
@@ -62,7 +64,7 @@ def test_records_of_two_contents_of_the_data_show_neither(published, asked, outp
     other = make_run(outputs / "other", digest="other", level=0.5, seed=0)
     words = "- estimator=grpo\n- seed=0\n"
     (other / ".hydra" / "overrides.yaml").write_text(words)
-    grid = fill("table_x", published, "smoke", asked, outputs)
+    grid = fill("table_x", published, "smoke", asked, finished_runs(outputs))
     cell = grid.cells["esci", "grpo", "ndcg"]
     assert 0 not in cell.per_seed
     assert "of different data, which are not here" in cell.gaps[0]
@@ -88,7 +90,7 @@ def test_files_that_are_here_give_their_jobs_digests(tmp_path, monkeypatch):
         (folder / f"{name}.parquet").write_bytes(b"a digest needs bytes, not rows")
     monkeypatch.chdir(tmp_path)
     register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         jobs = list(Planner(outputs=tmp_path).jobs(declared("real"), "smoke", ["esci", "hm"]))
     assert {bool(job.digest) for job in jobs if job.data == "esci"} == {True}
     assert {job.digest for job in jobs if job.data == "hm"} == {""}

@@ -7,7 +7,7 @@ from rlcredit.commands import tables as reproduce_tables
 from rlcredit.commands.table_choice import kept_folder
 from rlcredit.commands.table_jobs import Outcome, Planner, run_missing
 from rlcredit.commands.tables import reproduce
-from rlcredit.tables.records import find_records
+from rlcredit.tables.kept import KeptRecords
 from tests.tables.dying import die
 
 
@@ -73,11 +73,26 @@ def test_a_finished_job_that_cannot_be_kept_is_named_and_counted(
             yield Outcome(planned=job, failure=None, seconds=0.0)
 
     monkeypatch.setattr(table_jobs, "_one_by_one", finish)
-    kept = kept_folder(outputs)
-    (kept / "esci" / "ospo").mkdir(parents=True)
-    (kept / "esci" / "ospo" / "seed4").write_text("a file where a folder is to be")
-    assert run_missing(unfinished, Planner(outputs=outputs), kept=kept) == 1
+    kept = KeptRecords(folder=kept_folder(outputs))
+    kept.folder.parent.mkdir(parents=True)
+    kept.folder.write_text("a file where a folder is to be")
+    assert run_missing(unfinished, Planner(outputs=outputs), kept=kept) == 8
     said = capsys.readouterr().out
-    assert "ospo/seed4 finished and is not kept: " in said
-    assert said.count("finished (") == 4
-    assert len(find_records([kept])[0]) == 7
+    assert f"8 records cannot be kept in {kept.folder}: " in said
+    assert said.count("finished (") == 5
+
+
+def test_what_finished_before_a_sitting_was_stopped_is_kept(
+    unfinished, outputs, make_run, monkeypatch
+):
+    def stop_after_two(jobs, planner, workers):
+        for job in jobs[:2]:
+            make_run(job.folder, digest=job.digest, level=0.7, seed=job.seed)
+            yield Outcome(planned=job, failure=None, seconds=0.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(table_jobs, "_one_by_one", stop_after_two)
+    kept = KeptRecords(folder=kept_folder(outputs))
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(unfinished, Planner(outputs=outputs), kept=kept)
+    assert {run.summary.digest for run in kept.runs} == {f"ospo{seed}" for seed in range(5)}

