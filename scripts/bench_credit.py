@@ -21,7 +21,7 @@ from rlcredit.commands.schema import register
 from rlcredit.credit.diversity import cosine_kernel, marginal_diversity
 from rlcredit.credit.owen import path_myerson_value
 from rlcredit.credit.shapley import shapley_value
-from rlcredit.job import Job, Parts, assemble
+from rlcredit.run.job import Job, Parts, assemble
 from rlcredit.types import Randomness
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -12,7 +12,7 @@ import torch
 
 from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.distributed.world import Parcel, World
-from rlcredit.launch import no_sentence
+from rlcredit.run.launch import no_sentence
 from scripts.bench_trl import Timing, own_step, paired_ratio
 from scripts.bench_work import Work, own_trainer
 

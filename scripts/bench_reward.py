@@ -23,7 +23,6 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from rlcredit.commands.schema import register
 from rlcredit.estimators.utilities import Max
-from rlcredit.job import Parts
 from rlcredit.retrieval.dense import Dense
 from rlcredit.retrieval.kinds import MINILM, Dtype, Role
 from rlcredit.retrieval.models import load_model
@@ -31,6 +30,7 @@ from rlcredit.retrieval.vectors import VectorIndex
 from rlcredit.rewards.caches import Cache
 from rlcredit.rewards.engine import Counts
 from rlcredit.rewards.ranking import Ranking, RankingReward
+from rlcredit.run.job import Parts
 from rlcredit.trainer.loop import Trainer
 from rlcredit.types import Prompt, Randomness, Rollouts, Signals
 from scripts.bench_credit import loaded

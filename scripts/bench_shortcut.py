@@ -22,12 +22,12 @@ import torch
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from rlcredit.commands.schema import register
+from rlcredit.evaluation.credit_check import check_credit, segment_credit, spearman
 from rlcredit.retrieval.base import Index
 from rlcredit.rewards.caches import Cache
 from rlcredit.rewards.engine import Counts
 from rlcredit.rewards.ranking import Ranking, RankingReward, Shortcut
 from rlcredit.rewards.repooled import PartCounts, RepooledReward
-from rlcredit.trainer.credit_check import check_credit, segment_credit, spearman
 from rlcredit.trainer.loop import Trainer
 from rlcredit.types import Randomness, Rollouts, Signals
 from scripts.bench_credit import loaded

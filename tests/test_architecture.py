@@ -18,16 +18,21 @@ FLOORS = [
     {"policy"},
     {"rollout"},
     {"trainer", "tracking"},
+    {"checkpoint", "evaluation"},
+    {"diagnose"},
+    {"run"},
     {"report"},
     {"tables", "bench"},
-    {"job"},
-    {"run", "follow", "rescore", "transfer", "explore", "replay"},
-    {"launch"},
     {"commands"},
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-SIBLINGS = [{"estimators", "losses"}, {"trainer", "tracking"}, {"tables", "bench"}]
+SIBLINGS = [
+    {"estimators", "losses"},
+    {"trainer", "tracking"},
+    {"checkpoint", "evaluation"},
+    {"tables", "bench"},
+]
 CREDIT_MAY_IMPORT = {"torch", "jaxtyping", "math", "enum", "dataclasses", "collections", "rlcredit"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from rlcredit.bench.compare import Resampled, median
 from rlcredit.bench.run import Entry, Found
-from rlcredit.report.lines import with_interval
+from rlcredit.evaluation.lines import with_interval
+from rlcredit.evaluation.stats import Interval
 from rlcredit.report.sheets import Sheet
-from rlcredit.report.stats import Interval
 
 GAP = "—"
 

@@ -22,8 +22,8 @@ from rlcredit.bench.tree import Tree
 from rlcredit.bench.worlds import World
 from rlcredit.credit.spread import spread_rollout
 from rlcredit.estimators.base import AdvantageEstimator
+from rlcredit.evaluation.stats import Interval, mean_interval
 from rlcredit.losses.base import PolicyLoss
-from rlcredit.report.stats import Interval, mean_interval
 from rlcredit.types import Randomness, UpdateBatch
 
 ARMS, RIGHT = 12, 4

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcredit.report.stats import LEVEL, ROUNDING, SEED, Interval
+from rlcredit.evaluation.stats import LEVEL, ROUNDING, SEED, Interval
 
 RESAMPLES = 200
 BUDGET = 1000

@@ -10,7 +10,7 @@ from torch import Tensor
 from rlcredit.bench.compare import Resampler, interval
 from rlcredit.bench.exact import Truth
 from rlcredit.bench.gradients import Stage
-from rlcredit.report.stats import Interval
+from rlcredit.evaluation.stats import Interval
 
 SAME = 1e-9
 """Values closer than this are equal."""

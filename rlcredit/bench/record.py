@@ -10,8 +10,8 @@ from rlcredit.bench.compare import BUDGET, Comparison
 from rlcredit.bench.figures import draw_figures
 from rlcredit.bench.run import Found
 from rlcredit.bench.summary import VALUES, notes, refusals, sheets
+from rlcredit.evaluation.stats import Interval
 from rlcredit.report.sheets import sheet_latex, sheet_markdown
-from rlcredit.report.stats import Interval
 
 DIGITS = 4
 """Significant; more would be noise, and the last bits of a sum."""

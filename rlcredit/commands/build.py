@@ -13,7 +13,7 @@ from rlcredit.commands.digests import evaluation_digest, run_identity
 from rlcredit.commands.saved import typed
 from rlcredit.commands.sweep import sweep_group
 from rlcredit.identity import digest
-from rlcredit.job import Job
+from rlcredit.run.job import Job
 from rlcredit.trainer.pairing import check_pairing
 
 

@@ -15,7 +15,7 @@ from rlcredit.commands.build import allowed_by_command, saved_part
 from rlcredit.commands.components import build
 from rlcredit.commands.run_main import run_main
 from rlcredit.commands.saved import saved_config
-from rlcredit.rescore import rescore
+from rlcredit.report.rescore import rescore
 
 
 @dataclass

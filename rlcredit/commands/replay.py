@@ -13,8 +13,9 @@ from omegaconf import MISSING, DictConfig
 from rlcredit.commands.build import allowed_by_command, saved_part
 from rlcredit.commands.run_main import run_main
 from rlcredit.commands.saved import saved_config
-from rlcredit.replay import Replayed, replay_batch
-from rlcredit.trainer.replay import Replay
+from rlcredit.diagnose.of_run import Replayed, replay_batch
+from rlcredit.diagnose.recompute import Replay
+from rlcredit.run.console import RunConsole
 
 
 @dataclass
@@ -48,7 +49,8 @@ def replay_refused(cfg: DictConfig) -> Replay:
             device=cfg.device or trainer.device,
             trainer=trainer,
             **{name: saved_part(saved[name], allow=allow) for name in names},
-        )
+        ),
+        say=RunConsole().say,
     )
 
 

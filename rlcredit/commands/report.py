@@ -14,7 +14,7 @@ from rlcredit.commands.build import allowed_by_command, saved_part
 from rlcredit.commands.components import build
 from rlcredit.commands.run_main import run_main
 from rlcredit.commands.saved import saved_config
-from rlcredit.explore import Explored, explore
+from rlcredit.report.explore import Explored, explore
 from rlcredit.report.page import find_runs, render, write_page
 
 

@@ -27,7 +27,7 @@ from rlcredit.commands.table_choice import (
 )
 from rlcredit.commands.table_jobs import Planner, run_missing
 from rlcredit.errors import PACKAGE
-from rlcredit.report.run_folder import code_revision
+from rlcredit.run.folder import code_revision
 from rlcredit.tables.declare import Table
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import PlannedJob, SeedRun

@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from rlcredit.commands.build import job
 from rlcredit.commands.errors import explain
 from rlcredit.commands.run_main import run_main
-from rlcredit.launch import launch
-from rlcredit.report.sweep import save_failure
+from rlcredit.run.launch import launch
+from rlcredit.run.sweep import save_failure
 
 
 def run(cfg: DictConfig) -> float | None:

@@ -14,11 +14,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rlcredit.estimators.base import AdvantageEstimator
+from rlcredit.evaluation.evaluate import EVALUATION_STEP
 from rlcredit.report.views import MethodView, PromptView, ResponseView, Seen
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.spans import Span
 from rlcredit.text.tokens import batch_char_spans, decoded
-from rlcredit.trainer.evaluate import EVALUATION_STEP
 from rlcredit.types import Advantages, Prompt, Randomness, Rollouts
 
 

@@ -12,10 +12,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rlcredit.report.lines import with_interval
-from rlcredit.report.stats import Interval, crossed_interval
-from rlcredit.report.tables import MEASURE_NAMES, SOURCE_NAMES, TIGHT
-from rlcredit.trainer.cells import Cell, Source
+from rlcredit.evaluation.cells import Cell, Source
+from rlcredit.evaluation.lines import with_interval
+from rlcredit.evaluation.stats import Interval, crossed_interval
+from rlcredit.run.results import MEASURE_NAMES, SOURCE_NAMES, TIGHT
 
 UNSEEN = "unseen, mean"
 """The mean over the retrievers that a row was not trained on."""

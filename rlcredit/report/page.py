@@ -14,11 +14,11 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from rlcredit.evaluation.lines import seconds, with_interval
 from rlcredit.report.curves import Curve, Point, aligned, curves_svg, scatter_svg
-from rlcredit.report.lines import seconds, with_interval
-from rlcredit.report.run_folder import SUMMARY_FILE, RunSummary, Status
-from rlcredit.report.sweep import read_job
 from rlcredit.report.views import Hit, PromptView
+from rlcredit.run.folder import SUMMARY_FILE, RunSummary, Status
+from rlcredit.run.sweep import read_job
 from rlcredit.tracking.jsonl import METRICS_FILE
 from rlcredit.tracking.lines import read_lines, replace_file
 

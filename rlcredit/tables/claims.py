@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from rlcredit.report.stats import Interval, holm, paired_permutation
+from rlcredit.evaluation.stats import Interval, holm, paired_permutation
 from rlcredit.tables.declare import Claim
 from rlcredit.tables.grid import Grid, paired_difference, why_unpaired
 

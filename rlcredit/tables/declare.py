@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 
-from rlcredit.trainer.cells import Cell, Source
+from rlcredit.evaluation.cells import Cell, Source
 
 TRAINED_ON = "bm25"
 """The retriever that jobs train on, where their data set does not name another."""

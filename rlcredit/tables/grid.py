@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcredit.report.stats import (
+from rlcredit.evaluation.stats import (
     Interval,
     area_under_curve,
     crossed_interval,

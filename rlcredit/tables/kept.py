@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlcredit.identity import digest, without_numerics
-from rlcredit.report.run_folder import RunSummary, parse_summary
+from rlcredit.run.folder import RunSummary, parse_summary
 from rlcredit.tables.declare import Phase
 from rlcredit.tables.parts import (
     BOUNDS,

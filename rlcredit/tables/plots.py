@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from rlcredit.report.stats import mean_interval
+from rlcredit.evaluation.stats import mean_interval
 from rlcredit.tables.grid import Grid, curve
 
 STYLES = ("-", "--", "-.", ":")

@@ -14,11 +14,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from rlcredit.evaluation.evaluate import Cell, Source
+from rlcredit.evaluation.on_disk import evaluation_path
 from rlcredit.identity import digest, without_numerics
-from rlcredit.report.evaluations import evaluation_path
-from rlcredit.report.run_folder import FAILURE_FILE, RunSummary, Status
+from rlcredit.run.folder import FAILURE_FILE, RunSummary, Status
 from rlcredit.tables.declare import Phase
-from rlcredit.trainer.evaluate import Cell, Source
 
 REMEDY = "restore it, or move the folder away and run again"
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from rlcredit.report.lines import with_interval
+from rlcredit.evaluation.lines import with_interval
+from rlcredit.evaluation.stats import SEEDS_FOR_IQM
 from rlcredit.report.sheets import Sheet, sheet_latex, sheet_markdown
-from rlcredit.report.stats import SEEDS_FOR_IQM
 from rlcredit.tables.claims import findings
 from rlcredit.tables.declare import Row, Score, Table
 from rlcredit.tables.grid import Cell, Grid

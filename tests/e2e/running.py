@@ -11,7 +11,7 @@ from omegaconf import OmegaConf, open_dict
 
 from rlcredit.commands.build import job
 from rlcredit.commands.schema import register
-from rlcredit.launch import launch
+from rlcredit.run.launch import launch
 
 ROOT = Path(__file__).parents[2]
 SMALL = (

@@ -10,7 +10,7 @@ from omegaconf import open_dict
 
 from rlcredit.commands.evaluate import rescore_run
 from rlcredit.commands.report import report_runs
-from rlcredit.report.run_folder import count_touches
+from rlcredit.run.folder import count_touches
 from tests.e2e.running import ROOT, run_as_a_command
 
 OVERRIDES = ("estimator=ospo", "evaluation.every=0", "trainer.steps=2")

@@ -3,7 +3,7 @@ import json
 import pytest
 from transformers import AutoModelForCausalLM
 
-from rlcredit.trainer.training_state import full_weights
+from rlcredit.checkpoint.state import full_weights
 from tests.e2e.running import ROOT, composed, metrics, run
 
 OF_CANDIDATES = {"shape", "shape_loo", "winner_takes_all"}

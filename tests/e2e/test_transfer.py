@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from rlcredit.commands.transfer import _finished, transfer_runs
-from rlcredit.report.run_folder import RunSummary, count_touches
-from rlcredit.transfer import transfer
+from rlcredit.report.transfer import transfer
+from rlcredit.run.folder import RunSummary, count_touches
 from tests.e2e.running import ROOT, run_as_a_command
 
 ORACLES = {

@@ -7,8 +7,8 @@ import pytest
 from omegaconf.errors import InterpolationKeyError
 
 from rlcredit.commands.errors import explain
-from rlcredit.report.evaluations import load_evaluation
-from rlcredit.trainer.cells import Cell, Source
+from rlcredit.evaluation.cells import Cell, Source
+from rlcredit.evaluation.on_disk import load_evaluation
 from tests.e2e.running import SMALL, composed, metrics, run
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

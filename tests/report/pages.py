@@ -2,9 +2,9 @@
 
 import json
 
-from rlcredit.report.run_folder import Change, RunSummary, Status
-from rlcredit.report.stats import Interval
+from rlcredit.evaluation.stats import Interval
 from rlcredit.report.views import Hit, MethodView, PromptView, ResponseView, SegmentView
+from rlcredit.run.folder import Change, RunSummary, Status
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 

@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 
 from rlcredit.credit import coalitions
-from rlcredit.report.console import Header, RunConsole, evaluations_per_response
-from rlcredit.report.lines import foreign, seconds, step_line, with_interval
-from rlcredit.report.stats import Interval
+from rlcredit.evaluation.lines import foreign, seconds, step_line, with_interval
+from rlcredit.evaluation.stats import Interval
+from rlcredit.run.console import Header, RunConsole, evaluations_per_response
 from rlcredit.types import Needs
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rlcredit.report.evaluations import evaluation_path, load_evaluation, save_evaluation
+from rlcredit.evaluation.on_disk import evaluation_path, load_evaluation, save_evaluation
 
 
 def test_an_evaluation_reads_back_equal_bit_for_bit(make_evaluation, tmp_path):

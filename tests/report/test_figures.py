@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlcredit.report.figures import compare, evaluation_metrics, intervals, truth_rho
-from rlcredit.report.stats import mean_interval
-from rlcredit.trainer.cells import Cell, Source
-from rlcredit.trainer.credit_check import CreditCheck
+from rlcredit.evaluation.cells import Cell, Source
+from rlcredit.evaluation.credit_check import CreditCheck
+from rlcredit.evaluation.figures import compare, evaluation_metrics, intervals, truth_rho
+from rlcredit.evaluation.stats import mean_interval
 
 
 def test_a_comparison_holds_both_means_and_the_paired_difference(make_evaluation):

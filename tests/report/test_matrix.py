@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rlcredit.evaluation.cells import Cell, Source
+from rlcredit.evaluation.stats import crossed_interval
 from rlcredit.report.matrix import UNSEEN, Matrix, Scored, markdown, sheets, values_csv
-from rlcredit.report.stats import crossed_interval
-from rlcredit.trainer.cells import Cell, Source
 
 RETRIEVERS, MEASURES = ("a", "b", "c"), ("nDCG@10", "AP")
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from rlcredit.report.page import find_runs, methods_of, render, write_page
-from rlcredit.report.run_folder import SUMMARY_FILE
+from rlcredit.run.folder import SUMMARY_FILE
 from tests.report.pages import EVIL, TITLES, views, write_run
 
 

@@ -4,13 +4,13 @@ import json
 
 import torch
 
-from rlcredit.report.responses import (
+from rlcredit.evaluation.samples import Completion, SegmentCredit
+from rlcredit.run.responses import (
     COLUMNS,
     CompletionsFile,
     credited_text,
     response_rows,
 )
-from rlcredit.trainer.samples import Completion, SegmentCredit
 from rlcredit.types import Advantages, Prompt, Rollouts
 
 

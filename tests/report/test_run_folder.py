@@ -6,9 +6,10 @@ import subprocess
 import pytest
 import torch
 
+from rlcredit.evaluation.figures import compare
+from rlcredit.evaluation.stats import Interval
 from rlcredit.machine import machine_type
-from rlcredit.report.figures import compare
-from rlcredit.report.run_folder import (
+from rlcredit.run.folder import (
     Change,
     RunSummary,
     Status,
@@ -17,8 +18,7 @@ from rlcredit.report.run_folder import (
     count_touches,
     touch_test_split,
 )
-from rlcredit.report.stats import Interval
-from rlcredit.report.sweep import print_sweep, read_job, save_failure
+from rlcredit.run.sweep import print_sweep, read_job, save_failure
 
 
 def summary_of(make_evaluation, **changes) -> RunSummary:

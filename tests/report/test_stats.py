@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlcredit.report.stats import Interval, mean_interval, paired_interval
+from rlcredit.evaluation.stats import Interval, mean_interval, paired_interval
 
 FINITE = st.floats(-1e3, 1e3, allow_nan=False).map(lambda x: round(x, 3))
 

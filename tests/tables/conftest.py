@@ -10,15 +10,15 @@ from omegaconf import OmegaConf
 from rlcredit.commands.digests import evaluation_digest
 from rlcredit.commands.table_choice import finished_runs, kept_folder
 from rlcredit.commands.tables import fill
-from rlcredit.report.evaluations import save_evaluation
-from rlcredit.report.run_folder import Change, RunSummary, Status
-from rlcredit.report.stats import Interval
+from rlcredit.evaluation.evaluate import Cell, Evaluation, Source
+from rlcredit.evaluation.on_disk import save_evaluation
+from rlcredit.evaluation.stats import Interval
+from rlcredit.run.folder import Change, RunSummary, Status
 from rlcredit.tables.declare import Claim, Data, Logged, Phase, Reduce, Row, Score, Size, Table
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import PlannedJob
 from rlcredit.tables.kept import KeptRecords
 from rlcredit.tables.records import run_folders
-from rlcredit.trainer.evaluate import Cell, Evaluation, Source
 from rlcredit.trainer.settings import EvaluationSettings
 
 NUM_QUERIES = 12

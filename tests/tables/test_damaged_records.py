@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlcredit.report.evaluations import evaluation_path
-from rlcredit.report.run_folder import SUMMARY_FILE
+from rlcredit.evaluation.on_disk import evaluation_path
+from rlcredit.run.folder import SUMMARY_FILE
 from rlcredit.tables.render import markdown
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rlcredit.commands.table_jobs import Planner, run_missing
-from rlcredit.report.evaluations import evaluation_path
-from rlcredit.report.sweep import save_failure
+from rlcredit.evaluation.on_disk import evaluation_path
+from rlcredit.run.sweep import save_failure
 from rlcredit.tables.claims import Verdict, findings
 from rlcredit.tables.declare import Logged, Reduce
 from rlcredit.tables.grid import Cell, reduce

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlcredit.report.stats import (
+from rlcredit.evaluation.stats import (
     area_under_curve,
     crossed_interval,
     holm,

@@ -12,8 +12,8 @@ import pytest
 from rlcredit.commands.table_choice import finished_runs, kept_folder
 from rlcredit.commands.table_jobs import Planner, run_missing
 from rlcredit.commands.tables import fill
+from rlcredit.evaluation.on_disk import evaluation_path
 from rlcredit.identity import digest, without_numerics
-from rlcredit.report.evaluations import evaluation_path
 from rlcredit.tables.kept import KeptRecords
 from rlcredit.tables.parts import whole_file
 from rlcredit.tables.proof import table_folder, write_table

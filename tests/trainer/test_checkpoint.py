@@ -8,8 +8,7 @@ import threading
 import pytest
 import torch
 
-from rlcredit.trainer import checkpoint_writer
-from rlcredit.trainer.checkpoint import (
+from rlcredit.checkpoint.folders import (
     CheckpointError,
     checksum,
     differences,
@@ -17,8 +16,9 @@ from rlcredit.trainer.checkpoint import (
     latest,
     latest_whole,
 )
-from rlcredit.trainer.checkpoint_writer import CheckpointWriter
-from rlcredit.trainer.training_state import full_weights, restore, training_state
+from rlcredit.checkpoint.state import full_weights, restore, training_state
+from rlcredit.checkpoint.writer import CheckpointWriter
+from rlcredit.trainer import checkpoint_writer
 from tests.forked import FORKED
 from tests.full_disk import full_disk
 

@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 
-from rlcredit.trainer.checkpoint import CheckpointError, latest
-from rlcredit.trainer.checkpoint_writer import CheckpointWriter
-from rlcredit.trainer.training_state import full_weights, restore
+from rlcredit.checkpoint.folders import CheckpointError, latest
+from rlcredit.checkpoint.state import full_weights, restore
+from rlcredit.checkpoint.writer import CheckpointWriter
 from tests.forked import FORKED
 from tests.trainer.test_checkpoint import fresh, keep, train, weights
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rlcredit.trainer.credit_check import (
+from rlcredit.evaluation.credit_check import (
     CreditCheck,
     check_credit,
     merge,

@@ -14,6 +14,12 @@ from rlcredit.estimators.grpo import GRPO
 from rlcredit.estimators.ospo import OSPO
 from rlcredit.estimators.utilities import Max
 from rlcredit.estimators.values import LeaveOneOut
+from rlcredit.evaluation.cells import MEASURES, TREC_MEASURES, Cell, Source
+from rlcredit.evaluation.evaluate import Evaluator, first_prompts
+from rlcredit.evaluation.expansion import Expansion
+from rlcredit.evaluation.grading import SearchGrader
+from rlcredit.evaluation.scores import score_responses, score_texts, search_texts
+from rlcredit.evaluation.trec import DEPTH, write_qrels, write_runs
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.linear import TFIDF
@@ -23,12 +29,6 @@ from rlcredit.rollout.hf import HFRollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases
-from rlcredit.trainer.cells import MEASURES, TREC_MEASURES, Cell, Source
-from rlcredit.trainer.evaluate import Evaluator, first_prompts
-from rlcredit.trainer.expansion import Expansion
-from rlcredit.trainer.grading import SearchGrader
-from rlcredit.trainer.scores import score_responses, score_texts, search_texts
-from rlcredit.trainer.trec import DEPTH, write_qrels, write_runs
 from rlcredit.types import Prompt, Randomness
 from tests.policy.toy import toy_policy
 

@@ -11,11 +11,11 @@ from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.rollout.score import Scorer
+from rlcredit.run.watch import SegmentWatch
 from rlcredit.text.segmenters import Phrases
 from rlcredit.trainer.loop import NonFiniteError, Trainer
 from rlcredit.trainer.optim import AdamW
 from rlcredit.trainer.settings import TrainerSettings
-from rlcredit.trainer.watch import SegmentWatch
 from rlcredit.types import Prompt
 from tests.policy.toy import toy_prompts, toy_task
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlcredit.checkpoint.folders import CheckpointError
+from rlcredit.checkpoint.state import restore_weights
+from rlcredit.diagnose.recompute import replay
+from rlcredit.diagnose.refused_batch import load_batch, save_batch
 from rlcredit.losses.lpo import LPO
 from rlcredit.losses.surrogate import ClippedSurrogate
-from rlcredit.trainer.checkpoint import CheckpointError
-from rlcredit.trainer.postmortem import load_batch, save_batch
 from rlcredit.trainer.refused import MismatchError, NonFiniteError, Refused
-from rlcredit.trainer.replay import replay
-from rlcredit.trainer.training_state import restore_weights
 from tests.trainer.test_loop import Exploding, fresh_policy, trainer, weights
 from tests.trainer.test_mismatch import stale
 

@@ -3,14 +3,14 @@
 import pytest
 
 from rlcredit.estimators.utilities import Max
+from rlcredit.evaluation.candidates import offered_sets, score_sets, set_texts
+from rlcredit.evaluation.cells import Cell, Source
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.measures import NDCG
 from rlcredit.rewards.ranking import Ranking
+from rlcredit.run.watch import SegmentWatch
 from rlcredit.text.response import TextRules
-from rlcredit.trainer.cells import Cell, Source
-from rlcredit.trainer.sets import offered_sets, score_sets, set_texts
-from rlcredit.trainer.watch import SegmentWatch
 from rlcredit.types import Prompt
 
 DOCUMENTS = Documents(ids=("a", "b", "c"), texts=("red tent", "green tent", "blue boat"))

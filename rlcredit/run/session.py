@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlcredit.follow import after_step, checkpoint_writer, steps
-from rlcredit.job import Job, Parts
+from rlcredit.checkpoint.folders import Checkpoint
+from rlcredit.checkpoint.state import restore
+from rlcredit.checkpoint.writer import CheckpointWriter
+from rlcredit.evaluation.evaluate import Evaluation
+from rlcredit.evaluation.figures import compare, evaluation_metrics, truth_rho
+from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
+from rlcredit.evaluation.samples import completions
 from rlcredit.policy.base import Policy
-from rlcredit.report.console import RunConsole
-from rlcredit.report.evaluations import load_evaluation, save_evaluation
-from rlcredit.report.figures import compare, evaluation_metrics, truth_rho
-from rlcredit.report.responses import COLUMNS, CompletionsFile, response_rows
-from rlcredit.report.run_folder import (
+from rlcredit.run.console import RunConsole
+from rlcredit.run.folder import (
     Change,
     RunSummary,
     Status,
@@ -24,16 +26,14 @@ from rlcredit.report.run_folder import (
     count_touches,
     touch_test_split,
 )
+from rlcredit.run.follow import after_step, checkpoint_writer, steps
+from rlcredit.run.job import Job, Parts
+from rlcredit.run.responses import COLUMNS, CompletionsFile, response_rows
+from rlcredit.run.stop import stop_request
+from rlcredit.run.watch import SegmentWatch
 from rlcredit.tracking.base import RunInfo, RunTracker
 from rlcredit.tracking.jsonl import JSONL
-from rlcredit.trainer.checkpoint import Checkpoint
-from rlcredit.trainer.checkpoint_writer import CheckpointWriter
-from rlcredit.trainer.evaluate import Evaluation
 from rlcredit.trainer.loop import StepResult
-from rlcredit.trainer.samples import completions
-from rlcredit.trainer.stop import stop_request
-from rlcredit.trainer.training_state import restore
-from rlcredit.trainer.watch import SegmentWatch
 
 
 @dataclass(kw_only=True)

@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from rlcredit.checkpoint.folders import Checkpoint, CheckpointError, latest, latest_whole
 from rlcredit.distributed.launcher import Start, start_processes, world_of_torchrun
 from rlcredit.distributed.world import World
-from rlcredit.follow import follow
-from rlcredit.job import Job, Parts, assemble
-from rlcredit.report.console import Header, RunConsole
-from rlcredit.report.run_folder import RunSummary, Status
-from rlcredit.run import Run
-from rlcredit.trainer.checkpoint import Checkpoint, CheckpointError, latest, latest_whole
+from rlcredit.run.console import Header, RunConsole
+from rlcredit.run.folder import RunSummary, Status
+from rlcredit.run.follow import follow
+from rlcredit.run.job import Job, Parts, assemble
+from rlcredit.run.session import Run
 from rlcredit.trainer.settings import Resume
 
 

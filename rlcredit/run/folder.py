@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from rlcredit.evaluation.figures import Comparison
+from rlcredit.evaluation.stats import Interval
 from rlcredit.machine import machine_type
-from rlcredit.report.figures import Comparison
-from rlcredit.report.stats import Interval
 from rlcredit.tracking.lines import replace_file
 
 SUMMARY_FILE = "summary.json"

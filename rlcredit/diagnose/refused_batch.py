@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rlcredit.trainer.checkpoint_writer import write_weights
+from rlcredit.checkpoint.writer import write_weights
 from rlcredit.trainer.refused import Refused, RefusedBatchError
 from rlcredit.types import Prompt, Rollouts, UpdateBatch
 

@@ -1,19 +1,19 @@
 """The batch that a run stopped on, computed again with the run's own weights and settings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from rlcredit.checkpoint.state import restore_weights
 from rlcredit.data.base import Dataset
+from rlcredit.diagnose.recompute import Finding, Replay, replay
+from rlcredit.diagnose.refused_batch import load_batch
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy, PolicySource
-from rlcredit.report.console import RunConsole
-from rlcredit.trainer.postmortem import load_batch
 from rlcredit.trainer.refused import Refused
-from rlcredit.trainer.replay import Finding, Replay, replay
 from rlcredit.trainer.settings import TrainerSettings
-from rlcredit.trainer.training_state import restore_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,26 +31,29 @@ class Replayed:
     trainer: TrainerSettings
 
 
-def replay_batch(job: Replayed) -> Replay:
-    """Print why the run stopped, and where the first value that is not finite arises.
+def replay_batch(job: Replayed, *, say: Callable[[str], None]) -> Replay:
+    """Say why the run stopped, and where the first value that is not finite arises.
+
+    Args:
+        job: The batch with the settings of its run.
+        say: Gets the report, line by line.
 
     Raises:
         ValueError: If the folder holds no batch.
         CheckpointError: If its weights are not those of the policy that the settings make.
     """
-    console = RunConsole()
     device = torch.device(job.device)
     why, refused = load_batch(job.folder, device=device)
     if job.trainer.threads is not None:
         torch.set_num_threads(job.trainer.threads)
     policy = job.policy.load(
-        job.dataset.load(), seed=job.seed, cache=job.cache, device=device, say=console.say
-    ).packed(job.trainer.packing, autocast=job.trainer.autocast, say=console.say)
+        job.dataset.load(), seed=job.seed, cache=job.cache, device=device, say=say
+    ).packed(job.trainer.packing, autocast=job.trainer.autocast, say=say)
     restore_weights(job.folder / "weights", policy.model)
     loss = job.trainer.mismatch.corrected(job.loss)
     shown = replay(policy, loss, refused, tokens=job.trainer.tokens_per_microbatch)
     for line in lines(shown, refused, why, policy):
-        console.say(line)
+        say(line)
     return shown
 
 

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 
-from rlcredit.trainer.checkpoint import Checkpoint, CheckpointError, listing
+from rlcredit.checkpoint.folders import Checkpoint, CheckpointError, listing
 
 WEIGHTS, MOMENTS = "model.", "optimizer."
 

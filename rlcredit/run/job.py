@@ -11,6 +11,8 @@ import torch
 from rlcredit.data.base import Dataset, Task
 from rlcredit.distributed.world import World
 from rlcredit.estimators.base import AdvantageEstimator
+from rlcredit.evaluation.evaluate import Evaluator
+from rlcredit.evaluation.grading import Grader, TaskGraders
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy, PolicySource
 from rlcredit.policy.sharded import Sharded, Weights
@@ -20,8 +22,6 @@ from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.base import Segmenter
 from rlcredit.tracking.base import Tracker
-from rlcredit.trainer.evaluate import Evaluator
-from rlcredit.trainer.grading import Grader, TaskGraders
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.settings import EvaluationSettings, Resume, TrainerSettings
 from rlcredit.types import Randomness

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rlcredit.trainer.credit_check import segment_credit
+from rlcredit.evaluation.credit_check import segment_credit
 from rlcredit.types import Advantages, Rollouts, Signals
 
 

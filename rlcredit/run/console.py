@@ -26,8 +26,9 @@ from rich.progress import (
 from rich.text import Text
 
 from rlcredit.data.base import Task
-from rlcredit.report.figures import compare, truth_rho
-from rlcredit.report.lines import (
+from rlcredit.evaluation.evaluate import Evaluation
+from rlcredit.evaluation.figures import compare, truth_rho
+from rlcredit.evaluation.lines import (
     PLAIN_WIDTH,
     columns,
     counts_line,
@@ -37,8 +38,7 @@ from rlcredit.report.lines import (
     step_line,
     with_interval,
 )
-from rlcredit.report.tables import results_table
-from rlcredit.trainer.evaluate import Evaluation
+from rlcredit.run.results import results_table
 from rlcredit.types import Needs
 
 FULL_WIDTH = 100

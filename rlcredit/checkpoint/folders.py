@@ -3,7 +3,7 @@
 checkpoints/step-000025/shard-*.safetensors   trained parameters and moments, a file a rank
                         state.json            step, config, what the run carries, checksums
 
-``trainer/checkpoint_writer.py`` writes and reads the tensors; this module knows the folders.
+``checkpoint/writer.py`` writes and reads the tensors; this module knows the folders.
 """
 
 import json

@@ -4,14 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlcredit.data.base import Dataset, SearchTask, Task
-from rlcredit.report.console import RunConsole
-from rlcredit.report.evaluations import load_evaluation, save_evaluation
-from rlcredit.report.run_folder import RunSummary, touch_test_split
+from rlcredit.evaluation.evaluate import Evaluation
+from rlcredit.evaluation.expansion import Expansion
+from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
+from rlcredit.evaluation.scores import score_responses
 from rlcredit.retrieval.base import Retriever
 from rlcredit.rewards.ranking import Ranking
-from rlcredit.trainer.evaluate import Evaluation
-from rlcredit.trainer.expansion import Expansion
-from rlcredit.trainer.scores import score_responses
+from rlcredit.run.console import RunConsole
+from rlcredit.run.folder import RunSummary, touch_test_split
 
 
 def rescore(

@@ -8,18 +8,18 @@ from transformers import AutoTokenizer
 
 from rlcredit.data.base import Dataset
 from rlcredit.estimators.base import AdvantageEstimator
+from rlcredit.evaluation.cells import Source
+from rlcredit.evaluation.evaluate import SMALLEST_GROUP
+from rlcredit.evaluation.on_disk import load_evaluation
 from rlcredit.report.candidate_views import CandidateViews
-from rlcredit.report.evaluations import load_evaluation
 from rlcredit.report.explorer import Explorer, Views
-from rlcredit.report.run_folder import RunSummary
 from rlcredit.report.segment_views import SegmentViews
 from rlcredit.report.views import PromptView
 from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.score import Scorer
+from rlcredit.run.folder import RunSummary
 from rlcredit.text.base import Segmenter
-from rlcredit.trainer.cells import Source
-from rlcredit.trainer.evaluate import SMALLEST_GROUP
 
 
 @dataclass(frozen=True, kw_only=True)

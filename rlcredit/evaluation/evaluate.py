@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlcredit.estimators.base import AdvantageEstimator
+from rlcredit.evaluation.cells import Cell, Source
+from rlcredit.evaluation.credit_check import CreditCheck, check_credit, merge
+from rlcredit.evaluation.grading import Grader
+from rlcredit.evaluation.samples import Completion, completions
 from rlcredit.policy.base import Policy
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.score import Scorer
-from rlcredit.trainer.cells import Cell, Source
-from rlcredit.trainer.credit_check import CreditCheck, check_credit, merge
-from rlcredit.trainer.grading import Grader
-from rlcredit.trainer.samples import Completion, completions
 from rlcredit.types import Prompt, Randomness, Rollouts
 
 EVALUATION_STEP = -1

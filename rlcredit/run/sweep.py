@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlcredit.report.lines import PLAIN_WIDTH, foreign, seconds, with_interval
-from rlcredit.report.run_folder import FAILURE_FILE, RunSummary, Status
-from rlcredit.report.tables import TIGHT
+from rlcredit.evaluation.lines import PLAIN_WIDTH, foreign, seconds, with_interval
+from rlcredit.run.folder import FAILURE_FILE, RunSummary, Status
+from rlcredit.run.results import TIGHT
 from rlcredit.tracking.lines import replace_file
 
 

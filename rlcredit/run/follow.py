@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlcredit.checkpoint.folders import Checkpoint
+from rlcredit.checkpoint.state import restore
+from rlcredit.checkpoint.writer import CheckpointWriter
+from rlcredit.diagnose.refused_batch import save_batch
 from rlcredit.distributed.world import World
-from rlcredit.job import Job, Parts
-from rlcredit.trainer.checkpoint import Checkpoint
-from rlcredit.trainer.checkpoint_writer import CheckpointWriter
+from rlcredit.run.job import Job, Parts
+from rlcredit.run.stop import StopRequest, stop_request
 from rlcredit.trainer.loop import StepResult
-from rlcredit.trainer.postmortem import save_batch
 from rlcredit.trainer.refused import RefusedBatchError
 from rlcredit.trainer.settings import TrainerSettings
-from rlcredit.trainer.stop import StopRequest, stop_request
-from rlcredit.trainer.training_state import restore
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rlcredit.report.figures import Comparison
-from rlcredit.report.lines import with_interval
-from rlcredit.trainer.cells import Source
+from rlcredit.evaluation.cells import Source
+from rlcredit.evaluation.figures import Comparison
+from rlcredit.evaluation.lines import with_interval
 
 MEASURE_NAMES = {"RR": "MRR", "AP": "MAP"} | {f"R@{k}": f"recall@{k}" for k in (10, 50, 100)}
 """What people call the mean of a measure."""

@@ -7,6 +7,11 @@ from typing import Protocol, runtime_checkable
 
 from rlcredit.data.base import Task
 from rlcredit.estimators.base import SetUtility
+from rlcredit.evaluation.cells import Cell, Written
+from rlcredit.evaluation.expansion import Expansion
+from rlcredit.evaluation.scores import run_texts, score_responses
+from rlcredit.evaluation.trec import write_qrels, write_runs
+from rlcredit.evaluation.verified import VerifiedGrader
 from rlcredit.retrieval.base import Documents, Retriever
 from rlcredit.rewards.base import Reward
 from rlcredit.rewards.engine import Counts
@@ -14,11 +19,6 @@ from rlcredit.rewards.ranking import Ranking, RankingReward
 from rlcredit.rewards.verifier import Verifier
 from rlcredit.text.copying import WordRuns
 from rlcredit.text.response import TextRules
-from rlcredit.trainer.cells import Cell, Written
-from rlcredit.trainer.expansion import Expansion
-from rlcredit.trainer.scores import run_texts, score_responses
-from rlcredit.trainer.trec import write_qrels, write_runs
-from rlcredit.trainer.verified import VerifiedGrader
 from rlcredit.types import Prompt
 
 

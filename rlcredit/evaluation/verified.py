@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlcredit.data.base import Task
+from rlcredit.evaluation.cells import PASS, Cell, Source, Written
+from rlcredit.evaluation.scores import scored_text
 from rlcredit.rewards.solutions import distinct_solutions, mode, pass_at_k, width
 from rlcredit.rewards.verifier import Verifier, problem
 from rlcredit.text.response import TextRules
-from rlcredit.trainer.cells import PASS, Cell, Source, Written
-from rlcredit.trainer.scores import scored_text
 from rlcredit.types import Judgement, Prompt
 
 NO_RETRIEVER = ""

@@ -13,7 +13,11 @@ import numpy as np
 from transformers.utils.logging import disable_progress_bar
 
 from rlcredit.data.base import Dataset, Task
-from rlcredit.report.console import RunConsole
+from rlcredit.evaluation.cells import Source
+from rlcredit.evaluation.evaluate import Evaluation
+from rlcredit.evaluation.expansion import Expansion
+from rlcredit.evaluation.judge import POLICY, Judge, Scores
+from rlcredit.evaluation.trec import write_qrels
 from rlcredit.report.matrix import (
     MARK,
     UNSEEN,
@@ -25,17 +29,13 @@ from rlcredit.report.matrix import (
     record,
     values_csv,
 )
-from rlcredit.report.run_folder import RunSummary, code_revision, computed_with, touch_test_split
-from rlcredit.report.tables import SOURCE_NAMES
-from rlcredit.rescore import stored_evaluations, unchanged_task
+from rlcredit.report.rescore import stored_evaluations, unchanged_task
 from rlcredit.retrieval.base import Retriever
 from rlcredit.rewards.ranking import Ranking
+from rlcredit.run.console import RunConsole
+from rlcredit.run.folder import RunSummary, code_revision, computed_with, touch_test_split
+from rlcredit.run.results import SOURCE_NAMES
 from rlcredit.tracking.lines import replace_file
-from rlcredit.trainer.cells import Source
-from rlcredit.trainer.evaluate import Evaluation
-from rlcredit.trainer.expansion import Expansion
-from rlcredit.trainer.judge import POLICY, Judge, Scores
-from rlcredit.trainer.trec import write_qrels
 
 WARM_START = "warm start"
 

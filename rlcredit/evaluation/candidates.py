@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from rlcredit.evaluation.cells import MEASURES, Cell, Source, Written
+from rlcredit.evaluation.trec import DEPTH
 from rlcredit.retrieval.measures import Measure
 from rlcredit.rewards.ranking import RankingReward
 from rlcredit.rollout.candidates import Offer
 from rlcredit.text.response import TextRules
-from rlcredit.trainer.cells import MEASURES, Cell, Source, Written
-from rlcredit.trainer.trec import DEPTH
 from rlcredit.types import Prompt
 
 MEAN, WORST = "mean-of-k", "worst-of-k"

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rlcredit.evaluation.cells import Cell, Source
+from rlcredit.evaluation.credit_check import CreditCheck
+from rlcredit.evaluation.evaluate import Evaluation
+from rlcredit.evaluation.samples import Completion, SegmentCredit
 from rlcredit.tracking.lines import replace_file
-from rlcredit.trainer.cells import Cell, Source
-from rlcredit.trainer.credit_check import CreditCheck
-from rlcredit.trainer.evaluate import Evaluation
-from rlcredit.trainer.samples import Completion, SegmentCredit
 
 
 def evaluation_path(run: Path, split: str, phase: str) -> Path:

@@ -26,8 +26,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.checkpoint.state_dict_saver import save as save_now
 from torch.distributed.checkpoint.storage import WriteResult
 
-from rlcredit.distributed.world import World
-from rlcredit.trainer.checkpoint import (
+from rlcredit.checkpoint.folders import (
     FORMAT,
     PREFIX,
     STATE,
@@ -39,7 +38,8 @@ from rlcredit.trainer.checkpoint import (
     sums,
     superseded,
 )
-from rlcredit.trainer.training_state import WEIGHTS, be_quiet, trained, training_state
+from rlcredit.checkpoint.state import WEIGHTS, be_quiet, trained, training_state
+from rlcredit.distributed.world import World
 
 WRITING = ".writing-"
 """Of a folder that has not got its name yet."""

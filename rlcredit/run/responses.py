@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from rlcredit.evaluation.samples import Completion
 from rlcredit.tracking.base import CreditedText
 from rlcredit.tracking.lines import LineFile
-from rlcredit.trainer.samples import Completion
 from rlcredit.types import Advantages, Rollouts
 
 COMPLETIONS_FILE = "completions.jsonl"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlcredit.report.stats import Interval, mean_interval, paired_interval
-from rlcredit.trainer.cells import Cell
-from rlcredit.trainer.credit_check import CreditCheck
-from rlcredit.trainer.evaluate import Evaluation
+from rlcredit.evaluation.cells import Cell
+from rlcredit.evaluation.credit_check import CreditCheck
+from rlcredit.evaluation.evaluate import Evaluation
+from rlcredit.evaluation.stats import Interval, mean_interval, paired_interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 
-from rlcredit.report.stats import Interval
-from rlcredit.trainer.samples import Completion
+from rlcredit.evaluation.samples import Completion
+from rlcredit.evaluation.stats import Interval
 
 PLAIN_WIDTH = 118
 """Columns where the output is no terminal."""

@@ -1,0 +1,1 @@
+"""A batch that training refused: saved with its weights, and computed again."""

@@ -1,0 +1,1 @@
+"""Scores of held-out prompts: what grades them, their statistics, and how they are kept."""
