@@ -77,6 +77,17 @@ def latest(parent: Path) -> Checkpoint | None:
     return read(found[-1]) if found else None
 
 
+def at_step(parent: Path, step: int) -> Checkpoint | None:
+    """A checkpoint that another process has verified, by its step; None if it is not seen here.
+
+    Raises:
+        DamagedCheckpointError: If what it says of itself cannot be read.
+        CheckpointError: If another version of this package wrote it.
+    """
+    found = [folder for folder in folders(parent) if folder.name == f"{PREFIX}{step:06d}"]
+    return _checkpoint(found[0], _state(found[0])) if found else None
+
+
 def latest_whole(parent: Path, *, say: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint that is whole; damaged ones after it are renamed, not removed.
 
@@ -115,6 +126,20 @@ def read(folder: Path) -> Checkpoint:
         DamagedCheckpointError: If a file is missing, truncated or changed.
         CheckpointError: If another version of this package wrote it.
     """
+    state = _state(folder)
+    bad = _changed(folder, state)
+    if bad:
+        raise DamagedCheckpointError(_damaged(folder, f"{', '.join(bad)} is not what was written"))
+    return _checkpoint(folder, state)
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """What ``state.json`` says, its own checksum verified.
+
+    Raises:
+        DamagedCheckpointError: If the file is missing, truncated or changed.
+        CheckpointError: If another version of this package wrote it.
+    """
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text())
     except (OSError, ValueError) as error:
@@ -125,9 +150,12 @@ def read(folder: Path) -> Checkpoint:
             f"format {FORMAT}; go on with the version that wrote it (code_revision in the run's "
             "summary.json), or give resume=never to start anew"
         )
-    bad = [STATE] if state.pop("check", None) != checksum(state) else _changed(folder, state)
-    if bad:
-        raise DamagedCheckpointError(_damaged(folder, f"{', '.join(bad)} is not what was written"))
+    if state.pop("check", None) != checksum(state):
+        raise DamagedCheckpointError(_damaged(folder, f"{STATE} is not what was written"))
+    return state
+
+
+def _checkpoint(folder: Path, state: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(
         folder=folder,
         step=state["step"],

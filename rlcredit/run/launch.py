@@ -9,16 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from rlcredit.checkpoint.folders import Checkpoint, CheckpointError, latest, latest_whole
+from rlcredit.checkpoint.folders import Checkpoint, CheckpointError, at_step, latest, latest_whole
 from rlcredit.distributed.launcher import Start, start_processes, world_of_torchrun
 from rlcredit.distributed.world import World
 from rlcredit.run.console import Header, RunConsole
 from rlcredit.run.folder import RunSummary, Status
-from rlcredit.run.follow import follow
 from rlcredit.run.job import Job, Parts, assemble
-from rlcredit.run.session import Run
+from rlcredit.run.session import Session
 from rlcredit.trainer.settings import Resume
 
 
@@ -62,47 +62,53 @@ def launch(
             timeout_s=settings.timeout_s,
             port=settings.port,
         )
-        return start_processes(take_part, (job, folder), start, explain=explain)
-    score = take_part(job, folder, world=world)
+        return start_processes(run_rank, (job, folder), start, explain=explain)
+    score = run_rank(job, folder, world=world)
     world.leave()
     return score
 
 
-def take_part(job: Job, folder: Path, *, world: World) -> float | None:
+def run_rank(job: Job, folder: Path, *, world: World) -> float | None:
     """The share of one process; the first one alone writes files, prints and reports."""
     disable_progress_bar()  # of saving and loading weights; the console has its own
     _share_cores(job, world)
     world.enter("loading")
+    console = RunConsole() if world.leads else RunConsole(Console(quiet=True))
     done = _finished(job, folder) if world.leads else None
     if world.largest(int(done is not None)) == [1]:
-        return None if done is None else _report_finished(done, folder, RunConsole())
-    if not world.leads:
-        world.wait()  # until the first has removed or set aside what is not to be used
-        checkpoint = _own_checkpoint(job, folder, warn=_nothing)
-        parts = _assembled(job, folder, checkpoint, world, say=_nothing)
-        follow(job, parts, folder, checkpoint)
-        return None
-    console = RunConsole()
+        return None if done is None else _report_finished(done, folder, console)
+    checkpoint = _prepared(job, folder, warn=console.warn) if world.leads else None
+    checkpoint = _agreed(checkpoint, folder, world)
+    parts = assemble(job, failures=folder / "failed_texts", say=console.say, world=world)
+    console.header(header(job, parts, folder))
+    return Session(job=job, parts=parts, folder=folder, console=console)(checkpoint)
+
+
+def _prepared(job: Job, folder: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The folder, cleared where the run starts anew, and its checkpoint, every byte verified."""
     folder.mkdir(parents=True, exist_ok=True)
     if job.resume is Resume.never:
         _clear(folder)
-    checkpoint = _own_checkpoint(job, folder, warn=console.warn)
-    world.wait()
-    parts = _assembled(job, folder, checkpoint, world, say=console.say)
-    console.header(header(job, parts, folder))
-    run = Run(job=job, parts=parts, folder=folder, console=console)
-    before = run.test("before")
-    if checkpoint is not None:
-        run.restore(checkpoint)
-    with run.tracked():
-        run.train()
-        after = run.test("after")
-        return run.conclude(before, after)
+    return _own_checkpoint(job, folder, warn=warn)
 
 
-def _nothing(line: str) -> None:
-    """Only the first process speaks."""
-    del line
+def _agreed(checkpoint: Checkpoint | None, folder: Path, world: World) -> Checkpoint | None:
+    """The first process's checkpoint, in all of them; it alone has verified the files.
+
+    Raises:
+        CheckpointError: If another process does not see it.
+    """
+    (step,) = world.largest(0 if checkpoint is None else checkpoint.step)
+    if not world.leads and step:
+        checkpoint = at_step(folder / "checkpoints", step)
+    (missing,) = world.largest(int(step > 0 and checkpoint is None))
+    if missing:
+        raise CheckpointError(
+            f"{folder} holds a checkpoint of step {step} for the first process and none for "
+            "another: the machines of a run must see the same run folder; place it on a shared "
+            "disk with hydra.run.dir="
+        )
+    return checkpoint
 
 
 def _share_cores(job: Job, world: World) -> None:
@@ -112,26 +118,6 @@ def _share_cores(job: Job, world: World) -> None:
         threads = max(1, len(os.sched_getaffinity(0)) // world.local_size)
     if threads is not None:
         torch.set_num_threads(threads)
-
-
-def _assembled(
-    job: Job,
-    folder: Path,
-    checkpoint: Checkpoint | None,
-    world: World,
-    *,
-    say: Callable[[str], None],
-) -> Parts:
-    """The parts; all processes go on from the same step."""
-    step = 0 if checkpoint is None else checkpoint.step
-    most, least = world.largest(step, -step)
-    if most != -least:
-        raise CheckpointError(
-            f"{folder} holds a checkpoint of step {most} for one process and {-least} for another "
-            "(0: none): the machines of a run must see the same run folder; place it on a shared "
-            "disk with hydra.run.dir="
-        )
-    return assemble(job, failures=folder / "failed_texts", say=say, world=world)
 
 
 def _finished(job: Job, folder: Path) -> RunSummary | None:

@@ -1,4 +1,4 @@
-"""A run under way: its evaluations, steps, checkpoints and summary, in a folder of its own."""
+"""A run under way: its evaluations, steps, checkpoints and summary, in every process of it."""
 
 import secrets
 import sys
@@ -7,10 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from rlcredit.checkpoint.folders import Checkpoint
 from rlcredit.checkpoint.state import restore
 from rlcredit.checkpoint.writer import CheckpointWriter
+from rlcredit.diagnose.refused_batch import save_batch
+from rlcredit.distributed.world import World
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.figures import compare, evaluation_metrics, truth_rho
 from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
@@ -26,19 +29,38 @@ from rlcredit.run.folder import (
     count_touches,
     touch_test_split,
 )
-from rlcredit.run.follow import after_step, checkpoint_writer, steps
 from rlcredit.run.job import Job, Parts
 from rlcredit.run.responses import COLUMNS, CompletionsFile, response_rows
-from rlcredit.run.stop import stop_request
+from rlcredit.run.stop import StopRequest, stop_request
 from rlcredit.run.watch import SegmentWatch
 from rlcredit.tracking.base import RunInfo, RunTracker
 from rlcredit.tracking.jsonl import JSONL
 from rlcredit.trainer.loop import StepResult
+from rlcredit.trainer.refused import RefusedBatchError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterStep:
+    """What happens after a step, the same in all processes."""
+
+    saves: bool
+    stop: StopRequest
+    """Of whichever process was asked to stop; it has no number if none was."""
+
+    @property
+    def stops(self) -> bool:
+        """Does the run end here, before its last step?"""
+        return self.stop.number is not None
 
 
 @dataclass(kw_only=True)
-class Run:
-    """A run under way."""
+class Session:
+    """A run under way, the same in every process of it.
+
+    Every process takes every step and meets the others at the same places. What the first one does
+    alone, on disk and in trackers, stands under ``if self.world.leads``, and nothing there waits
+    for another process; the console of the others is silent.
+    """
 
     job: Job
     parts: Parts
@@ -46,6 +68,7 @@ class Run:
     console: RunConsole
     watch: SegmentWatch = field(default_factory=SegmentWatch)
     trackers: list[RunTracker] = field(default_factory=list)
+    """Of the first process; the others have none."""
     last_step: int | None = None
     """Of the checkpoint that the run goes on from."""
     checkpoints: CheckpointWriter = field(init=False)
@@ -58,18 +81,44 @@ class Run:
 
     def __post_init__(self) -> None:
         """Look at the checkpoints that are there."""
-        self.checkpoints = checkpoint_writer(self.job, self.folder, self.parts.trainer.world)
+        self.checkpoints = CheckpointWriter(
+            parent=self.folder / "checkpoints",
+            digest=self.job.digest,
+            identity=self.job.identity,
+            keep=self.job.trainer.keep_checkpoints,
+            world=self.world,
+        )
+
+    def __call__(self, checkpoint: Checkpoint | None) -> float | None:
+        """Everything that is left: the headline measure in the first process, None in the others.
+
+        Raises:
+            RankError: If a process is dead, or does not come in time.
+            RefusedBatchError: If a loss or gradient is not finite; the batch is saved.
+            SystemExit: After a signal to any of the processes, with everything saved.
+        """
+        before = self.test("before")
+        if checkpoint is not None:
+            self.restore(checkpoint)
+        with self.tracked():
+            self.train()
+            return self.conclude(before, self.test("after"))
+
+    @property
+    def world(self) -> World:
+        """This process among those of the run."""
+        return self.parts.trainer.world
 
     @property
     def headline(self) -> str:
         """The measure that a run is judged by, within a split."""
         return self.parts.evaluator.grader.headline
 
-    def test(self, phase: str) -> Evaluation:
+    def test(self, phase: str) -> Evaluation | None:
         """Score the test split, or read the scores of an earlier sitting."""
-        self.parts.trainer.world.enter(f"the evaluation {phase} training")
+        self.world.enter(f"the evaluation {phase} training")
         with self.parts.trainer.policy.whole() as policy:
-            return self._test(policy, phase)
+            return self._test(policy, phase) if self.world.leads else None
 
     def _test(self, policy: Policy, phase: str) -> Evaluation:
         digest = f"{self.job.digest}-{self.job.evaluation_digest}"
@@ -101,6 +150,9 @@ class Run:
     @contextmanager
     def tracked(self) -> Iterator[None]:
         """Trackers open within it; they learn how it ended."""
+        if not self.world.leads:
+            yield
+            return
         info = RunInfo(
             folder=self.folder,
             run_id=_run_id(self.folder, self.job.digest),
@@ -135,11 +187,14 @@ class Run:
         """Metrics of the validation split, on the steps that have them."""
         if not self.job.evaluation.is_due(step, last=self.job.trainer.steps):
             return {}
-        self.parts.trainer.world.enter(f"the evaluation after step {step}")
+        self.world.enter(f"the evaluation after step {step}")
+        with self.parts.trainer.policy.whole() as policy:
+            return self._validate(policy, step) if self.world.leads else {}
+
+    def _validate(self, policy: Policy, step: int) -> dict[str, float]:
         prompts = self.parts.task.validation[: self.job.evaluation.max_prompts]
         began = time.perf_counter()
-        with self.parts.trainer.policy.whole() as policy:
-            evaluation = self.parts.validator(policy, prompts, split="validation", phase=str(step))
+        evaluation = self.parts.validator(policy, prompts, split="validation", phase=str(step))
         seconds = {"time/validation_s": time.perf_counter() - began}
         return evaluation_metrics(evaluation) | seconds
 
@@ -148,37 +203,63 @@ class Run:
         done = self.last_step or 0
         if self.last_step is None:
             self.log(self.validate(0), step=0)
-        settings = self.job.trainer
         with (
-            self.console.progress(steps=settings.steps, done=done) as show,
+            self.console.progress(steps=self.job.trainer.steps, done=done) as show,
             stop_request() as stop,
             self.checkpoints.waited_for(),
         ):
-            for result in steps(self.parts, self.folder, after=done):
+            for result in self._steps(after=done):
                 metrics = result.metrics | self.validate(result.step)
                 self.log(metrics, step=result.step)
                 show(result.step, metrics)
-                self.keep(result)
+                if self.world.leads:
+                    self.keep(result)
                 warning = self.watch(result.step, metrics)
                 if warning is not None:
                     self.console.warn(warning)
                 score = metrics.get(f"eval/validation/{self.headline}")
-                then = after_step(
-                    result.step,
-                    settings,
-                    self.parts.trainer.world,
-                    stop,
-                    improves=self.checkpoints.improves(score),
-                )
+                then = self._after(result.step, stop, score)
                 if then.saves:
                     self.checkpoint(result.step, score)
                 if then.stops:
-                    self.checkpoints.wait()
-                    self.console.say(
-                        f"stopped after step {result.step}, everything is saved; the same command "
-                        "goes on from there"
-                    )
-                    sys.exit(then.stop.exit_status)
+                    self._stop(result.step, then)
+
+    def _steps(self, *, after: int) -> Iterator[StepResult]:
+        """The steps that are left; a batch that is refused is saved before the run ends on it.
+
+        Raises:
+            RefusedBatchError: With where the batch lies, and the command that replays it.
+        """
+        try:
+            yield from self.parts.trainer.run(after=after)
+        except RefusedBatchError as error:
+            where = save_batch(self.folder / "failed_batch", error, self.parts.trainer.policy.model)
+            raise type(error)(
+                f"{error} in {where}: rlcredit replay batch={where}", error.refused
+            ) from error
+
+    def _after(self, step: int, stop: StopRequest, score: float | None) -> AfterStep:
+        """Agree on what happens after a step.
+
+        Any process may have been told to stop; the first one alone has a score of the policy.
+        """
+        settings = self.job.trainer
+        improves = self.checkpoints.improves(score)
+        number, best = self.world.largest(stop.number or 0, int(improves))
+        last = step == settings.steps
+        stopping = number > 0 and not last
+        saves = last or stopping or best > 0 or step % settings.checkpoint_every == 0
+        if saves:
+            self.world.enter(f"the checkpoint of step {step}")
+        return AfterStep(saves=saves, stop=StopRequest(number if stopping else None))
+
+    def _stop(self, step: int, then: AfterStep) -> NoReturn:
+        """End the process before the last step, once its checkpoint is whole."""
+        self.checkpoints.wait()
+        self.console.say(
+            f"stopped after step {step}, everything is saved; the same command goes on from there"
+        )
+        sys.exit(then.stop.exit_status)
 
     def keep(self, result: StepResult) -> None:
         """The step's responses with their credit, on disk and (now and then) in the trackers."""
@@ -199,7 +280,8 @@ class Run:
         """
         for tracker in self.trackers:
             tracker.sync()
-        self.completions.sync()
+        if self.world.leads:
+            self.completions.sync()
         self.checkpoints.start(
             step=step,
             model=self.parts.trainer.policy.model,
@@ -208,11 +290,17 @@ class Run:
             score=score,
         )
 
-    def conclude(self, before: Evaluation, after: Evaluation) -> float:
-        """The table, the summary, the weights, and where they lie."""
-        self.parts.trainer.world.enter("the export")
+    def conclude(self, before: Evaluation | None, after: Evaluation | None) -> float | None:
+        """The weights; then the table, the summary, and where they lie."""
+        self.world.enter("the export")
         with self.parts.trainer.policy.whole() as policy:
-            policy.export(self.folder / "policy")
+            if self.world.leads:
+                policy.export(self.folder / "policy")
+        if before is None or after is None:
+            return None  # the first process alone has evaluated
+        return self._summarise(before, after)
+
+    def _summarise(self, before: Evaluation, after: Evaluation) -> float:
         comparisons = {row.cell.name: Change.of(row) for row in compare(before, after)}
         rhos = {each.phase: truth_rho(each.credit) for each in (before, after)}
         summary = RunSummary(

@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
+from rlcredit.checkpoint.writer import CheckpointWriter
 from rlcredit.credit.simplex import Divergence
+from rlcredit.distributed.board import Board
 from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.distributed.records import tensors_of
 from rlcredit.distributed.world import Parcel, World
@@ -33,6 +35,9 @@ from rlcredit.policy.warm_start import WarmStart
 from rlcredit.retrieval.encoders import Hashing
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.rollout.score import Scorer
+from rlcredit.run.job import Job
+from rlcredit.run.launch import run_rank
+from rlcredit.run.session import Session
 from rlcredit.text.segmenters import Phrases
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.optim import AdamW
@@ -282,3 +287,45 @@ def shard(cache: Path, folder: Path, *, world: World) -> float:
     shard_adapters(cache, world=world)
     sample_unequally(cache, folder / "exported", world=world)
     return shard_coarsely(cache, world=world)
+
+
+MEETINGS = {
+    Board: ("meet",),
+    CheckpointWriter: ("start", "wait"),
+    CausalLM: ("whole",),
+    Sharded: ("whole",),
+}
+"""What every process of a run must call in the same order: exchanges, writes of checkpoints in
+parts, and the gathering of weights in parts."""
+
+
+def recorded(job: Job, folder: Path, out: Path, stop_at: int, *, world: World) -> float | None:
+    """A rank of a run that writes down its meetings; the last one is told to stop after a step."""
+    calls: list[str] = []
+
+    def noting(cls: type, name: str) -> None:
+        call = getattr(cls, name)
+
+        def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+            assert world.board is not None
+            calls.append(f"{cls.__name__}.{name} in {world.board.phase}")
+            return call(self, *args, **kwargs)
+
+        setattr(cls, name, noted)
+
+    for cls, names in MEETINGS.items():
+        for name in names:
+            noting(cls, name)
+    after = Session._after
+
+    def told(self: Session, step: int, stop: Any, score: float | None) -> Any:
+        if step == stop_at and world.rank == world.size - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return after(self, step, stop, score)
+
+    Session._after = told
+    try:
+        return run_rank(job, folder, world=world)
+    finally:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{world.rank}.txt").write_text("\n".join(calls))

@@ -1,3 +1,4 @@
+import ast
 import os
 import subprocess
 import sys
@@ -8,6 +9,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 from rlcredit.commands.train import run as run_config
+from rlcredit.distributed.board import RankError
+from rlcredit.distributed.launcher import Start, start_processes
+from rlcredit.run.launch import no_sentence
+from tests.distributed.worlds import recorded
 from tests.e2e.running import ROOT, SMALL, composed, metrics, run
 
 JOB = ("estimator=ospo", "evaluation.retrievers=[bm25]")
@@ -37,6 +42,47 @@ def test_two_processes_leave_the_folder_that_one_leaves(tmp_path, cache, one):
     assert len(touches) == 2  # of the first process alone: before and after
     said = run(tmp_path, f"cache={cache}", *JOB, "trainer=ddp")
     assert "holds this very run, finished" in said
+
+
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_every_process_meets_the_others_in_the_same_order(tmp_path, cache, trainer):
+    words = [f"cache={cache}", *JOB, f"trainer={trainer}", "evaluation.every=1"]
+    job = composed(*SMALL, *words, "trainer.checkpoint_every=1")
+    two = Start(processes=2, device="cpu", timeout_s=60.0)
+    ranks = {"explain": no_sentence}
+    with pytest.raises(RankError, match="ended with 143"):  # told to stop, and the other with it
+        start_processes(recorded, (job, tmp_path / "run", tmp_path / "first", 2), two, **ranks)
+    start_processes(recorded, (job, tmp_path / "run", tmp_path / "second", 0), two, **ranks)
+    for sitting, steps in (("first", (1, 2)), ("second", (3, 4))):
+        first, other = ((tmp_path / sitting / f"{rank}.txt").read_text() for rank in (0, 1))
+        assert first.splitlines() == other.splitlines()
+        for step in steps:
+            assert f"whole in the evaluation after step {step}" in first
+            assert f"CheckpointWriter.start in the checkpoint of step {step}" in first
+    assert "the checkpoint of step 3" not in (tmp_path / "first" / "0.txt").read_text()
+    assert "whole in the export" in first
+
+
+def test_what_the_first_process_does_alone_waits_for_no_other():
+    """No call of ``run/session.py`` that meets other processes stands under ``world.leads``."""
+    meeting = {"largest", "gather", "sum", "wait", "copy_first", "enter", "whole", "start", "test"}
+    meeting |= {"validate", "train", "conclude", "checkpoint", "_after", "_stop", "restore"}
+    tree = ast.parse((ROOT / "rlcredit" / "run" / "session.py").read_text())
+    alone = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If | ast.IfExp) and "leads" in ast.unparse(node.test)
+    ]
+    assert len(alone) >= 5
+    for node in alone:
+        body = node.body if isinstance(node.body, list) else [node.body]
+        called = {
+            each.func.attr
+            for part in body
+            for each in ast.walk(part)
+            if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)
+        }
+        assert not called & meeting, ast.unparse(node)
 
 
 def test_more_processes_than_prompts_are_refused():
