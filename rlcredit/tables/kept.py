@@ -95,6 +95,7 @@ class KeptRun:
             logged=logged,
             overrides=self.words,
             problems=tuple(problems),
+            kept=True,
         )
 
 
