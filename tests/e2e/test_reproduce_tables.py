@@ -15,7 +15,10 @@ from rlcredit.tables.price import Batch, gpu_hours
 
 @pytest.fixture
 def two_rows(monkeypatch):
-    """Table claims, cut down to one data set and two of its rows, for the sake of time."""
+    """Table claims, cut down to one data set and two of its rows, for the sake of time.
+
+    So are the warm start and the prompts of its jobs.
+    """
     whole = reproduce_tables.declared
 
     def cut(name):
@@ -26,6 +29,8 @@ def two_rows(monkeypatch):
             del table.data[key]
         table.claims.clear()
         table.sizes["smoke"].seeds[:] = [0]
+        short = ("policy.warm_start.steps=20", "evaluation.max_prompts=4", "evaluation.samples=1")
+        table.sizes["smoke"].overrides.extend(short)
         table.sizes["paper"].seeds[:] = [0]
         return table
 
