@@ -125,7 +125,7 @@ def test_the_base_is_what_is_said_here_and_holds_no_trainer():
     packages = {
         path.relative_to(ROOT / "rlcredit").parts[0].removesuffix(".py") for path in base_files()
     }
-    assert packages == {*BASE, "__init__", "__main__", "types", "identity"}
+    assert packages == {*BASE, "__init__", "__main__", "types", "identity", "machine"}
 
 
 @pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
