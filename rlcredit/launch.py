@@ -160,8 +160,9 @@ def _own_checkpoint(job: Job, folder: Path, *, warn: Callable[[str], None]) -> C
     if checkpoint is not None:
         checkpoint.refuse_other(job.digest, job.identity)
     if summary is not None and summary.digest != job.digest:
+        other = "another config" if summary.identity else "an older version or another config"
         raise CheckpointError(
-            f"{folder} holds a run of another config (digest {summary.digest[:8]}, this one is "
+            f"{folder} holds a run of {other} (digest {summary.digest[:8]}, this one is "
             f"{job.digest[:8]}; its settings are in .hydra/overrides.yaml). Give that config, "
             "another hydra.run.dir, or resume=never to remove it and start anew"
         )

@@ -51,7 +51,7 @@ def evaluation_digest(cfg: DictConfig) -> str:
 def subfolder(cfg: DictConfig, identity: Mapping[str, Any]) -> str:
     """``<dataset>/<estimator>/seed<k>-<digest8>``: where a run lies under ``outputs/``."""
     choices = cfg.hydra.runtime.choices
-    return f"{choices.dataset}/{choices.estimator}/seed{cfg.seed}-{digest(identity)[:8]}"
+    return f"{choices.dataset}/{choices.estimator}/seed{identity['seed']}-{digest(identity)[:8]}"
 
 
 def run_subfolder(*, _root_: DictConfig) -> str:

@@ -45,8 +45,21 @@ class Finished:
         return self._by_digest.get(planned.digest, [])
 
     def of(self, planned: PlannedJob) -> Sequence[FinishedRun]:
-        """The runs with a job's digest, or else those that differ from it in ``numerics`` alone."""
-        return self.same(planned) or (self._by_kin.get(planned.kin, []) if planned.kin else [])
+        """The runs with a job's digest, or else those that differ from it in ``numerics`` alone.
+
+        Of several such kinds, those of the highest numbers are the latest.
+        """
+        same = self.same(planned)
+        if same or not planned.kin:
+            return same
+        kins = self._by_kin.get(planned.kin, [])
+        latest = max((_height(run) for run in kins), default=0)
+        return [run for run in kins if _height(run) == latest]
+
+
+def _height(run: FinishedRun) -> int:
+    """Larger in a later version: a component's ``numerics`` is only ever raised."""
+    return sum(numerics_of(run.summary.identity).values())
 
 
 def _grouped(pairs: Iterable[tuple[str, FinishedRun]]) -> dict[str, list[FinishedRun]]:

@@ -34,8 +34,8 @@ from rlcredit.report.run_folder import RunSummary
 from rlcredit.report.sweep import save_failure
 from rlcredit.tables.declare import Table
 from rlcredit.tables.jobs import PlannedJob
-from rlcredit.tables.kept import KeptRecords, index_row
-from rlcredit.tables.records import FinishedRun, Record, run_folders
+from rlcredit.tables.kept import KeptRecords
+from rlcredit.tables.records import FinishedRun, run_folders
 
 EVERY_JOB = ("tracker=jsonl", "trainer.threads=1")
 
@@ -48,6 +48,8 @@ class Planner:
     conf: str = ""
     """Folder below ``conf/`` to compose from; empty: ``conf/`` itself."""
     composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
+    identities: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
+    """Of the first seed that was asked for."""
 
     @property
     def folder(self) -> str:
@@ -60,17 +62,30 @@ class Planner:
 
     def config(self, overrides: Sequence[str], seed: int) -> DictConfig:
         """A job's config, with Hydra's own part, as train.py would compose it."""
+        cfg = self._composed(overrides).copy()
+        cfg.seed = seed
+        return cfg
+
+    def _composed(self, overrides: Sequence[str]) -> DictConfig:
+        """The config that the jobs of all seeds share.
+
+        Raises:
+            ValueError: If anything but the seed depends on it.
+        """
         key = tuple(overrides)
         if key not in self.composed:
             words = [*overrides, *EVERY_JOB]
             with self.hydra():
                 cfg = compose("train", overrides=words, return_hydra_config=True)
+            if "${seed}" in OmegaConf.to_yaml(cfg):
+                raise ValueError(
+                    f"{' '.join(overrides)}: a setting that is taken from the seed (${{seed}}) "
+                    "would be another for each seed of a row; write its value"
+                )
             with open_dict(cfg):
                 cfg.hydra.runtime.output_dir = "set by the job"
             self.composed[key] = cfg
-        cfg = self.composed[key].copy()
-        cfg.seed = seed
-        return cfg
+        return self.composed[key]
 
     def jobs(self, table: Table, size: str, data: Iterable[str]) -> Iterator[PlannedJob]:
         """The jobs of a table, seed by seed, so that what is half done has every row."""
@@ -78,9 +93,9 @@ class Planner:
             for name in data:
                 for row in table.rows_of(name):
                     overrides = table.overrides(row, name, size)
-                    cfg = self.config(overrides, seed)
+                    cfg = self._composed(overrides)
                     needed = table.size(size).runs_here and not table.data[name].path
-                    identity = self._identity(cfg, needed=needed)
+                    identity = self._identity(overrides, seed, needed=needed)
                     yield PlannedJob(
                         row=row,
                         data=name,
@@ -96,14 +111,18 @@ class Planner:
                         conf=self.folder,
                     )
 
-    def _identity(self, cfg: DictConfig, *, needed: bool) -> dict[str, Any]:
+    def _identity(self, overrides: Sequence[str], seed: int, *, needed: bool) -> dict[str, Any]:
         """A job's identity; of data that are not here, none."""
-        try:
-            return run_identity(cfg)
-        except (ValueError, OSError):
-            if needed:
-                raise
-            return {}
+        key = tuple(overrides)
+        if key not in self.identities:
+            try:
+                self.identities[key] = run_identity(self._composed(overrides))
+            except (ValueError, OSError):
+                if needed:
+                    raise
+                self.identities[key] = {}
+        known = self.identities[key]
+        return known | {"seed": seed} if known else {}
 
     def _folder(self, cfg: DictConfig, identity: Mapping[str, Any]) -> Path:
         return self.outputs / (subfolder(cfg, identity) if identity else "data-not-here")
@@ -127,7 +146,12 @@ def run_missing(
         planner: Composes them.
         kept: Where records are kept; None: nowhere.
         workers: Jobs at a time; more than one run in processes of their own.
+
+    Raises:
+        ValueError: If an index of kept records cannot be read: all its jobs would run again.
     """
+    if kept is not None and kept.damaged:
+        raise ValueError(f"no job is run: {'; '.join(kept.damaged)}")
     todo, reused, failed = _to_run(jobs, planner)
     print(f"{len(todo)} jobs to run, {len(reused)} finished ones reused", flush=True)
     done = [runs[0] for runs in reused if not any(run.kept for run in runs)]
@@ -167,19 +191,14 @@ def _to_run(
 
 def _keep(runs: Sequence[FinishedRun], kept: KeptRecords) -> int:
     """Keep the records of finished runs; how many could not be."""
-    rows: list[tuple[Record, dict[str, Any]]] = []
-    for run in runs:
-        record = run.read()
-        try:
-            rows.append((record, index_row(run, record)))
-        except (ValueError, OSError) as error:
-            print(f"{run.place} finished and is not kept: {error}", flush=True)
     try:
-        kept.write([record for record, _ in rows], [row for _, row in rows])
+        refused = kept.append(runs)
     except OSError as error:
-        print(f"{len(rows)} records cannot be kept in {kept.folder}: {error}", flush=True)
+        print(f"{len(runs)} records cannot be kept in {kept.folder}: {error}", flush=True)
         return len(runs)
-    return len(runs) - len(rows)
+    for why in refused:
+        print(why, flush=True)
+    return len(refused)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ class Gap:
 def find_runs(folders: Sequence[Path]) -> tuple[list[ReportedRun], list[Gap]]:
     """Every run at or below the folders; what cannot be read is a gap, not a crash.
 
-    The compact records that tables keep are left out: they have no responses, and tables show them.
+    The records that tables keep are left out: they have no responses, and tables show them.
 
     Raises:
         ValueError: If there is no run at all.

@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals, learning curves and paired tests; scipy and statsmodels do them.
+"""Means with bootstrap intervals, learning curves and paired tests; scipy does most of them.
 
 Within a run the prompt is the unit that is drawn again; over runs, seeds and prompts both are.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import integrate, stats
-from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
 RESAMPLES = 9999
@@ -199,8 +198,13 @@ def paired_permutation(treatment: NDArray[np.float64], control: NDArray[np.float
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment over the tests of one table (statsmodels)."""
-    if not pvalues:
-        return []
-    adjusted = np.asarray(multipletests(list(pvalues), method="holm")[1], dtype=np.float64)
+    """Holm's step-down adjustment over the tests of one table (Holm 1979, Scand. J. Stat. 6:65).
+
+    The k-th smallest of m values is multiplied by m - k + 1; none ends below a smaller one's.
+    """
+    values = np.asarray(pvalues, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted.tolist()

@@ -5,13 +5,13 @@
     metrics-<data>-0000.parquet (digest, step, metric, value): the lines of metrics.jsonl
 
 Each sitting appends a part with a number of its own. Its index is written last, so a part that was
-cut short is not there. The queries' ids stand in the index, in the order of the scores.
+cut short holds no run; what is left of it is named. The queries' ids stand in the index, in the
+order of the scores. Rankings are not kept: the scores of every query are the record.
 """
 
 import json
-import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,41 +19,29 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rlcredit.identity import digest, without_numerics
 from rlcredit.report.run_folder import RunSummary, parse_summary
 from rlcredit.tables.declare import Phase
+from rlcredit.tables.parts import (
+    BOUNDS,
+    INDEX,
+    METRICS,
+    SCORES,
+    by_digest,
+    metric_rows,
+    part_of,
+    parts_in,
+    read_table,
+    score_rows,
+    whole_file,
+    write_table,
+)
 from rlcredit.tables.records import FinishedRun, Record, Scores
 
-REMEDY = "restore the file, or remove it and run its jobs again"
-_BOUNDS = ("mean", "low", "high")
-_MEASURE = pa.struct(
-    [("name", pa.string())]
-    + [
-        (f"{part}_{bound}", pa.float64())
-        for part in ("before", "after", "difference")
-        for bound in _BOUNDS
-    ]
-)
-_INDEX = pa.schema(
-    [(name, pa.string()) for name in ("digest", "digest_before", "kin", "name")]
-    + [(name, pa.string()) for name in ("code_revision", "data_digest", "identity", "evaluation")]
-    + [("overrides", pa.list_(pa.string())), ("prompt_ids", pa.list_(pa.string()))]
-    + [("summary", pa.string()), ("measures", pa.list_(_MEASURE))]
-)
-_SCORES = pa.schema(
-    [(name, pa.string()) for name in ("digest", "phase", "cell")]
-    + [("values", pa.list_(pa.float64()))]
-)
-_METRICS = pa.schema(
-    [
-        ("digest", pa.string()),
-        ("step", pa.int32()),
-        ("metric", pa.string()),
-        ("value", pa.float64()),
-    ]
-)
+REMEDY = "restore the file (git checkout), or remove its part and run its jobs again"
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, pa.ArrowException)
+"""What reading a file raises that is missing, cut off, damaged or of another shape."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +81,11 @@ class KeptRun:
         logged: tuple[Mapping[str, int | float], ...] = ()
         try:
             scores = self.records.scores(self)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except UNREADABLE as error:
             problems.append(f"{self.place}: scores cannot be read ({error}): {REMEDY}")
         try:
             logged = self.records.logged(self)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except UNREADABLE as error:
             problems.append(f"{self.place}: metrics cannot be read ({error}): {REMEDY}")
         return Record(
             place=self.place,
@@ -107,6 +95,7 @@ class KeptRun:
             logged=logged,
             overrides=self.words,
             problems=tuple(problems),
+            kept=True,
         )
 
 
@@ -128,7 +117,7 @@ class KeptRecords:
         for path in sorted(self.folder.glob("index-*.parquet")):
             try:
                 runs += self._rows(path)
-            except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            except UNREADABLE as error:
                 problems.append(f"{path} cannot be read ({error}): {REMEDY}")
         return tuple(runs), tuple(problems)
 
@@ -138,12 +127,28 @@ class KeptRecords:
         return self._read_index[0]
 
     @property
-    def problems(self) -> tuple[str, ...]:
-        """Index files that cannot be read."""
+    def damaged(self) -> tuple[str, ...]:
+        """Index files that cannot be read, so that their runs seem never to have run."""
         return self._read_index[1]
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Index files that cannot be read, and what is left of parts that were cut short."""
+        return (*self.damaged, *self._cut_short())
+
+    def _cut_short(self) -> Iterator[str]:
+        """Files whose part has no index: their sitting ended while it wrote them."""
+        whole = {path.stem.removeprefix("index-") for path in self.folder.glob("index-*.parquet")}
+        for part in sorted(parts_in(self.folder) - whole):
+            files = sorted(str(path) for path in self.folder.iterdir() if part_of(path) == part)
+            yield (
+                f"{', '.join(files)}: part {part} has no index, so the sitting that wrote it was "
+                "cut short. Its runs lie in their folders, and rlcredit tables keeps them anew; "
+                "remove what is left"
+            )
+
     def _rows(self, path: Path) -> Iterator[KeptRun]:
-        for row in _read(path, _INDEX).to_pylist():
+        for row in read_table(path, INDEX).to_pylist():
             measures = {measure.pop("name"): _nested(measure) for measure in row["measures"]}
             known = json.loads(row["summary"]) | {"identity": json.loads(row["identity"])}
             yield KeptRun(
@@ -162,7 +167,7 @@ class KeptRecords:
             ValueError: If the file is missing or damaged, or the run's rows are not whole.
         """
         values: dict[Phase, dict[str, Any]] = defaultdict(dict)
-        for row in self._of(run, "scores", _SCORES).to_pylist():
+        for row in self._of(run, "scores", SCORES).to_pylist():
             if len(row["values"]) != len(run.prompt_ids):
                 count = f"{len(row['values'])} scores for {len(run.prompt_ids)} queries"
                 raise ValueError(f"{row['cell']} has {count}")
@@ -175,7 +180,7 @@ class KeptRecords:
         Raises:
             ValueError: If the file is missing or damaged.
         """
-        table = self._of(run, "metrics", _METRICS)
+        table = self._of(run, "metrics", METRICS)
         lines: dict[int, dict[str, int | float]] = {}
         columns = (table[name].to_pylist() for name in ("step", "metric", "value"))
         for step, metric, value in zip(*columns, strict=True):
@@ -186,39 +191,53 @@ class KeptRecords:
         """A run's rows of one kind."""
         path = self.file(kind, part=run.part, data=_data(run.summary))
         if path not in self._tables:
-            self._tables[path] = _by_digest(_read(path, schema))
+            self._tables[path] = by_digest(read_table(path, schema))
         if run.summary.digest not in self._tables[path]:
             raise ValueError(f"{path.name} has no row of it")
         return self._tables[path][run.summary.digest]
 
-    def append(self, runs: Collection[FinishedRun]) -> None:
-        """Write a part with these runs; what is there stays as it is.
+    def append(self, runs: Iterable[FinishedRun]) -> list[str]:
+        """Write a part with all of these runs that can be kept; what is there stays as it is.
+
+        Returns:
+            Of each run that cannot be kept, a sentence that says why.
 
         Raises:
-            ValueError: If the scores of a run cannot be read, or it recorded no identity.
             OSError: If a file cannot be written.
         """
-        read = [(run, run.read()) for run in runs]
-        rows = [index_row(run, record) for run, record in read]
-        self.write([record for _, record in read], rows)
+        records: list[Record] = []
+        rows: list[Mapping[str, Any]] = []
+        refused: list[str] = []
+        for run in runs:
+            record = run.read()
+            try:
+                rows.append(index_row(run, record))
+                records.append(record)
+            except ValueError as error:
+                refused.append(f"{run.place} finished and is not kept: {error}")
+        if rows:
+            self.write(records, rows)
+        return refused
 
     def write(self, records: Sequence[Record], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write a part from what was read and the rows of its index."""
+        """Write a part from what was read and the rows of its index.
+
+        Raises:
+            OSError: If a file cannot be written, or another sitting writes this part.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         by_data: dict[str, list[Record]] = defaultdict(list)
         for record in records:
             by_data[_data(record.summary)].append(record)
-        part = self._next_part()
-        for data, own in by_data.items():
-            _write(self.file("scores", part=part, data=data), _score_rows(own), _SCORES)
-            _write(self.file("metrics", part=part, data=data), _metric_rows(own), _METRICS)
-        _write(self.file("index", part=part), rows, _INDEX)
+        part = f"{max(map(int, parts_in(self.folder)), default=-1) + 1:04d}"
+        with whole_file(self.file("index", part=part)) as index:  # first, so that it reserves part
+            for data, own in by_data.items():
+                with whole_file(self.file("scores", part=part, data=data)) as file:
+                    write_table(file, score_rows(own), SCORES)
+                with whole_file(self.file("metrics", part=part, data=data)) as file:
+                    write_table(file, metric_rows(own), METRICS)
+            write_table(index, rows, INDEX)
         self.__dict__.pop("_read_index", None)
-
-    def _next_part(self) -> str:
-        """A number that no file has, those of a part that was cut short included."""
-        taken = [path.stem.rsplit("-", 1)[-1] for path in self.folder.glob("*-*.parquet")]
-        return f"{max((int(each) for each in taken if each.isdigit()), default=-1) + 1:04d}"
 
 
 def index_row(run: FinishedRun, record: Record) -> dict[str, Any]:
@@ -232,7 +251,9 @@ def index_row(run: FinishedRun, record: Record) -> dict[str, Any]:
         raise ValueError("; ".join(record.problems))
     if not summary.identity:
         raise ValueError(f"{run.place} recorded no identity, so nothing could find its record")
-    (prompt_ids,) = {scores.prompt_ids for scores in record.scores.values()}
+    asked = {scores.prompt_ids for scores in record.scores.values()}
+    if len(asked) > 1:
+        raise ValueError(f"{run.place} was scored on other queries before training than after it")
     plain = asdict(summary)
     identity, measures = plain.pop("identity"), plain.pop("measures")
     return {
@@ -245,14 +266,14 @@ def index_row(run: FinishedRun, record: Record) -> dict[str, Any]:
         "identity": json.dumps(identity),
         "evaluation": json.dumps(run.evaluation()),
         "overrides": run.overrides(),
-        "prompt_ids": prompt_ids,
+        "prompt_ids": next(iter(asked)),
         "summary": json.dumps(plain),
         "measures": [{"name": name} | _flat(change) for name, change in measures.items()],
     }
 
 
 def _flat(change: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
-    return {f"{part}_{bound}": change[part][bound] for part in change for bound in _BOUNDS}
+    return {f"{part}_{bound}": change[part][bound] for part in change for bound in BOUNDS}
 
 
 def _nested(flat: Mapping[str, float | None]) -> dict[str, dict[str, float | None]]:
@@ -265,62 +286,3 @@ def _nested(flat: Mapping[str, float | None]) -> dict[str, dict[str, float | Non
 
 def _data(summary: RunSummary) -> str:
     return summary.name.split("/")[0]
-
-
-def _score_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Sorted by what is alike in many runs (the scores before training), which packs it away."""
-    rows = [
-        {"digest": record.summary.digest, "phase": str(phase), "cell": cell, "values": values}
-        for record in records
-        for phase, scores in record.scores.items()
-        for cell, values in scores.values.items()
-    ]
-    return sorted(rows, key=lambda row: (row["phase"], row["cell"], row["digest"]))
-
-
-def _metric_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
-    rows = [
-        {"digest": record.summary.digest, "step": line["step"], "metric": name, "value": value}
-        for record in records
-        for line in record.logged
-        for name, value in line.items()
-        if name != "step" and "step" in line
-    ]
-    return sorted(rows, key=lambda row: (row["metric"], row["digest"], row["step"]))
-
-
-def _by_digest(table: pa.Table) -> dict[str, pa.Table]:
-    """A table's rows by digest, in their order."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, each in enumerate(table["digest"].to_pylist()):
-        rows[each].append(row)
-    return {each: table.take(pa.array(own)) for each, own in rows.items()}
-
-
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    """A whole file, its pages checked. ValueError if it is missing, damaged or of another shape."""
-    if not path.exists():
-        raise ValueError(f"{path.name} is missing")
-    table = pq.read_table(path, page_checksum_verification=True)
-    if not table.schema.equals(schema):
-        raise ValueError(f"{path.name} has other columns than {', '.join(schema.names)}")
-    return table
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """A whole file, or none. Scores and values are stored bit by bit as they are."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    split = [name for name in schema.names if name == "value"]
-    packed = [name for name in schema.names if name not in split]
-    pq.write_table(
-        pa.Table.from_pylist([dict(row) for row in rows], schema=schema),
-        temporary,
-        compression="zstd",
-        compression_level=19,
-        use_dictionary=packed,  # pyright: ignore[reportArgumentType] a list of columns is taken too
-        use_byte_stream_split=split or False,  # pyright: ignore[reportArgumentType] the same
-        write_page_checksum=True,
-    )
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

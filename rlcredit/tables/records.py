@@ -48,6 +48,8 @@ class Record:
     """The words that the run was asked for with; None where they cannot be read."""
     problems: tuple[str, ...] = ()
     """What could not be read."""
+    kept: bool = False
+    """Whether this is a kept record, without responses and rankings."""
 
 
 @runtime_checkable

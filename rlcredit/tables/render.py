@@ -169,6 +169,11 @@ def notes(grid: Grid) -> list[str]:
     if len(revisions) == 1:
         lines.append(f"Code revision of all runs: {revisions[0]}.")
     lines += [f"[{_mark(n)}] code revision {r}" for n, r in enumerate(revisions) if revisions[1:]]
+    if any(run.record and run.record.kept for runs in grid.runs.values() for run in runs):
+        lines.append(
+            "The record of a kept run is the score of every test query and every logged number "
+            "(parquet files in outputs/reference/jobs); rankings and responses are not kept."
+        )
     lines += [
         f"{CHANGED} {data}/{row}: made before numbers changed without a setting: "
         f"{'; '.join(grid.changed(data, row))}. The same command makes other numbers today."

@@ -13,8 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-FORMAT = 2
-"""Of the folder; 1 was a pair of files that one process wrote."""
+FORMAT = 3
+"""Of the folder; 1 was a pair of files that one process wrote, 2 had a digest of import paths."""
 PREFIX = "step-"
 STATE = "state.json"
 MOST_LINES = 12

@@ -1,12 +1,9 @@
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from hydra_plugins.leased import LeasedLauncher
-from tests.e2e.running import ROOT
+from tests.forked import command
 
 APP = """
 import json, os, signal, time
@@ -33,17 +30,14 @@ main()
 
 def test_jobs_lease_devices_of_their_own_and_go_on_after_one_that_died(tmp_path):
     (tmp_path / "app.py").write_text(APP)
-    command = [sys.executable, "app.py", "-m", "+x=0,1,2,3,4", "hydra/launcher=leased"]
-    settings = ["hydra.launcher.gpus_per_job=2", "hydra.launcher.devices=[a,b,c,d,e]"]
-    done = subprocess.run(
-        [*command, *settings, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+    done = command(
+        tmp_path / "app.py",
+        *("-m", "+x=0,1,2,3,4", "hydra/launcher=leased"),
+        *("hydra.launcher.gpus_per_job=2", "hydra.launcher.devices=[a,b,c,d,e]"),
+        *("hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"),
+        folder=tmp_path,
     )
+    assert done.status == 0, done.said
     sweep = tmp_path / "sweep"
     leases = [json.loads((sweep / n / "lease.json").read_text()) for n in "0234"]
     assert all(len(set(lease["devices"])) == 2 for lease in leases)
@@ -65,8 +59,8 @@ def test_jobs_lease_devices_of_their_own_and_go_on_after_one_that_died(tmp_path)
     )
     assert "was killed by SIGKILL" in (sweep / "1" / "failure.txt").read_text()
     assert (sweep / "4" / "job.log").read_text() == "computing\n"
-    assert "job 4 has ended" in done.stdout
-    assert "computing" not in done.stdout
+    assert "job 4 has ended" in done.said
+    assert "computing" not in done.said
 
 
 def test_more_devices_than_there_are_cannot_be_leased(monkeypatch):

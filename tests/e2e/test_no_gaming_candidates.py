@@ -14,7 +14,6 @@ LONG_ENOUGH = (
     "trainer.prompts_per_step=4",
     "trainer.group_size=6",
     "trainer.checkpoint_every=40",
-    "policy.warm_start.steps=250",
     "evaluation.every=0",
     "evaluation.max_prompts=1",
 )

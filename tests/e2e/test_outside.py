@@ -1,11 +1,9 @@
 """The example of CONTRIBUTING.md: a component from outside the repository."""
 
-import os
 import re
-import subprocess
-import sys
 
 from tests.e2e.running import ROOT, SMALL, metrics
+from tests.forked import command
 
 
 def test_the_documented_estimator_trains_from_a_folder_of_its_own(tmp_path, cache):
@@ -18,21 +16,13 @@ def test_the_documented_estimator_trains_from_a_folder_of_its_own(tmp_path, cach
     (tmp_path / "my_conf" / "estimator" / "median.yaml").write_text(f"{yaml}\n")
     words = [*SMALL, "trainer.steps=2", "evaluation.every=0", f"cache={cache}"]
     folder = tmp_path / "run"
-    command = [sys.executable, str(ROOT / "train.py"), "--config-dir", str(tmp_path / "my_conf")]
-    done = subprocess.run(
-        [
-            *command,
-            "estimator=median",
-            "dataset=esci",
-            "allow=[my_lab]",
-            *words,
-            f"hydra.run.dir={folder}",
-        ],
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=280,
+    done = command(
+        ROOT / "train.py",
+        *("--config-dir", "my_conf", "estimator=median", "dataset=esci", "allow=[my_lab]"),
+        *words,
+        f"hydra.run.dir={folder}",
+        folder=tmp_path,
+        search=[tmp_path],
     )
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.said
     assert metrics(folder)[-1]["step"] == 2

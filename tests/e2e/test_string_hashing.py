@@ -1,31 +1,66 @@
 """The same command has the same bits in every process, from an empty cache too.
 
 Strings are hashed by a seed of each process, so whatever goes through a set of strings comes out
-in another order. Two seeds are given here instead of leaving it to chance.
+in another order. What this process computes is computed by one with another seed.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from tests.e2e.running import ROOT, SMALL, metrics
+import pytest
+
+from tests.e2e.running import ROOT, metrics, run
+from tests.retrieval.test_sparse import ALL, DOCUMENTS, RETRIEVERS, TEXTS
+
+SHORT = ("estimator=ospo", "policy.warm_start.steps=20", "trainer.steps=2", "evaluation.every=0")
 
 
-def test_a_run_does_not_depend_on_how_strings_are_hashed(tmp_path):
-    folders = [tmp_path / seed for seed in ("1", "2")]
-    for folder in folders:
-        words = [*SMALL, "estimator=ospo", "policy.warm_start.steps=40", "evaluation.every=0"]
-        words += [f"cache={folder}/cache", f"hydra.run.dir={folder}/run"]
-        done = subprocess.run(
-            [sys.executable, "train.py", *words],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONHASHSEED": folder.name},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+def compute(folder):
+    """A run, and every sparse retriever's index and scores as ``scores.txt``."""
+    run(folder / "run", *SHORT, f"cache={folder}/cache")
+    lines = []
+    for retriever in RETRIEVERS:
+        index = retriever.index(DOCUMENTS, cache=folder / "cache")
+        bits = index.score(index.encode(TEXTS), ALL).numpy().tobytes()
+        lines.append(f"{retriever!r} {index.digest} {hashlib.sha256(bits).hexdigest()}\n")
+    (folder / "scores.txt").write_text("".join(lines))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """What this process leaves, and what one leaves that hashes strings by another seed."""
+    here, there = (tmp_path_factory.mktemp(name) for name in ("here", "there"))
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.test_string_hashing", str(there)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] != str(hash("string"))
+    compute(here)
+    return here, there
+
+
+def test_a_run_does_not_depend_on_how_strings_are_hashed(folders):
     one, other = (folder / "run" for folder in folders)
-    assert len(metrics(one)) == 5
+    assert len(metrics(one)) == 3
     assert metrics(one) == metrics(other)
     for name in ("completions.jsonl", "trec/test-after/bm25.sampled-0.run.gz"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_scores_do_not_depend_on_how_strings_are_hashed(folders):
+    one, other = ((folder / "scores.txt").read_text().splitlines() for folder in folders)
+    assert len(one) == 4
+    assert one == other
+
+
+if __name__ == "__main__":
+    compute(Path(sys.argv[1]))
+    print(hash("string"))

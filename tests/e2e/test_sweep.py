@@ -4,34 +4,34 @@ import sys
 import pytest
 
 from tests.e2e.running import ROOT, SMALL
+from tests.forked import command
 
 
 def sweep(folder, cache, *overrides):
     words = [*SMALL, "trainer.steps=2", "evaluation.every=0", f"cache={cache}"]
-    command = [sys.executable, "train.py", "-m", f"hydra.sweep.dir={folder}", *words, *overrides]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    return ["-m", f"hydra.sweep.dir={folder}", *words, *overrides]
 
 
 def test_a_failed_job_is_reported_and_stops_no_other_and_finished_ones_are_not_repeated(
     tmp_path, cache
 ):
     swept = "trainer.optimizer.lr=-1,1e-3"
-    done = sweep(tmp_path, cache, swept)
-    assert done.returncode == 1
-    assert "trainer.optimizer.lr=-1" in done.stdout + done.stderr
+    done = command(ROOT / "train.py", *sweep(tmp_path, cache, swept), folder=tmp_path)
+    assert done.status == 1
+    assert "trainer.optimizer.lr=-1" in done.said
     folders = sorted(p for p in tmp_path.glob("esci/grpo/seed0-*"))
     assert len(folders) == 2
     assert sorted((f / "summary.json").exists() for f in folders) == [False, True]
     assert sorted((f / "failure.txt").exists() for f in folders) == [False, True]
-    assert "finished" in done.stdout
-    assert "failed" in done.stdout
+    assert "finished" in done.said
+    assert "failed" in done.said
     (finished,) = [f for f in folders if (f / "summary.json").exists()]
     stamp = (finished / "summary.json").stat().st_mtime_ns
     leased = ("hydra/launcher=leased", "hydra.launcher.devices=[a,b]")
-    again = sweep(tmp_path, cache, swept, *leased)
-    assert again.returncode == 1
+    again = command(ROOT / "train.py", *sweep(tmp_path, cache, swept, *leased), folder=tmp_path)
+    assert again.status == 1
     assert "holds this very run, finished" in (finished / "job.log").read_text()
-    (table,) = [text for text in again.stdout.split("\nsweep ")[1:]]
+    (table,) = [text for text in again.said.split("\nsweep ")[1:]]
     assert [table.count(word) for word in (" finished ", " failed ")] == [1, 1]
     assert not list(tmp_path.glob(".sweep-*"))
     assert (finished / "summary.json").stat().st_mtime_ns == stamp
@@ -41,7 +41,10 @@ def test_a_failed_job_is_reported_and_stops_no_other_and_finished_ones_are_not_r
 def test_jobs_of_submitit_are_one_sweep_with_a_table(tmp_path, cache):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install .[slurm]")
     local = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10")
-    done = sweep(tmp_path, cache, "trainer.optimizer.lr=-1,1e-3", *local)
+    words = sweep(tmp_path, cache, "trainer.optimizer.lr=-1,1e-3", *local)
+    done = subprocess.run(
+        [sys.executable, "train.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=280
+    )
     assert done.returncode == 1
     (table,) = done.stdout.split("\nsweep ")[1:]
     assert [table.count(word) for word in (" finished ", " failed ")] == [1, 1]

@@ -17,6 +17,7 @@ COUNTDOWN = (
     "dataset.max_train=60",
     "dataset.max_validation=10",
     "dataset.max_test=10",
+    "policy.warm_start.steps=60",
 )
 
 

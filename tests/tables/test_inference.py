@@ -53,6 +53,7 @@ def test_the_permutation_test_is_exact_two_sided_and_paired():
 
 def test_holm_multiplies_the_smallest_by_the_number_of_tests():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9, 0.5]) == [1, 1, 1]
     assert holm([]) == []
 
 
