@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test test-other-cpu test-slow test-faults test-vllm test-browser test-wheel report reproduce-tables check bench bench-reward bench-shortcut credit-bench sweep lock clean
+.PHONY: help install train smoke test test-other-cpu test-slow test-faults test-vllm test-browser test-wheel report reproduce-tables check bench bench-reward credit-bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -95,9 +95,6 @@ credit-bench: install  ## estimators where the truth is known: bias, variance, w
 
 bench-reward: install  ## what rewards cost: segment credit beside GRPO on the same rollouts
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_reward $(ARGS)
-
-bench-shortcut: install  ## what reward.shortcut=repool gets wrong, and what it saves
-	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_shortcut $(ARGS)
 
 sweep: install  ## GRPO and OSPO on both data sets, three seeds each
 	@$(BIN)/python train.py -m estimator=grpo,ospo dataset=esci,hm seed=0,1,2 $(ARGS)

@@ -29,7 +29,7 @@ PACKAGE = "rlcredit"
 
 BEFORE: Mapping[str, Mapping[str, object]] = {
     "ESCI": {"ambiguous_share": 0.0},
-    "Ranking": {"shortcut": None},
+    "Ranking": {"shortcut": None},  # it came, and is gone
     "TrainerSettings": {"autocast": False, "compute_dtype": None, "mismatch": {CLASS: "Mismatch"}},
     "Mismatch": {"correction": None, "unit": "token", "max_weight": 2.0},
 }

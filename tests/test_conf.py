@@ -202,7 +202,6 @@ def test_the_digest_is_that_of_what_changes_numbers():
         ["evaluation.samples=1"],
         ["resume=never"],
         ["reward.cache.folder=elsewhere", "reward.cache.memory_mb=0"],
-        ["reward.shortcut=null"],
     ]
     other = [
         ["seed=1"],
@@ -217,7 +216,6 @@ def test_the_digest_is_that_of_what_changes_numbers():
         ["rollout.temperature=0.9"],
         ["loss.clip_high=0.3"],
         ["trainer.mismatch.correction=truncate"],
-        ["reward.shortcut=repool"],
     ]
     assert {digest(*overrides) for overrides in same} == {digest()}
     assert len({digest()} | {digest(*overrides) for overrides in other}) == len(other) + 1

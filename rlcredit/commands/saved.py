@@ -1,5 +1,6 @@
 """The config that a run folder holds, read strictly: it names components and values, no code."""
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,20 +76,34 @@ def _faults(node: Any, place: str, allow: tuple[str, ...]) -> Iterator[tuple[str
 def typed(node: DictConfig, *, allow: Sequence[str] = ()) -> DictConfig:
     """A component's node read back from a file, with the types of its schema (enums above all).
 
-    A setting that is younger than the file has the value that it had before it existed.
+    A setting that is younger than the file has the value that it had before it existed; one that
+    is gone may stand in the file at that value.
 
     Raises:
-        ValueError: If it is no component of a declared package.
+        ValueError: If it is no component of a declared package, or has a setting that is gone.
     """
     cls = component_class(str(node[TARGET]), allow=allow)
     known = BEFORE.get(public_name(cls), {}) if cls.__module__.startswith(PACKAGE) else {}
-    younger = {name: value for name, value in known.items() if not isinstance(value, dict)}
+    settings = {f.name for f in dataclasses.fields(cls)}
+    gone = [name for name in known if name not in settings and name in node]
+    for name in gone:
+        if node[name] != known[name]:
+            raise ValueError(
+                f"{public_name(cls)}.{name}={node[name]}: this setting is gone since the run was "
+                "made; use the version that made it (code_revision in its summary.json)"
+            )
+    younger = {
+        name: value
+        for name, value in known.items()
+        if name in settings and not isinstance(value, dict)
+    }
+    read = OmegaConf.masked_copy(node, [str(key) for key in node if key not in gone])
     inner = {
         str(key): typed(value, allow=allow)
         for key, value in node.items_ex(resolve=False)
         if isinstance(value, DictConfig) and TARGET in value
     }
-    merged = OmegaConf.merge(OmegaConf.structured(schema(cls)), younger, node, inner)
+    merged = OmegaConf.merge(OmegaConf.structured(schema(cls)), younger, read, inner)
     assert isinstance(merged, DictConfig), "a component is a mapping"
     merged._set_parent(node._get_parent())
     return merged

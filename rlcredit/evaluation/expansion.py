@@ -24,7 +24,7 @@ class Expansion:
     def of(cls, documents: Documents, reward: Ranking, *, cache: Path) -> "Expansion":
         """RM3 with its usual settings, over the same pools (or catalogue) as the reward."""
         return cls(
-            search=reward.exact.bind(BM25().index(documents, cache=cache)),
+            search=reward.bind(BM25().index(documents, cache=cache)),
             texts=dict(zip(documents.ids, documents.texts, strict=True)),
             rm3=RM3(),
         )

@@ -178,10 +178,10 @@ class TaskGraders:
             rules=task.rules,
             catalogue=task.documents,
             rewards={
-                name: (settings.exact if number else settings).bind(
+                name: settings.bind(
                     retriever.index(task.documents, cache=self.cache), failures=self.failures
                 )
-                for number, (name, retriever) in enumerate(self.retrievers.items())
+                for name, retriever in self.retrievers.items()
             },
             utility=settings.utility,
             expansion=Expansion.of(task.documents, settings, cache=self.cache),

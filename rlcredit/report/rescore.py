@@ -42,7 +42,7 @@ def rescore(
     task = unchanged_task(run, dataset, summary)
     index = retriever.index(task.documents, cache=cache)
     expansion = Expansion.of(task.documents, reward, cache=cache)
-    bound = reward.exact.bind(index, failures=run / "failed_texts")
+    bound = reward.bind(index, failures=run / "failed_texts")
     touch_test_split(run, phase=f"scored again with {name}")
     scored: list[Evaluation] = []
     for old in stored:

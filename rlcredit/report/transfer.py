@@ -124,7 +124,7 @@ def transfer(
     runs = sorted(runs, key=lambda run: list(columns).index(run.retriever_name))
     rows = _rows(runs)
     rewards = {
-        name: first.reward.exact.bind(
+        name: first.reward.bind(
             retriever.index(task.documents, cache=cache), failures=out / "failed_texts"
         )
         for name, retriever in columns.items()

@@ -30,17 +30,6 @@ class Reward(Protocol):
 
 
 @runtime_checkable
-class PartReward(Protocol):
-    """A :class:`Reward` that makes use of the texts that parts are taken from."""
-
-    def of_parts(
-        self, prompts: Sequence[Prompt], texts: Sequence[str], wholes: Sequence[str]
-    ) -> Float[Tensor, " N"]:
-        """The reward of each text, which is the text beside it with pieces left out."""
-        ...
-
-
-@runtime_checkable
 class Graders(Protocol[T_co]):
     """Makes whatever grades a run; a reward's settings call the method that is theirs."""
 

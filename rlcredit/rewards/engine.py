@@ -144,14 +144,9 @@ class Plan:
     """Distinct pairs, as numbers of prompt and text."""
     pair_of: Int[Tensor, " N"]
     """The pair that each asked one is."""
-    wholes: list[str] | None = None
-    """The text that each text is a part of: parts of two wholes are two texts. None: texts stand
-    alone."""
 
     @classmethod
-    def of(
-        cls, prompts: Sequence[Prompt], texts: Sequence[str], wholes: Sequence[str] | None = None
-    ) -> "Plan":
+    def of(cls, prompts: Sequence[Prompt], texts: Sequence[str]) -> "Plan":
         """Plan a call.
 
         Raises:
@@ -159,8 +154,6 @@ class Plan:
         """
         if len(prompts) != len(texts):
             raise ValueError(f"{len(prompts)} prompts for {len(texts)} texts; a reward needs pairs")
-        if wholes is not None and len(wholes) != len(texts):
-            raise ValueError(f"{len(wholes)} wholes for {len(texts)} parts; a part is of one whole")
         ids = [prompt.prompt_id for prompt in prompts]
         first = dict(zip(reversed(ids), reversed(prompts), strict=True))
         for prompt in prompts:
@@ -168,17 +161,14 @@ class Plan:
             if known is not prompt and known != prompt:
                 raise ValueError(f"two different prompts have the id {prompt.prompt_id!r}")
         plain = [" ".join(text.split()) for text in texts]
-        around = ["" if wholes is None else " ".join(whole.split()) for whole in wholes or plain]
-        written = list(zip(around, plain, strict=True))
-        asked = list(zip(_numbered(ids), _numbered(written), strict=True))
+        asked = list(zip(_numbered(ids), _numbered(plain), strict=True))
         distinct = dict.fromkeys(asked)
         number = {pair: i for i, pair in enumerate(distinct)}
         return cls(
             prompts=[first[i] for i in dict.fromkeys(ids)],
-            texts=[text for _, text in dict.fromkeys(written)],
+            texts=list(dict.fromkeys(plain)),
             pairs=list(distinct),
             pair_of=torch.tensor([number[pair] for pair in asked], dtype=torch.long),
-            wholes=None if wholes is None else [whole for whole, _ in dict.fromkeys(written)],
         )
 
     def only(self, pairs: Sequence[int]) -> "Plan":
@@ -193,7 +183,6 @@ class Plan:
             texts=[self.texts[text] for text in texts],
             pairs=[(prompt_at[prompt], text_at[text]) for prompt, text in kept],
             pair_of=torch.arange(len(kept)),
-            wholes=None if self.wholes is None else [self.wholes[text] for text in texts],
         )
 
 

@@ -7,7 +7,7 @@ of the retriever again.
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from pathlib import Path
 
@@ -43,13 +43,6 @@ class Scope(StrEnum):
     catalogue = auto()
 
 
-class Shortcut(StrEnum):
-    """What is computed in place of a coalition's reward."""
-
-    repool = auto()
-    """Its vector is pooled from the whole response's token vectors (``retrieval/repool.py``)."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
     """The measure of the ranking that a text gets from a retriever."""
@@ -59,13 +52,6 @@ class Ranking:
     """What a set of candidates earns, where a task asks for sets."""
     scope: Scope = Scope.pool
     cache: Cache = field(default_factory=Cache, metadata=ASIDE)
-    shortcut: Shortcut | None = None
-    """For coalitions of segments alone, whose rewards are approximate then; null: none."""
-
-    @property
-    def exact(self) -> "Ranking":
-        """The same without a shortcut, for what scores whole texts by any retriever."""
-        return replace(self, shortcut=None)
 
     @property
     def scores_parts(self) -> bool:
@@ -85,18 +71,12 @@ class Ranking:
 
         Raises:
             OSError: If the cache's folder cannot be used.
-            ValueError: If there is a shortcut, and the index cannot take it.
         """
-        exact = RankingReward(
+        return RankingReward(
             measure=self.measure,
             pools=Pools(index=index, whole=self.scope is Scope.catalogue),
             engine=Engine(index=index, caches=self.cache.open(), fail=Failures(folder=failures)),
         )
-        if self.shortcut is not Shortcut.repool:
-            return exact
-        from rlcredit.rewards.repooled import RepooledReward  # takes seconds
-
-        return RepooledReward.of(exact)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rlcredit.estimators.base import SetUtility
 from rlcredit.retrieval.base import Encoder
-from rlcredit.rewards.base import PartReward, Reward
+from rlcredit.rewards.base import Reward
 from rlcredit.rewards.engine import Counts
 from rlcredit.rollout.candidates import SetScorer
 from rlcredit.rollout.coalitions import NUM_KNOWN, Asked, Part, Planner, ask, game
@@ -100,8 +100,7 @@ class Scorer:
         whole = _Batch(rules=self.rules)
         for prompt, group in zip(rollouts.prompts, parts, strict=True):
             for part in group:
-                scored = part.scored.of(part.text)
-                whole.add_parts(prompt, [scored], whole=scored)
+                whole.add(prompt, [part.scored.of(part.text)])
         rewards = whole.rewards(self.reward).reshape(rollouts.finished.shape)
         return None, rewards, len(whole.texts)
 
@@ -171,10 +170,10 @@ class Scorer:
                     coalition_text(part.text, part.spans, members)
                     for members in one.members[NUM_KNOWN:].tolist()
                 ]
-                batch.add_parts(prompt, texts, whole=part.scored.of(part.text))
+                batch.add(prompt, texts)
                 games[-1].append(one)
         most = max(1, *(len(part.spans) for group in parts for part in group))
-        return game(games, rewards, batch.part_rewards(self.reward), num_segments=most)
+        return game(games, rewards, batch.rewards(self.reward), num_segments=most)
 
     def _embeddings(
         self, rollouts: Rollouts, parts: Sequence[Sequence[Part]]
@@ -196,15 +195,12 @@ class _Batch:
     rules: TextRules
     prompts: list[Prompt] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    wholes: list[str] = field(default_factory=list)
-    """Of each text, the whole that it is a part of."""
     _known: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def add_parts(self, prompt: Prompt, texts: Sequence[str], *, whole: str) -> None:
-        """Pieces of a scored text and the whole of it, on their way through the task's rules."""
+    def add(self, prompt: Prompt, texts: Sequence[str]) -> None:
+        """Scored texts, or pieces of one, on their way through the task's rules."""
         self.prompts.extend([prompt] * len(texts))
         self.texts.extend(self._searched_with(text, prompt.query) for text in texts)
-        self.wholes.extend([self._searched_with(whole, prompt.query)] * len(texts))
 
     def _searched_with(self, text: str, query: str) -> str:
         key = (query, text)
@@ -215,12 +211,6 @@ class _Batch:
     def rewards(self, reward: Reward) -> Float[Tensor, " N"]:
         """Of all pairs, in one call; none where there is nothing to ask."""
         return reward(self.prompts, self.texts) if self.texts else torch.zeros(0)
-
-    def part_rewards(self, reward: Reward) -> Float[Tensor, " N"]:
-        """The same, of a reward that may make use of the wholes."""
-        if self.texts and isinstance(reward, PartReward):
-            return reward.of_parts(self.prompts, self.texts, self.wholes)
-        return self.rewards(reward)
 
 
 def _segments(rollouts: Rollouts, parts: Sequence[Sequence[Part]]) -> Segments:

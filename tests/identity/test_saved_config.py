@@ -135,6 +135,18 @@ def test_a_config_of_before_its_modules_moved_and_its_settings_grew_is_read(run)
     assert saved_part(saved_config(run).trainer) == TrainerSettings()
 
 
+def test_a_setting_that_is_gone_is_read_at_what_it_meant_before_and_refused_at_another(run):
+    path = run / ".hydra" / "config.yaml"
+    old = OmegaConf.load(path)
+    old.reward.shortcut = None
+    OmegaConf.save(old, path)
+    assert saved_part(saved_config(run).reward) == saved_part(compose("train").reward)
+    old.reward.shortcut = "repool"
+    OmegaConf.save(old, path)
+    with pytest.raises(ValueError, match=r"Ranking\.shortcut=repool: this setting is gone"):
+        saved_part(saved_config(run).reward)
+
+
 def test_a_younger_setting_has_what_it_meant_before_and_not_todays_default(run, monkeypatch):
     saved = saved_config(run)
     del saved.trainer["autocast"]

@@ -12,7 +12,7 @@ from rlcredit.credit.coalitions import LeaveOneOut, Windows
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import Compose, TextRules
 from rlcredit.text.segmenters import Phrases
-from rlcredit.types import Needs, Prompt, Randomness, Rollouts, Signals
+from rlcredit.types import Needs, Randomness, Rollouts, Signals
 from tests.rollout.toy import DOUBLE, Letters, letters, written
 
 RULES = TextRules(max_phrases=4, max_words=2, unique=True)
@@ -121,32 +121,6 @@ def test_a_separator_stands_between_the_runs_of_a_coalition():
     plain = TextRules()
     scored(written(["a; b, c d", "z"]), Needs(coalitions=LeaveOneOut()), reward=reward, rules=plain)
     assert reward.calls[1] == [("p0", "c d"), ("p0", "a; b")]
-
-
-class Within(Letters):
-    """A part is rewarded by the characters that it leaves out of its whole."""
-
-    def of_parts(
-        self, prompts: Sequence[Prompt], texts: Sequence[str], wholes: Sequence[str]
-    ) -> Float[Tensor, " N"]:
-        pairs = list(zip(texts, wholes, strict=True))
-        self.calls.append(pairs)
-        return torch.tensor([len(whole) - len(part) for part, whole in pairs], dtype=DOUBLE)
-
-
-def test_a_reward_of_parts_is_told_the_search_text_of_their_whole():
-    reward = Within()
-    rollouts = written(["<answer>ab,  c, d e f, gh</answer>", "x, yz"])
-    signals = scored(rollouts, Needs(coalitions=LeaveOneOut()), reward=reward)
-    whole, parts = reward.calls
-    assert whole == [("p0", "ab, c, gh"), ("p0", "x, yz")]
-    assert sorted(parts) == [
-        *((part, "ab, c, gh") for part in ("ab, c", "ab, gh", "c, gh")),
-        ("x", "x, yz"),
-        ("yz", "x, yz"),
-    ]
-    assert signals.game is not None
-    assert signals.game.rewards[0, 1].tolist() == [0, 0.03, 3, 4, 0]
 
 
 def test_groups_of_equal_rewards_are_skipped_only_where_their_credit_is_zero():
