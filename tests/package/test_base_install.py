@@ -32,7 +32,7 @@ def test_importing_the_package_imports_no_trainer():
     )
     assert done.returncode == 0, done.stderr
     heavy = {"transformers", "hydra", "omegaconf", "wandb", "datasets", "sentence_transformers"}
-    heavy |= {"peft", "faiss", "matplotlib", "tokenizers", "safetensors", "statsmodels"}
+    heavy |= {"peft", "faiss", "matplotlib", "tokenizers", "safetensors"}
     assert set(done.stdout.split()) & heavy == set()
 
 
