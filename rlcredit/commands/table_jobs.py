@@ -216,14 +216,19 @@ def _one_by_one(jobs: Sequence[PlannedJob], planner: Planner, _: int) -> Iterato
 
 
 def _in_processes(jobs: Sequence[PlannedJob], planner: Planner, workers: int) -> Iterator[Outcome]:
-    """In the order in which they end. Spawned: a fork would copy torch's threads half way.
+    """In the order in which they end.
+
+    Workers are forks of a server that has imported everything and started no thread; a fork of this
+    process would copy torch's threads half way.
 
     A worker that dies takes the pool with it: what has not finished by then has failed, and says
     why, so that the tables are rendered from what has.
     """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
     pool = ProcessPoolExecutor(
         min(workers, len(jobs)),
-        mp_context=get_context("spawn"),
+        mp_context=context,
         initializer=_start_worker,
         initargs=(planner.outputs, planner.conf),
     )

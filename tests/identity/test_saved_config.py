@@ -1,5 +1,6 @@
 """A config that comes from a file names components and values; it never has code run."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,13 @@ def run(tmp_path):
     return saved(tmp_path)
 
 
+@cache
+def composed():
+    return OmegaConf.to_container(compose("train", overrides=["estimator=ospo"]))
+
+
 def saved(folder, **changes):
-    cfg = OmegaConf.create(OmegaConf.to_container(compose("train", overrides=["estimator=ospo"])))
+    cfg = OmegaConf.create(composed())
     for place, value in changes.items():
         OmegaConf.update(cfg, place.replace("__", "."), value, force_add=True, merge=False)
     (folder / ".hydra").mkdir()

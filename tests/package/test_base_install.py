@@ -96,8 +96,8 @@ def test_a_damaged_file_of_a_run_is_named_with_the_remedy(run, name, text, said)
         load_run(run)
 
 
-def test_a_run_of_today_is_read(tmp_path):
-    run_as_a_command(tmp_path, "trainer.steps=1", "evaluation.every=0", f"cache={tmp_path}/cache")
+def test_a_run_of_today_is_read(tmp_path, cache):
+    run_as_a_command(tmp_path, "trainer.steps=1", "evaluation.every=0", f"cache={cache}")
     read = load_run(tmp_path)
     assert [line["step"] for line in read.metrics if "step" in line][-1] == 1
     assert read.config["trainer"]["steps"] == 1
