@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 
+from rlcredit.checkpoint import writer as checkpoint_writer
 from rlcredit.checkpoint.folders import (
     CheckpointError,
     checksum,
@@ -18,7 +19,6 @@ from rlcredit.checkpoint.folders import (
 )
 from rlcredit.checkpoint.state import full_weights, restore, training_state
 from rlcredit.checkpoint.writer import CheckpointWriter
-from rlcredit.trainer import checkpoint_writer
 from tests.forked import FORKED
 from tests.full_disk import full_disk
 
