@@ -110,7 +110,7 @@ def explain_cell(outputs: Path, address: str) -> list[str]:
         hint = f"did you mean {', '.join(near)}? " if near else ""
         raise ValueError(
             f"no rendered table below {outputs} has {key!r}; {hint}an address is table/data/row "
-            "or table/data/row/column, and make reproduce-tables SIZE=smoke renders tables"
+            "or table/data/row/column, and rlcredit tables --size smoke renders tables"
         )
     return lines
 
