@@ -12,6 +12,7 @@ import pytest
 import rlcredit
 from rlcredit.__main__ import COMMANDS, main
 from rlcredit.commands.conf import conf_folder
+from rlcredit.commands.run_main import _with_absolute_conf
 
 ROOT = Path(__file__).parents[2]
 ARGPARSE = {"tables", "explain"}
@@ -119,3 +120,20 @@ def test_the_conf_of_a_wheel_is_taken_before_what_lies_beside_it(tmp_path, monke
     (tmp_path / "conf" / "train.yaml").unlink()
     with pytest.raises(FileNotFoundError, match=r"holds train\.yaml; install rlcredit again"):
         conf_folder()
+
+
+def test_a_relative_folder_of_configs_is_of_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = str(tmp_path / "kept")
+    for words in (["--config-path", "kept"], ["-cp", "kept"]):
+        assert [*_with_absolute_conf(["train", *words, "seed=1"])] == [
+            "train",
+            words[0],
+            here,
+            "seed=1",
+        ]
+    assert [*_with_absolute_conf(["train", "--config-path=kept"])] == [
+        "train",
+        f"--config-path={here}",
+    ]
+    assert [*_with_absolute_conf(["train", "cache=kept"])] == ["train", "cache=kept"]
