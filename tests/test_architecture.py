@@ -13,7 +13,7 @@ FLOORS = [
     {"estimators", "losses"},
     {"text", "retrieval"},
     {"rewards"},
-    {"data"},
+    {"tasks"},
     {"policy"},
     {"rollout"},
     {"trainer", "tracking"},

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from rlcredit.data.esci import ESCI
 from rlcredit.machine import machine_type
 from rlcredit.policy.tiny import Tiny
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.rewards.caches import _name
+from rlcredit.tasks.esci import ESCI
 from tests.policy.toy import toy_task
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from rlcredit import (
-    data,
     estimators,
     losses,
     policy,
@@ -24,6 +23,7 @@ from rlcredit import (
     rewards,
     rollout,
     tables,
+    tasks,
     text,
     tracking,
     trainer,
@@ -39,7 +39,7 @@ COMPONENTS: dict[str, ModuleType] = {
     "retriever": retrieval,
     "encoder": retrieval,
     "reward": rewards,
-    "dataset": data,
+    "dataset": tasks,
     "policy": policy,
     "rollout": rollout,
     "trainer": trainer,

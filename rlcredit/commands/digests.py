@@ -7,8 +7,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rlcredit.commands.components import allowed, build, component_class, plain
-from rlcredit.data.base import data_identity
 from rlcredit.identity import digest, identify
+from rlcredit.tasks.base import data_identity
 
 METHOD = ("policy", "estimator", "loss", "reward", "segmenter", "encoder", "rollout", "trainer")
 """Groups that enter a run's identity beside its seed, its retriever and its data: with all settings

@@ -15,9 +15,9 @@ from omegaconf import DictConfig
 from rlcredit.commands.build import allowed_by_command
 from rlcredit.commands.components import build
 from rlcredit.commands.run_main import run_main
-from rlcredit.data import Dataset
-from rlcredit.data.base import SearchTask, Task, data_identity
 from rlcredit.identity import digest
+from rlcredit.tasks import Dataset
+from rlcredit.tasks.base import SearchTask, Task, data_identity
 from rlcredit.types import Prompt
 
 ROOT = Path("outputs/data")

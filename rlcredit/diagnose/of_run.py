@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from rlcredit.checkpoint.state import restore_weights
-from rlcredit.data.base import Dataset
 from rlcredit.diagnose.recompute import Finding, Replay, replay
 from rlcredit.diagnose.refused_batch import load_batch
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy, PolicySource
+from rlcredit.tasks.base import Dataset
 from rlcredit.trainer.refused import Refused
 from rlcredit.trainer.settings import TrainerSettings
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from rlcredit.data.base import Task
 from rlcredit.estimators.base import SetUtility
 from rlcredit.evaluation.cells import Cell, Written
 from rlcredit.evaluation.expansion import Expansion
@@ -17,6 +16,7 @@ from rlcredit.rewards.base import Reward
 from rlcredit.rewards.engine import Counts
 from rlcredit.rewards.ranking import Ranking, RankingReward
 from rlcredit.rewards.verifier import Verifier
+from rlcredit.tasks.base import Task
 from rlcredit.text.copying import WordRuns
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt

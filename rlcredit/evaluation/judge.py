@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rlcredit.data.base import SearchTask
 from rlcredit.evaluation.cells import TREC_MEASURES, Cell, Source, Written
 from rlcredit.evaluation.expansion import Expansion
 from rlcredit.evaluation.scores import run_texts, score_responses
 from rlcredit.evaluation.trec import write_runs
 from rlcredit.rewards.ranking import RankingReward
+from rlcredit.tasks.base import SearchTask
 from rlcredit.types import Prompt
 
 POLICY = (Source.sampled, Source.greedy)

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rlcredit.data.settings import oracle_text
 from rlcredit.evaluation.candidates import offered_sets, score_sets, set_texts
 from rlcredit.evaluation.cells import MEASURES, Cell, Source, Written
 from rlcredit.evaluation.expansion import Expansion
 from rlcredit.evaluation.trec import DEPTH
 from rlcredit.retrieval.measures import Measure
 from rlcredit.rewards.ranking import RankingReward
+from rlcredit.tasks.settings import oracle_text
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
 

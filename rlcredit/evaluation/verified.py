@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlcredit.data.base import Task
 from rlcredit.evaluation.cells import PASS, Cell, Source, Written
 from rlcredit.evaluation.scores import scored_text
 from rlcredit.rewards.solutions import distinct_solutions, mode, pass_at_k, width
 from rlcredit.rewards.verifier import Verifier, problem
+from rlcredit.tasks.base import Task
 from rlcredit.text.response import TextRules
 from rlcredit.types import Judgement, Prompt
 

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlcredit.data.base import Task
 from rlcredit.policy.packing import Packing
+from rlcredit.tasks.base import Task
 from rlcredit.types import Prompt, Rollouts
 
 

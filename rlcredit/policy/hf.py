@@ -15,9 +15,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from rlcredit.data.base import Task
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.draws import global_stream
+from rlcredit.tasks.base import Task
 from rlcredit.types import Randomness
 
 

@@ -18,12 +18,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
-from rlcredit.data.base import Task
 from rlcredit.machine import machine_type
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.draws import global_stream
 from rlcredit.policy.vocabulary import END_ID, PAD_ID, train_tokenizer
 from rlcredit.policy.warm_start import WarmStart, teach
+from rlcredit.tasks.base import Task
 from rlcredit.text.candidates import tags
 from rlcredit.types import Randomness
 

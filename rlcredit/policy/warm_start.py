@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from rlcredit.data.base import Teacher
 from rlcredit.policy.vocabulary import END_ID, PAD_ID
+from rlcredit.tasks.base import Teacher
 from rlcredit.types import Prompt, Randomness
 
 REPORT_EVERY = 100

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from rlcredit.data.base import Dataset
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.evaluation.cells import Source
 from rlcredit.evaluation.evaluate import SMALLEST_GROUP
@@ -19,6 +18,7 @@ from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.score import Scorer
 from rlcredit.run.folder import RunSummary
+from rlcredit.tasks.base import Dataset
 from rlcredit.text.base import Segmenter
 
 

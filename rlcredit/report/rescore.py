@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from rlcredit.data.base import Dataset, SearchTask, Task
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.expansion import Expansion
 from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
@@ -12,6 +11,7 @@ from rlcredit.retrieval.base import Retriever
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.run.console import RunConsole
 from rlcredit.run.folder import RunSummary, touch_test_split
+from rlcredit.tasks.base import Dataset, SearchTask, Task
 
 
 def rescore(

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from transformers.utils.logging import disable_progress_bar
 
-from rlcredit.data.base import Dataset, Task
 from rlcredit.evaluation.cells import Source
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.expansion import Expansion
@@ -35,6 +34,7 @@ from rlcredit.rewards.ranking import Ranking
 from rlcredit.run.console import RunConsole
 from rlcredit.run.folder import RunSummary, code_revision, computed_with, touch_test_split
 from rlcredit.run.results import SOURCE_NAMES
+from rlcredit.tasks.base import Dataset, Task
 from rlcredit.tracking.lines import replace_file
 
 WARM_START = "warm start"

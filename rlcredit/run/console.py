@@ -25,7 +25,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from rlcredit.data.base import Task
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.figures import compare, truth_rho
 from rlcredit.evaluation.lines import (
@@ -39,6 +38,7 @@ from rlcredit.evaluation.lines import (
     with_interval,
 )
 from rlcredit.run.results import results_table
+from rlcredit.tasks.base import Task
 from rlcredit.types import Needs
 
 FULL_WIDTH = 100

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from rlcredit.data.base import Dataset, Task
 from rlcredit.distributed.world import World
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.evaluation.evaluate import Evaluator
@@ -20,6 +19,7 @@ from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.base import RewardSettings
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.score import Scorer
+from rlcredit.tasks.base import Dataset, Task
 from rlcredit.text.base import Segmenter
 from rlcredit.tracking.base import Tracker
 from rlcredit.trainer.loop import Trainer

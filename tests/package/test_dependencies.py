@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"rlcredit", "hydra_plugins", "scripts", "tests", "searching"}
-"""The last is a helper in tests/data."""
+"""The last is a helper in tests/tasks."""
 BASE = ("credit", "estimators", "losses", "text", "rewards", "retrieval", "errors", "saved_run")
 """What works without an extra: what these, rlcredit and rlcredit.__main__ import when imported."""
 INSTALLED = packages_distributions()

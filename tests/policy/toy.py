@@ -9,11 +9,11 @@ from tempfile import mkdtemp
 
 import torch
 
-from rlcredit.data.base import SearchTask
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.retrieval.base import Documents
+from rlcredit.tasks.base import SearchTask
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
 

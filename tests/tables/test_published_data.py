@@ -10,10 +10,10 @@ from rlcredit.commands.schema import register
 from rlcredit.commands.table_choice import finished_runs
 from rlcredit.commands.table_jobs import Planner
 from rlcredit.commands.tables import declared, fill, main
-from rlcredit.data.esci_files import EXAMPLES, PRODUCTS
 from rlcredit.tables.declare import Data
 from rlcredit.tables.proof import proof
 from rlcredit.tables.render import markdown
+from rlcredit.tasks.published.esci_files import EXAMPLES, PRODUCTS
 
 
 @pytest.fixture

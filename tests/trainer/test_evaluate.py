@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from rlcredit.data.settings import oracle_text
 from rlcredit.estimators.constructions import Additive
 from rlcredit.estimators.grpo import GRPO
 from rlcredit.estimators.ospo import OSPO
@@ -27,6 +26,7 @@ from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
 from rlcredit.rewards.ranking import Ranking, Scope
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.rollout.score import Scorer
+from rlcredit.tasks.settings import oracle_text
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases
 from rlcredit.types import Prompt, Randomness

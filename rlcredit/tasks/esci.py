@@ -1,0 +1,177 @@
+"""Product search: ESCI, the Shopping Queries Dataset (arXiv:2206.06588), or a generated one."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from rlcredit.identity import ASIDE
+from rlcredit.tasks.base import SearchTask
+from rlcredit.tasks.generated import esci_catalogue
+from rlcredit.tasks.generated.esci_intents import with_two_intents
+from rlcredit.tasks.generated.esci_prompts import generated_parts
+from rlcredit.tasks.published.esci_files import EXAMPLES, PRODUCTS, read_files
+from rlcredit.tasks.published.esci_prompts import Filters, PoolPlan, published_parts
+from rlcredit.tasks.published.hub import hub_tables
+from rlcredit.tasks.published.tables import file_digest, table_file
+from rlcredit.tasks.settings import (
+    Limits,
+    Parts,
+    Source,
+    finish,
+    text_rules,
+)
+from rlcredit.text.response import Compose, TextRules
+
+GENERATED_POOL, PUBLISHED_POOL = 100, 101
+
+
+@dataclass(frozen=True, kw_only=True)
+class ESCI:
+    """Queries and products with grades E S C I = 3 2 1 0; unjudged products have grade 0.
+
+    ``generated`` makes 1,920 products and 576 + 80 + 160 queries (train, validation, test).
+    ``path`` reads the published files, ``hub`` the same data from the Hugging Face hub. Queries
+    without an Exact product are dropped and counted. The published split is respected, and the
+    validation queries are a part of its training queries. Limits of None mean all.
+
+    Raises:
+        ValueError: If a number is out of its range, or the source needs a path and has none.
+    """
+
+    source: Source = Source.generated
+    path: str | None = field(default=None, metadata=ASIDE)
+    """Folder of the published files; ``source=path`` only."""
+    seed: int = 0
+    """Of the generated catalogue, or of the random part of the pools. Not the run's seed."""
+    max_phrases: int | None = None
+    """The scored text ends after so many phrases. None: 8 where generated, else no limit; 0: no
+    limit."""
+    max_words: int | None = None
+    """A longer phrase counts as nothing. None: 3 where generated, else no limit; 0: no limit."""
+    unique: bool | None = None
+    """A repeated phrase counts once. None: true where generated, else false."""
+    candidates: int = 0
+    """K: each response offers so many alternative search texts (arXiv:2603.29871); 0: it is one."""
+    compose: Compose = Compose.own
+    ambiguous_share: float = 0.0
+    """Of the generated queries, so many name two possible intents, one of which is meant."""
+    pool_size: int | None = None
+    """Products to rank per query. None: 100 where generated, else 101. A published query's judged
+    products all enter, and a smaller catalogue gives smaller pools."""
+    num_near: int = 50
+    """Of a published query's pool: products lexically nearest to the query and its Exact titles.
+    ESCI does not judge all products, so a few of them may be relevant."""
+    locale: str = "us"
+    small_version: bool = True
+    """Only the queries of ESCI's reduced, harder set."""
+    validation_share: float = 0.15
+    """Of the published training queries."""
+    document_words: int | None = 64
+    """Published product texts are cut to so many words; title, brand and colour come first."""
+    max_documents: int | None = 4000
+    """Published catalogue: all products judged for a kept query, and random others up to this."""
+    max_train: int | None = 1000
+    max_validation: int | None = 150
+    max_test: int | None = 200
+    hub_name: str = "tasksource/esci"
+    """Name on the hub, or a local folder of the same layout; ``source=hub`` only."""
+    revision: str | None = None
+    """Commit on the hub; None: the newest."""
+
+    def __post_init__(self) -> None:
+        """Check what no loader could make sense of."""
+        if self.source is Source.path and self.path is None:
+            raise ValueError(
+                "dataset.source=path needs dataset.path=<folder with "
+                f"{EXAMPLES}.parquet and {PRODUCTS}.parquet>"
+            )
+        if not 0 < self.validation_share < 1:
+            raise ValueError(f"dataset.validation_share={self.validation_share} is not in (0, 1)")
+        if not 0 <= self.ambiguous_share <= 1:
+            raise ValueError(f"dataset.ambiguous_share={self.ambiguous_share} is not in [0, 1]")
+        if self.ambiguous_share and self.source is not Source.generated:
+            raise ValueError(
+                f"dataset.ambiguous_share={self.ambiguous_share}, dataset.source={self.source}: "
+                "only generated queries can be given a second intent; leave it at 0"
+            )
+        if self.pool_size is not None and self.pool_size < 2:
+            raise ValueError(f"dataset.pool_size={self.pool_size}, but a ranking needs 2 products")
+        if self.num_near < 0:
+            raise ValueError(f"dataset.num_near={self.num_near} is below 0")
+        self._limits()
+        self._rules()
+
+    def content(self) -> tuple[str, ...]:
+        """The generator's version, or the hashes of the files."""
+        if self.source is Source.path:
+            files = (table_file(self._folder(), name) for name in (EXAMPLES, PRODUCTS))
+            return tuple(map(file_digest, files))
+        return (esci_catalogue.VERSION,)
+
+    def load(self) -> SearchTask:
+        """Generate or read the set.
+
+        Raises:
+            FileNotFoundError: If the folder or a file is missing.
+            ConnectionError: If the hub cannot be reached and the set is not in its cache.
+            ValueError: If a file is damaged, lacks a column, or a split is left empty.
+        """
+        load = {
+            Source.generated: self._generated,
+            Source.path: self._from_path,
+            Source.hub: self._from_hub,
+        }[self.source]
+        return finish("esci", self.source, load(), self._rules())
+
+    def _generated(self) -> Parts:
+        size = self.pool_size or GENERATED_POOL
+        made = esci_catalogue.generate(self.seed, pool_size=size)
+        if self.ambiguous_share:
+            made = with_two_intents(
+                made, share=self.ambiguous_share, seed=self.seed, pool_size=size
+            )
+        return generated_parts(made, limits=self._limits())
+
+    def _from_path(self) -> Parts:
+        return self._published(*read_files(self._folder()))
+
+    def _from_hub(self) -> Parts:
+        return self._published(*hub_tables(self.hub_name, revision=self.revision))
+
+    def _published(self, examples: pa.Table, products: pa.Table) -> Parts:
+        return published_parts(
+            examples,
+            products,
+            filters=Filters(
+                locale=self.locale,
+                small_version=self.small_version,
+                validation_share=self.validation_share,
+                document_words=self.document_words,
+            ),
+            limits=self._limits(),
+            pools=PoolPlan(
+                size=self.pool_size or PUBLISHED_POOL, num_near=self.num_near, seed=self.seed
+            ),
+        )
+
+    def _folder(self) -> Path:
+        return Path(self.path or "")
+
+    def _limits(self) -> Limits:
+        return Limits(
+            train=self.max_train,
+            validation=self.max_validation,
+            test=self.max_test,
+            documents=self.max_documents,
+        )
+
+    def _rules(self) -> TextRules:
+        return text_rules(
+            self.source,
+            max_phrases=self.max_phrases,
+            max_words=self.max_words,
+            unique=self.unique,
+            num_candidates=self.candidates,
+            compose=self.compose,
+        )

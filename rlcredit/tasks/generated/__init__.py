@@ -1,0 +1,1 @@
+"""Data sets made from a seed: catalogues, prompts and problems whose truth is known."""
