@@ -23,7 +23,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from rlcredit.run.sweep import save_failure
+from rlcredit.run.sweep_table import save_failure
 
 LOG = "job.log"
 """In a job's folder: what it printed."""

@@ -8,7 +8,7 @@ imports torch, and no trainer.
 
 from rlcredit.estimators import GRPO, OSPO, RLOO, AdvantageEstimator, Prefix, SetPO, ShapE
 from rlcredit.losses import LPO, ClippedSurrogate, PolicyLoss
-from rlcredit.saved_run import SavedRun, load_run
+from rlcredit.run.load import SavedRun, load_run
 from rlcredit.types import (
     Advantages,
     CandidateRewards,

@@ -13,6 +13,7 @@ from rlcredit.commands.digests import evaluation_digest, run_identity
 from rlcredit.commands.saved import typed
 from rlcredit.commands.sweep import sweep_group
 from rlcredit.identity import digest
+from rlcredit.rewards.base import scores_parts
 from rlcredit.run.job import Job
 from rlcredit.trainer.pairing import check_pairing
 
@@ -34,7 +35,7 @@ def job(cfg: DictConfig) -> Job:
         parts["loss"],
         group_size=parts["trainer"].group_size,
         num_candidates=parts["dataset"].candidates,
-        scores_parts=parts["reward"].scores_parts,
+        scores_parts=scores_parts(parts["reward"]),
     )
     names = [*dict.fromkeys([str(choices["retriever"]), *cfg.evaluation.retrievers])]
     identity = run_identity(cfg, allow=allow)

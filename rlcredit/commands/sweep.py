@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rlcredit.run.sweep import note_job, noted_jobs, print_sweep
+from rlcredit.run.sweep_table import note_job, noted_jobs, print_sweep
 
 SWEEP = "RLCREDIT_SWEEP"
 """Environment variable with a sweep's group, for jobs that Slurm starts by a command of its own."""

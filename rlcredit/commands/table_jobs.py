@@ -31,7 +31,7 @@ from rlcredit.commands.table_choice import finished_runs, sort_out
 from rlcredit.identity import digest, numerics_of, without_numerics
 from rlcredit.run.folder import RunSummary
 from rlcredit.run.launch import launch
-from rlcredit.run.sweep import save_failure
+from rlcredit.run.sweep_table import save_failure
 from rlcredit.tables.declare import Table
 from rlcredit.tables.jobs import PlannedJob
 from rlcredit.tables.kept import KeptRecords

@@ -14,7 +14,7 @@ from rlcredit.commands.build import job
 from rlcredit.commands.errors import explain
 from rlcredit.commands.run_main import run_main
 from rlcredit.run.launch import launch
-from rlcredit.run.sweep import save_failure
+from rlcredit.run.sweep_table import save_failure
 
 
 def run(cfg: DictConfig) -> float | None:

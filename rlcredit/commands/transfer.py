@@ -18,7 +18,7 @@ from rlcredit.commands.digests import settings_digest
 from rlcredit.commands.run_main import run_main
 from rlcredit.commands.saved import saved_config
 from rlcredit.report.page import find_runs
-from rlcredit.report.transfer import FinishedRun, transfer
+from rlcredit.report.transfer_scores import FinishedRun, transfer
 
 
 @dataclass

@@ -17,7 +17,8 @@ TREC_MEASURES: tuple[Measure, ...] = (
 )
 """Those of every run, and what retrieval papers report besides; for scores of stored responses."""
 
-
+NO_RETRIEVER = ""
+"""In a cell's place for a retriever, where nothing is searched."""
 PASS = "pass"
 """Pass@k of verified answers; ``pass@1`` is their accuracy."""
 

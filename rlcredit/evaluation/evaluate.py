@@ -14,7 +14,7 @@ from torch import Tensor
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.evaluation.cells import Cell, Source
 from rlcredit.evaluation.credit_check import CreditCheck, check_credit, merge
-from rlcredit.evaluation.grading import Grader
+from rlcredit.evaluation.graders import Grader
 from rlcredit.evaluation.samples import Completion, completions
 from rlcredit.policy.base import Policy
 from rlcredit.rollout.base import Rollout

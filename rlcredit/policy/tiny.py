@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
-from rlcredit.machine import machine_type
+from rlcredit.distributed.machine import machine_type
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.draws import global_stream
 from rlcredit.policy.vocabulary import END_ID, PAD_ID, train_tokenizer

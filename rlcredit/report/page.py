@@ -18,7 +18,7 @@ from rlcredit.evaluation.lines import seconds, with_interval
 from rlcredit.report.curves import Curve, Point, aligned, curves_svg, scatter_svg
 from rlcredit.report.views import Hit, PromptView
 from rlcredit.run.folder import SUMMARY_FILE, RunSummary, Status
-from rlcredit.run.sweep import read_job
+from rlcredit.run.sweep_table import read_job
 from rlcredit.tracking.jsonl import METRICS_FILE
 from rlcredit.tracking.lines import read_lines, replace_file
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlcredit.machine import machine_type
+from rlcredit.distributed.machine import machine_type
 from rlcredit.retrieval.digest import digest
 from rlcredit.rewards.disk import Shelf
 

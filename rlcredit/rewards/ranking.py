@@ -19,7 +19,6 @@ from rlcredit.estimators.base import SetUtility
 from rlcredit.identity import ASIDE
 from rlcredit.retrieval.base import Encoded, Index, Searcher
 from rlcredit.retrieval.measures import Measure, order, rank_grades
-from rlcredit.rewards.base import Graders, T
 from rlcredit.rewards.caches import Cache, Key
 from rlcredit.rewards.engine import Counts, Engine, Plan
 from rlcredit.rewards.failures import Failures
@@ -52,15 +51,6 @@ class Ranking:
     """What a set of candidates earns, where a task asks for sets."""
     scope: Scope = Scope.pool
     cache: Cache = field(default_factory=Cache, metadata=ASIDE)
-
-    @property
-    def scores_parts(self) -> bool:
-        """Any text can be searched with."""
-        return True
-
-    def grader(self, graders: Graders[T]) -> T:
-        """See :class:`RewardSettings`."""
-        return graders.by_ranking(self)
 
     def bind(self, index: Index, *, failures: Path | None = None) -> "RankingReward":
         """The reward over an index.

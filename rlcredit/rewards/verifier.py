@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rlcredit.rewards.base import Graders, T
+from rlcredit.rewards.base import scores_parts
 from rlcredit.text.expressions import ExpressionError, canonical, numbers, parse, value
 from rlcredit.text.numerals import final_answer, number, same
 from rlcredit.text.response import segment_key
@@ -87,15 +87,6 @@ class Verifier:
                 "less than the third"
             )
 
-    @property
-    def scores_parts(self) -> bool:
-        """An answer with a part left out is another answer, or none."""
-        return False
-
-    def grader(self, graders: Graders[T]) -> T:
-        """See :class:`RewardSettings`."""
-        return graders.by_rule(self)
-
     def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, " N"]:
         """The reward of each text for the prompt beside it, in float32.
 
@@ -111,6 +102,13 @@ class Verifier:
         if judgement.correct:
             return self.correct
         return self.well_formed if judgement.well_formed else self.malformed
+
+
+@scores_parts.register
+def _(reward: Verifier) -> bool:
+    """An answer with a part left out is another answer, or none."""
+    del reward
+    return False
 
 
 def problem(prompt: Prompt) -> Problem:

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from rlcredit.distributed.machine import machine_type
 from rlcredit.evaluation.figures import Comparison
 from rlcredit.evaluation.stats import Interval
-from rlcredit.machine import machine_type
 from rlcredit.tracking.lines import replace_file
 
 SUMMARY_FILE = "summary.json"

@@ -11,12 +11,13 @@ import torch
 from rlcredit.distributed.world import World
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.evaluation.evaluate import Evaluator
-from rlcredit.evaluation.grading import Grader, TaskGraders
+from rlcredit.evaluation.graders import Grader, Surroundings, grader_of
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy, PolicySource
 from rlcredit.policy.sharded import Sharded, Weights
 from rlcredit.retrieval.base import Encoder, Retriever
-from rlcredit.rewards.base import RewardSettings
+from rlcredit.rewards.base import Reward
+from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.score import Scorer
 from rlcredit.tasks.base import Dataset, Task
@@ -52,7 +53,7 @@ class Job:
     estimator: AdvantageEstimator
     loss: PolicyLoss
     dataset: Dataset[Task]
-    reward: RewardSettings
+    reward: Reward | Ranking
     segmenter: Segmenter
     encoder: Encoder
     rollout: Rollout
@@ -163,8 +164,8 @@ def _loaded(
 ) -> tuple[Task, Grader, Policy]:
     """What takes long, or fills caches."""
     task = job.dataset.load()
-    graders = TaskGraders(task=task, retrievers=job.retrievers, cache=job.cache, failures=failures)
-    grader: Grader = job.reward.grader(graders)
+    surroundings = Surroundings(retrievers=job.retrievers, cache=job.cache, failures=failures)
+    grader = grader_of(job.reward, task, surroundings)
     loaded = job.policy.load(task, seed=job.seed, cache=job.cache, device=device, say=say)
     policy = loaded.packed(job.trainer.packing, autocast=job.trainer.autocast, say=say)
     check_room(task, policy, job.rollout)

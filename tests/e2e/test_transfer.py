@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from rlcredit.commands.transfer import _finished, transfer_runs
-from rlcredit.report.transfer import transfer
+from rlcredit.report.transfer_scores import transfer
 from rlcredit.run.folder import RunSummary, count_touches
 from tests.e2e.running import ROOT, run_as_a_command
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"rlcredit", "hydra_plugins", "scripts", "tests", "searching"}
 """The last is a helper in tests/tasks."""
-BASE = ("credit", "estimators", "losses", "text", "rewards", "retrieval", "errors", "saved_run")
+BASE = ("credit", "estimators", "losses", "text", "rewards", "retrieval", "errors", "run")
 """What works without an extra: what these, rlcredit and rlcredit.__main__ import when imported."""
 INSTALLED = packages_distributions()
 MODULES = {"vllm": "vllm", "selenium": "selenium", "trl": "trl"}
@@ -132,7 +132,7 @@ def test_the_base_is_what_is_said_here_and_holds_no_trainer():
     packages = {
         path.relative_to(ROOT / "rlcredit").parts[0].removesuffix(".py") for path in base_files()
     }
-    assert packages == {*BASE, "__init__", "__main__", "types", "identity", "machine"}
+    assert packages == {*BASE, "__init__", "__main__", "types", "identity", "distributed"}
 
 
 def test_what_the_package_imports_is_declared():

@@ -6,9 +6,9 @@ import subprocess
 import pytest
 import torch
 
+from rlcredit.distributed.machine import machine_type
 from rlcredit.evaluation.figures import compare
 from rlcredit.evaluation.stats import Interval
-from rlcredit.machine import machine_type
 from rlcredit.run.folder import (
     Change,
     RunSummary,
@@ -18,7 +18,7 @@ from rlcredit.run.folder import (
     count_touches,
     touch_test_split,
 )
-from rlcredit.run.sweep import print_sweep, read_job, save_failure
+from rlcredit.run.sweep_table import print_sweep, read_job, save_failure
 
 
 def summary_of(make_evaluation, **changes) -> RunSummary:

@@ -9,7 +9,7 @@ import pytest
 
 from rlcredit.commands.table_jobs import Planner, run_missing
 from rlcredit.evaluation.on_disk import evaluation_path
-from rlcredit.run.sweep import save_failure
+from rlcredit.run.sweep_table import save_failure
 from rlcredit.tables.claims import Verdict, findings
 from rlcredit.tables.declare import Logged, Reduce
 from rlcredit.tables.grid import Cell, reduce

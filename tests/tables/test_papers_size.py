@@ -13,6 +13,7 @@ from rlcredit.commands.schema import register
 from rlcredit.commands.table_choice import finished_runs
 from rlcredit.commands.table_jobs import Planner
 from rlcredit.commands.tables import batch_of, declared, fill, table_names
+from rlcredit.rewards.base import scores_parts
 from rlcredit.tables.claims import SEEDS_FOR_TEST
 from rlcredit.tables.declare import Phase, Score
 from rlcredit.tables.price import gpu_hours
@@ -163,7 +164,7 @@ def test_a_job_has_its_papers_values_and_can_be_built(composed, address):
         parts["loss"],
         group_size=parts["trainer"].group_size,
         num_candidates=parts["dataset"].candidates,
-        scores_parts=parts["reward"].scores_parts,
+        scores_parts=scores_parts(parts["reward"]),
     )
 
 

@@ -16,7 +16,7 @@ from rlcredit.estimators.values import LeaveOneOut
 from rlcredit.evaluation.cells import MEASURES, TREC_MEASURES, Cell, Source
 from rlcredit.evaluation.evaluate import Evaluator, first_prompts
 from rlcredit.evaluation.expansion import Expansion
-from rlcredit.evaluation.grading import SearchGrader
+from rlcredit.evaluation.graders import SearchGrader
 from rlcredit.evaluation.scores import score_responses, score_texts, search_texts
 from rlcredit.evaluation.trec import DEPTH, write_qrels, write_runs
 from rlcredit.retrieval.base import Documents
@@ -96,9 +96,10 @@ def evaluator(rewards, tmp_path_factory):
     return Evaluator(
         grader=SearchGrader(
             rules=RULES,
-            catalogue=DOCUMENTS,
+            reward=rewards["bm25"],
             rewards=rewards,
-            utility=Max(),
+            catalogue=DOCUMENTS,
+            set_utility=Max(),
             expansion=Expansion.of(
                 DOCUMENTS,
                 Ranking(measure=NDCG(), utility=Max()),

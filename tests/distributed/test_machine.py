@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from rlcredit.machine import machine_type
+from rlcredit.distributed.machine import machine_type
 from rlcredit.policy.tiny import Tiny
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.rewards.caches import _name
@@ -42,7 +42,7 @@ def printed(program: str, **switches: str) -> list[str]:
 
 
 def test_processes_of_one_machine_are_of_one_type_and_every_switch_makes_another():
-    program = "from rlcredit.machine import machine_type; print(machine_type())"
+    program = "from rlcredit.distributed.machine import machine_type; print(machine_type())"
     assert printed(program) == [machine_type()]
     switches = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA")
     found = {name: printed(program, **{name: OTHER_CPU[name]})[0] for name in switches}
