@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rlcredit.losses.base import PolicyLoss
+from rlcredit.losses.base import PolicyLoss, WrappedLoss
 from rlcredit.policy.base import Policy
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
 from rlcredit.trainer.mismatch import mismatch_metrics
 from rlcredit.trainer.refused import Refused
-from rlcredit.types import Loss, Needs, Rollouts, UpdateBatch
+from rlcredit.types import Loss, Rollouts, UpdateBatch
 
 Record = TypeVar("Record", Rollouts, UpdateBatch)
 
@@ -206,23 +206,10 @@ def _removed(handle: Any) -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _WatchedLoss:
-    """Another loss, looked at."""
+class _WatchedLoss(WrappedLoss):
+    """Another loss, whose input, value and gradient are looked at."""
 
-    loss: PolicyLoss
     watch: _Watch
-
-    @property
-    def needs(self) -> Needs:
-        return self.loss.needs
-
-    @property
-    def couples_group(self) -> bool:
-        return self.loss.couples_group
-
-    @property
-    def takes_tokens(self) -> bool:
-        return self.loss.takes_tokens
 
     def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
         self.watch.look("the log-probabilities", logprobs)
