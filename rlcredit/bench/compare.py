@@ -36,8 +36,8 @@ class Resampled(Interval):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bought:
-    """What 1000 units of a cost buy: figures of the mean of that many, over the true one's."""
+class ErrorAtBudget:
+    """Errors of a gradient averaged over what 1000 units of a cost buy, over the true one's."""
 
     variance: Resampled
     """Summed over parameters, over the true gradient's length squared."""
@@ -69,9 +69,9 @@ class Comparison:
     """Responses of a replicate."""
     evaluations: float
     """Rewards asked for, of a replicate."""
-    by_samples: Bought
+    by_samples: ErrorAtBudget
     """With 1000 responses."""
-    by_rewards: Bought
+    by_rewards: ErrorAtBudget
     """With 1000 rewards asked for."""
     climbs: str
     """The objective whose gradient is nearest: the first of those that noise does not tell apart;
@@ -146,7 +146,8 @@ def compare(
     length_squared = interval(np.maximum(power, 0))
     variance = interval(_variances(gradients, resampler) / length)
     by_samples, by_rewards = (
-        _bought(scale, bias, length_squared, variance, cost) for cost in (samples, evaluations)
+        _error_at_budget(scale, bias, length_squared, variance, cost)
+        for cost in (samples, evaluations)
     )
     return Comparison(
         scale=scale,
@@ -176,15 +177,15 @@ def _variances(gradients: Array, resampler: Resampler) -> Array:
     return resampler.mean(apart) * count / (count - 1)
 
 
-def _bought(
+def _error_at_budget(
     scale: Resampled, bias: Resampled, power: Resampled, variance: Resampled, cost: int | float
-) -> Bought:
+) -> ErrorAtBudget:
     """Independent replicates, each at this cost, for 1000 of it."""
     noise = variance.values * cost / BUDGET
     size = power.values + noise
     ahead = np.square(np.maximum(scale.values, 0))
     left = 1 - np.divide(ahead, size, out=np.zeros_like(size), where=size > 0)
-    return Bought(
+    return ErrorAtBudget(
         variance=interval(noise),
         error=interval(np.square(bias.values) + noise),
         at_best_rate=interval(left),

@@ -17,7 +17,7 @@ from rlcredit.retrieval.base import Encoder
 from rlcredit.rewards.base import Reward
 from rlcredit.rewards.engine import Counts
 from rlcredit.rollout.candidates import SetScorer
-from rlcredit.rollout.coalitions import NUM_KNOWN, Asked, Part, Planner, ask, game
+from rlcredit.rollout.coalitions import NUM_KNOWN, CoalitionRequest, Part, Planner, game, request
 from rlcredit.text.base import Segmenter
 from rlcredit.text.render import coalition_text
 from rlcredit.text.response import TextRules, segment_key
@@ -155,11 +155,11 @@ class Scorer:
         """Every response's game; what the reward is asked for is added to ``batch``."""
         unequal = (rewards.amax(1) > rewards.amin(1)).tolist()
         group_size = rewards.shape[1]
-        games: list[list[Asked]] = []
+        games: list[list[CoalitionRequest]] = []
         for p, (prompt, group) in enumerate(zip(prompts, parts, strict=True)):
             games.append([])
             for g, part in enumerate(group):
-                one = ask(
+                one = request(
                     part,
                     planner,
                     row=(offset + p) * group_size + g,

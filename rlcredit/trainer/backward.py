@@ -121,7 +121,7 @@ def accumulate(
         total.add(out.value.detach(), out.metrics)
         parts.append((scored.logprobs.detach(), scored.entropy))
     for rows in _fillers(chunks, num_passes):
-        _pull(policy, rollouts, rows, 0.0)
+        _backward_weighted(policy, rollouts, rows, 0.0)
     return total.gradient(parts, batch)
 
 
@@ -130,7 +130,9 @@ def _fillers(chunks: list[slice], num_passes: int) -> list[slice]:
     return chunks[:1] * max(0, num_passes - len(chunks))
 
 
-def _pull(policy: Policy, rollouts: Rollouts, rows: slice, weights: Tensor | float) -> None:
+def _backward_weighted(
+    policy: Policy, rollouts: Rollouts, rows: slice, weights: Tensor | float
+) -> None:
     """Add the gradient of a weighted sum of log-probs."""
     (policy.logprobs(rollouts, rows).logprobs * weights).sum().backward()
 
@@ -166,9 +168,9 @@ def _two_passes(
     out = loss(leaf, batch)
     (by_logprob,) = torch.autograd.grad(out.value, leaf)
     for rows, weights in zip(chunks, _split(by_logprob, chunks), strict=True):
-        _pull(policy, rollouts, rows, factor * weights)
+        _backward_weighted(policy, rollouts, rows, factor * weights)
     for rows in _fillers(chunks, num_passes):
-        _pull(policy, rollouts, rows, 0.0)
+        _backward_weighted(policy, rollouts, rows, 0.0)
     total = _Total()
     total.add(out.value.detach(), out.metrics)
     return total.gradient(parts, batch)
