@@ -32,11 +32,13 @@ class CandidateSet:
     spans: tuple[Span, ...]
     """In the response's text; what is scored of each."""
     texts: tuple[str, ...]
-    """As they are searched with, "" where nothing of a candidate counts."""
+    """The candidates as they are searched with; "" where nothing of one counts."""
 
     @classmethod
     def of(cls, rules: TextRules, prompt: Prompt, response: str) -> "CandidateSet":
         """Cut a response into its candidates."""
+        # Whether a candidate counts depends on its own words alone: rules that add the query to a
+        # search text would make every candidate count.
         spans = rules.candidate_spans(response)
         own = [rules.search_text(span.of(response), query="") for span in spans]
         return cls(
@@ -100,6 +102,8 @@ class SetScorer:
             for text in one.texts
             if text
         ]
+        # One call for all candidates that count. `asked` lists them response by response, which is
+        # the order in which a boolean mask [P * G, K] takes its values.
         earned = torch.zeros(0)
         if asked:
             earned = self.reward([p for p, _ in asked], [text for _, text in asked])
@@ -113,6 +117,7 @@ class SetScorer:
             first=_padded([one.first for one in flat], most).unflatten(0, shape).to(device),
             covers=self._covers(asked, mask, shape, device) if self.utility.reads_covers else None,
         )
+        # An incomplete set is scored as an empty one.
         whole = candidates.mask & candidates.complete.unsqueeze(-1)
         return candidates, self.utility(candidates, whole).to(rewards.dtype), len(asked)
 
@@ -125,6 +130,8 @@ class SetScorer:
     ) -> Bool[Tensor, "P G K E"]:
         """A column for each document that any candidate of the prompt's group finds."""
         assert isinstance(self.reward, CoveringReward)  # checked before anything was scored
+        # Number each prompt's documents in the order in which they are first found; E is the most
+        # that a prompt has, and the columns of different prompts mean different documents.
         found = self.reward.covered([p for p, _ in asked], [text for _, text in asked])
         columns: dict[str, dict[str, int]] = {}
         for (prompt, _), documents in zip(asked, found, strict=True):
@@ -150,6 +157,8 @@ def _token_ids(rollouts: Rollouts, sets: Sequence[CandidateSet]) -> Int[Tensor, 
     A token that writes a tag's end and a word's beginning belongs to neither unless the word's part
     is the longer one.
     """
+    # segment_ids says which candidate a token overlaps most; it keeps the token where the overlap
+    # is more than half of the token's characters.
     chars = rollouts.char_spans.flatten(0, 1).cpu()
     rows = []
     for spans, one in zip(chars, sets, strict=True):
