@@ -18,7 +18,7 @@ from rlcredit.types import Prompt, Rollouts
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLogprobs:
-    """Of the response tokens of some rollouts, under the current policy; zero outside the mask."""
+    """Log-probs and entropies of response tokens under the current policy; 0 outside the mask."""
 
     logprobs: Float[Tensor, "B T"]
     """Nats, with the rollouts' temperature; differentiable."""

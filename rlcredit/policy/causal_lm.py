@@ -29,7 +29,7 @@ from rlcredit.types import Prompt, Rollouts
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CausalLM:
-    """See :class:`rlcredit.policy.base.Policy`.
+    """A policy that is one model of transformers with its tokenizer.
 
     Raises:
         ValueError: If no token ends a response.
@@ -38,7 +38,7 @@ class CausalLM:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     origin: str
-    """Where the weights come from, for the log."""
+    """Name of the place that the weights come from, for the log."""
     adapters: PeftModel | None = None
     """The low-rank adapters inside ``model``, where only they are trained."""
     chat_options: dict[str, bool] = field(default_factory=dict)

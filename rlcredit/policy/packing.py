@@ -77,7 +77,7 @@ class Pack:
     heads: Int[Tensor, " H"]
     """Flat places whose next token is scored, ascending."""
     heads_of: Int[Tensor, " n"]
-    """For each scored token its place in ``heads``; ascending."""
+    """Place in ``heads`` of each scored token; ascending."""
     targets: Int[Tensor, " n"]
     """The scored tokens."""
     cells: tuple[Int[Tensor, " n"], Int[Tensor, " n"]]
