@@ -30,7 +30,7 @@ class CandidateSet:
     """One response's candidates."""
 
     spans: tuple[Span, ...]
-    """In the response's text; what is scored of each."""
+    """Characters of the response's text that are scored of each candidate."""
     texts: tuple[str, ...]
     """The candidates as they are searched with; "" where nothing of one counts."""
 

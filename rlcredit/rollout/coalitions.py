@@ -55,7 +55,7 @@ class CoalitionRequest:
     unions: Int[Tensor, " M"]
     """The sentence of each segment."""
     members: Bool[Tensor, "C M"]
-    """Over all its segments; row 0 is empty, row 1 is every player."""
+    """Coalitions of its segments; row 0 is empty, row 1 is every player."""
     sampled: bool
     """Whether the coalitions are a sample of the plan's."""
 

@@ -20,7 +20,7 @@ class CacheState:
     """transformers' own cache, the prompt's part repeated for every response: the reference."""
 
     logits: Float[Tensor, "B V"]
-    """For the next token of each row."""
+    """Logits of the next token of each row."""
     cache: Cache
     mask: Bool[Tensor, "B L"]
 

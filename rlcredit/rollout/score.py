@@ -1,4 +1,4 @@
-"""From what the policy wrote to all that an estimator may look at.
+"""The scorer: it turns what the policy wrote into all that an estimator may look at.
 
 A response's scored text is cut into segments; whole responses, and the coalitions of segments that
 are asked for, get a reward. Knows neither which estimator asks nor how a reward comes about.
@@ -46,7 +46,7 @@ class Scorer:
     utility: SetUtility | None = None
     """What a set of candidates earns; read where the rules ask for candidates."""
     encoder: Encoder | None = None
-    """Only read where embeddings are needed."""
+    """Makes the embeddings of responses; only read where they are needed."""
     counts: Callable[[], Counts] | None = None
     """What the reward was asked for so far, where it counts that."""
 
@@ -209,7 +209,7 @@ class _Batch:
         return self._known[key]
 
     def rewards(self, reward: Reward) -> Float[Tensor, " N"]:
-        """Of all pairs, in one call; none where there is nothing to ask."""
+        """Get the rewards of all pairs in one call; none is made where there is nothing to ask."""
         return reward(self.prompts, self.texts) if self.texts else torch.zeros(0)
 
 
