@@ -58,28 +58,29 @@ class Comparison:
     scale: Resampled
     """Length along the true gradient: 1 is right, below 0 descends."""
     cosine: Resampled | None
-    """Of the expected gradient with the true one; None where noise hides its length."""
+    """Cosine of the expected gradient with the true one; None where noise hides its length."""
     bias: Resampled
     """Length of (expected - true) over that of the true gradient."""
     power: Resampled
     """Length squared of the expected gradient over that of the true one."""
     variance: Resampled
-    """Of one replicate's gradient, summed over parameters, over the true one's length squared."""
+    """Variance of one replicate's gradient, summed over parameters, over the true length
+    squared."""
     samples: int
     """Responses of a replicate."""
     evaluations: float
     """Rewards asked for, of a replicate."""
     by_samples: ErrorAtBudget
-    """With 1000 responses."""
+    """Errors with 1000 responses."""
     by_rewards: ErrorAtBudget
-    """With 1000 rewards asked for."""
+    """Errors with 1000 rewards asked for."""
     climbs: str
     """The objective whose gradient is nearest: the first of those that noise does not tell apart;
     empty where noise hides the direction."""
     tied: tuple[str, ...]
     """The others of those."""
     cosines: Mapping[str, float]
-    """With the gradient of every objective."""
+    """Cosine with the gradient of every objective."""
 
     @property
     def unbiased(self) -> bool:
@@ -180,7 +181,7 @@ def _variances(gradients: Array, resampler: Resampler) -> Array:
 def _error_at_budget(
     scale: Resampled, bias: Resampled, power: Resampled, variance: Resampled, cost: int | float
 ) -> ErrorAtBudget:
-    """Independent replicates, each at this cost, for 1000 of it."""
+    """Errors of the mean of as many independent replicates as 1000 units of their cost buy."""
     noise = variance.values * cost / BUDGET
     size = power.values + noise
     ahead = np.square(np.maximum(scale.values, 0))
@@ -215,7 +216,7 @@ def _cosines(middle: Array, square: Array, objectives: Mapping[str, Array]) -> t
 
 
 NOTHING = "none of these"
-"""Where every cosine is negative."""
+"""What is written where every cosine is negative."""
 TIE = 1e-6
 """Cosines closer than this are one direction."""
 

@@ -37,7 +37,7 @@ def _sheet(found: Found, title: str, figure: Callable[[Comparison], Resampled]) 
 
 
 def _against(found: Found, cost: str, figure: Callable[[Comparison], Resampled]) -> Sheet:
-    """On the worlds where both are measured, with paired differences: their draws are the same."""
+    """Methods less the baseline on the worlds of both, in pairs: their draws are the same."""
     own = own_entries(found)
     base = own.get(BASELINE, {})
     rows: list[tuple[str, ...]] = []

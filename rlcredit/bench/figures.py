@@ -21,7 +21,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, which tell apart without colour vision; marks differ as well."""
 MARKS = "os^DvPX*<>"
 COLOURS_KEPT = 48
-"""Of a PNG."""
+"""Colours that a PNG keeps."""
 
 
 def draw_figures(found: Found, folder: Path) -> list[str]:
@@ -37,7 +37,7 @@ def draw_figures(found: Found, folder: Path) -> list[str]:
 
 
 def _save_png(figure: Figure, path: Path) -> None:
-    """With few colours, which is a quarter of the size."""
+    """Write a PNG with few colours, which is a quarter of the size."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

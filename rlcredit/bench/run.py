@@ -77,7 +77,7 @@ class Entry:
     estimator: str
     loss: str
     here: Comparison
-    """Where the policy sampled."""
+    """The comparison at the policy that sampled."""
     moved: Comparison
     """After the policy has moved by the drift; what it is climbing is not looked for."""
 
