@@ -31,7 +31,7 @@ class Finding:
     what: str
     """How many of its values, and what they are."""
     rows: tuple[int, ...] = ()
-    """Of the flattened [P * G] batch; none where it belongs to no row."""
+    """Rows of the flattened [P * G] batch; none where it belongs to no row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,11 @@ class Replay:
 
     loss: float
     grad_norm: float
-    """Of the whole update, before clipping."""
+    """Norm of the whole update's gradient, before clipping."""
     kl_nats: float
-    """Per token, between sampler and trainer."""
+    """Divergence per token between sampler and trainer."""
     given: tuple[Finding, ...]
-    """In the weights and in the batch, before anything is computed."""
+    """Findings in the weights and in the batch, before anything is computed."""
     first: tuple[Finding, ...]
     """The first tensor that is not finite, with all rows for which it is the first; what it holds
     is told of the first of them."""
@@ -68,7 +68,7 @@ class Replay:
 
 
 MOST_ROWS = 5
-"""Of the responses listed by divergence."""
+"""Largest number of responses that are listed by divergence."""
 
 
 def replay(policy: Policy, loss: PolicyLoss, refused: Refused, *, tokens: int) -> Replay:
@@ -154,7 +154,7 @@ class _Watch:
     handles: list[Any] = field(default_factory=list)
 
     def look(self, where: str, value: Any) -> None:
-        """At a tensor, or at the tensors of a tuple; anything else is passed over."""
+        """Look at a tensor, or at the tensors of a tuple; anything else is passed over."""
         for tensor in value if isinstance(value, tuple) else (value,):
             if self.first is None and isinstance(tensor, Tensor):
                 what = described(tensor)
