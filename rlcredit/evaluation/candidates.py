@@ -35,7 +35,7 @@ def offered_sets(rules: TextRules, prompts: Sequence[Prompt], responses: Written
 
 
 def set_texts(offers: CandidateSets, num_candidates: int) -> dict[str, Sequence[Sequence[str]]]:
-    """For run files: ``<who>.c<k>`` -> [P][n] texts of candidate k, "" where a set is not whole."""
+    """Texts of run files: ``<who>.c<k>`` -> [P][n] of candidate k, "" where a set is not whole."""
     return {
         f"{source}.c{k + 1}": [
             [_whole(offer, num_candidates)[k] for offer in own] for own in offered

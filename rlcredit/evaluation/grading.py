@@ -58,7 +58,7 @@ class Grader(Protocol):
 
     @property
     def documents(self) -> WordRuns | None:
-        """Of the catalogue, where there is one."""
+        """Runs of words of the catalogue, where there is one."""
         ...
 
     def for_curves(self) -> "Grader":
@@ -87,7 +87,7 @@ class SearchGrader:
     """Texts are searched with, by the retriever that is trained on and by others."""
 
     rules: TextRules
-    """Of the task."""
+    """Rules of the task."""
     catalogue: Documents
     rewards: Mapping[str, RankingReward]
     """Retriever name -> its reward; the training retriever first."""
@@ -96,7 +96,7 @@ class SearchGrader:
 
     @property
     def reward(self) -> RankingReward:
-        """The training retriever's."""
+        """The reward by the training retriever."""
         return self.rewards[self.trained_on]
 
     @property
@@ -111,28 +111,28 @@ class SearchGrader:
 
     @property
     def rows(self) -> Sequence[tuple[str, str]]:
-        """The retrievers."""
+        """A line of the header that names the retrievers."""
         trained, *unseen = self.rewards
         return [("retriever", f"{trained}; unseen in training: {', '.join(unseen) or 'none'}")]
 
     @property
     def counts(self) -> Callable[[], Counts]:
-        """Of the training retriever's engine."""
+        """What the training retriever's engine was asked for so far."""
         return lambda: self.reward.counts
 
     @property
     def documents(self) -> WordRuns:
-        """Of the catalogue."""
+        """Runs of words of the catalogue."""
         return WordRuns.of(self.catalogue.texts)
 
     def for_curves(self) -> "SearchGrader":
-        """By the training retriever alone."""
+        """The same grader with the training retriever alone."""
         return replace(self, rewards={self.trained_on: self.reward})
 
     def scores(
         self, prompts: Sequence[Prompt], responses: Written, *, prompts_per_batch: int
     ) -> dict[Cell, tuple[float, ...]]:
-        """See :func:`score_responses`."""
+        """Score every response by every retriever and measure, per prompt."""
         return score_responses(
             self.rewards,
             self.rules,
@@ -162,7 +162,7 @@ class TaskGraders:
 
     task: Task
     retrievers: Mapping[str, Retriever]
-    """By name; the training retriever first."""
+    """Retrievers by name; the training retriever first."""
     cache: Path
     failures: Path
     """Folder for the texts on which a retriever fails."""

@@ -14,7 +14,7 @@ from rlcredit.text.response import TextRules
 from rlcredit.types import Judgement, Prompt
 
 NO_RETRIEVER = ""
-"""In a cell's place for a retriever."""
+"""What a cell holds in place of a retriever."""
 WELL_FORMED, SOLUTIONS = "well-formed", "solutions"
 WIDTH, MODE = "width", "mode"
 
@@ -38,7 +38,7 @@ class VerifiedGrader:
 
     @classmethod
     def of(cls, task: Task, reward: Verifier) -> "VerifiedGrader":
-        """For a task whose prompts all are problems.
+        """Make the grader of a task whose prompts all are problems.
 
         Raises:
             ValueError: If one is not.
@@ -59,7 +59,7 @@ class VerifiedGrader:
         return [("reward", f"verified by rule: {figures}, {self.reward.malformed:g} else")]
 
     def for_curves(self) -> "VerifiedGrader":
-        """Itself: rules cost nothing."""
+        """Return the grader itself: rules cost nothing."""
         return self
 
     def scores(
