@@ -83,7 +83,7 @@ class Policy(Protocol):
         ...
 
     def whole(self) -> AbstractContextManager["Policy"]:
-        """Within it, a policy that has all weights in this process: for sampling and export.
+        """Lend a policy that has all weights in this process, for sampling and export.
 
         Every process of the run enters it, whether it uses the policy or not; inside, each may call
         it as often as it likes.

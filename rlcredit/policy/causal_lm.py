@@ -130,7 +130,7 @@ class CausalLM:
         return replace(self, packing=packing, autocast=autocast)
 
     def whole(self) -> AbstractContextManager["CausalLM"]:
-        """Itself: it has all its weights."""
+        """Lend the policy itself: it has all its weights."""
         return nullcontext(self)
 
     def _packed_logprobs(self, rollouts: Rollouts, rows: slice) -> TokenLogprobs:

@@ -65,7 +65,7 @@ class Pack:
 
     ids: Int[Tensor, " N"]
     positions: Int[Tensor, " N"]
-    """Within prompt and response together; they restart after the prompt for each response."""
+    """Place in prompt and response together; it restarts after the prompt for each response."""
     num_prompt_tokens: int
     """The first so many of the N tokens are prompts."""
     prompts: Grid

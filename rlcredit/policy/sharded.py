@@ -162,7 +162,7 @@ class Sharded:
                 twin.data = twin.data.new_empty(0)
 
     def export(self, folder: Path) -> None:
-        """Within :meth:`whole` the twin exports; a part alone is nobody's model.
+        """Refuse: a part alone is nobody's model. Within :meth:`whole` the twin exports.
 
         Raises:
             RuntimeError: Always.
