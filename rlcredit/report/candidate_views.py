@@ -29,7 +29,7 @@ class CandidateViews:
     utility: SetUtility
 
     def __call__(self, prompt: Prompt, text: str) -> Seen:
-        """See :class:`rlcredit.report.explorer.Views`."""
+        """View a response as its candidates: each alone, the set without it, the set up to it."""
         written = CandidateSet.of(self.rules, prompt, text)
         count = len(written.texts)
         own = self.reward([prompt] * count, written.texts).tolist() if count else []
@@ -65,7 +65,7 @@ class CandidateViews:
         own: Sequence[float],
         sets: Sequence[Sequence[int]],
     ) -> list[float]:
-        """Of subsets of a response's candidates."""
+        """Utility of subsets of a response's candidates."""
         if not own:
             return [0.0] * len(sets)
         columns = len(own)
