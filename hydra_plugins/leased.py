@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rlcredit.run.sweep_table import save_failure
 
 LOG = "job.log"
-"""In a job's folder: what it printed."""
+"""File in a job's folder that holds what it printed."""
 
 
 @dataclass
@@ -134,7 +134,7 @@ class LeasedLauncher(Launcher):
         return _Started(number=number, process=process, answer=ours, devices=devices, folder=folder)
 
     def _work(self, config: DictConfig, devices: list[str], log: Path, answer: Any) -> None:
-        """In the process of a job."""
+        """Run one job, in a process of its own."""
         os.setpgid(0, 0)  # Ctrl-C reaches the sweep alone, which asks its jobs to stop
         signal(SIGTERM, SIG_DFL)
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)

@@ -1,4 +1,4 @@
-"""From errors to sentences: which were raised on purpose, and the valid name nearest to a typo."""
+"""Sentences from errors: which were raised on purpose, the valid name nearest to a typo."""
 
 import linecache
 import re

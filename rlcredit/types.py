@@ -88,7 +88,7 @@ class Prompt:
     truth: Mapping[str, str] = field(default_factory=dict)
     """Generated data only: each phrase that is true for the query -> its attribute."""
     problem: Problem | None = None
-    """Where answers are verified instead; ``query`` and ``relevance`` are empty."""
+    """Problem, where answers are verified instead; ``query`` and ``relevance`` are empty."""
 
 
 @checked
@@ -114,7 +114,8 @@ class Rollouts:
     finished: Bool[Tensor, "P G"]
     """True where the policy ended the response itself; False where the length cap did."""
     temperature: float = 1.0
-    """Of the sampling distribution; every log-probability of these tokens is taken at it."""
+    """Temperature of the sampling distribution; every log-probability of these tokens is taken at
+    it."""
 
 
 @runtime_checkable
@@ -249,7 +250,7 @@ class Signals:
     candidates: CandidateRewards | None = None
     embeddings: Float[Tensor, "P G D"] | None = None
     randomness: Randomness | None = None
-    """For control arms that draw their credit."""
+    """Source of draws, for control arms that draw their credit."""
     num_evaluations: int = 0
     """(prompt, text) pairs that the reward was asked for."""
     metrics: Metrics = field(default_factory=dict)  # how the rewards were come by

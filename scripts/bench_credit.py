@@ -39,7 +39,7 @@ class CreditShare:
     name: str
     milliseconds: float
     share: float
-    """Of the median GRPO step; 0.02 is 2 %."""
+    """Share of the median GRPO step; 0.02 is 2 %."""
 
 
 def credit_shares(*, cache: Path, say: Callable[[str], None]) -> list[CreditShare]:

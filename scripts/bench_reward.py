@@ -76,7 +76,7 @@ class Spy:
     asked: list[tuple[Prompt, str]]
 
     def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> torch.Tensor:
-        """See :class:`rlcredit.rewards.base.Reward`."""
+        """Note the pairs, and get their rewards."""
         self.asked.extend(zip(prompts, texts, strict=True))
         return self.inner(prompts, texts)
 

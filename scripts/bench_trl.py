@@ -37,12 +37,12 @@ class Timing:
     seconds: list[float] = field(default_factory=list)
     stages: dict[str, list[float]] = field(default_factory=dict)
     peak_mb: float | None = None
-    """Of the first step, above what was resident before it."""
+    """Memory in MB that the first step took above what was resident before it."""
     tokens: list[float] = field(default_factory=list)
     """Mean length of a step's responses."""
 
     def add(self, stage: str, seconds: float) -> None:
-        """Of one step."""
+        """Add the seconds of a stage of one step."""
         self.stages.setdefault(stage, []).append(seconds)
 
     def summary(self, samples: int, *, skip: int) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Timing:
 
 @contextmanager
 def timed(timing: Timing) -> Iterator[None]:
-    """One step's seconds; of the first one, where Linux tells, the peak of resident memory."""
+    """Time a step; of the first one, where Linux tells, note the peak of resident memory."""
     measured = not timing.seconds and sys.platform == "linux"
     before = _resident_mb("VmRSS:") if measured and _give_back() else 0.0
     start = time.perf_counter()

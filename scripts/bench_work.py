@@ -49,7 +49,7 @@ class Work:
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """Name in tables."""
         return f"{self.prompt_tokens} {'ragged' if self.ragged else 'fixed'}"
 
     def model(self) -> Qwen3ForCausalLM:

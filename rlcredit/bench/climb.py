@@ -41,11 +41,11 @@ class Training:
 
     batches: int = 120
     updates: int = 2
-    """Of each batch."""
+    """Updates on each batch."""
     rate: float = 1.0
-    """Of plain gradient ascent, for a gradient in its loss's unit."""
+    """Step of plain gradient ascent, for a gradient in its loss's unit."""
     runs: int = 16
-    """Of each bandit."""
+    """Runs on each bandit."""
 
     def __post_init__(self) -> None:
         """Check the counts."""

@@ -36,8 +36,8 @@ class Resampled(Interval):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bought:
-    """What 1000 units of a cost buy: figures of the mean of that many, over the true one's."""
+class ErrorAtBudget:
+    """Errors of a gradient averaged over what 1000 units of a cost buy, over the true one's."""
 
     variance: Resampled
     """Summed over parameters, over the true gradient's length squared."""
@@ -58,28 +58,29 @@ class Comparison:
     scale: Resampled
     """Length along the true gradient: 1 is right, below 0 descends."""
     cosine: Resampled | None
-    """Of the expected gradient with the true one; None where noise hides its length."""
+    """Cosine of the expected gradient with the true one; None where noise hides its length."""
     bias: Resampled
     """Length of (expected - true) over that of the true gradient."""
     power: Resampled
     """Length squared of the expected gradient over that of the true one."""
     variance: Resampled
-    """Of one replicate's gradient, summed over parameters, over the true one's length squared."""
+    """Variance of one replicate's gradient, summed over parameters, over the true length
+    squared."""
     samples: int
     """Responses of a replicate."""
     evaluations: float
     """Rewards asked for, of a replicate."""
-    by_samples: Bought
-    """With 1000 responses."""
-    by_rewards: Bought
-    """With 1000 rewards asked for."""
+    by_samples: ErrorAtBudget
+    """Errors with 1000 responses."""
+    by_rewards: ErrorAtBudget
+    """Errors with 1000 rewards asked for."""
     climbs: str
     """The objective whose gradient is nearest: the first of those that noise does not tell apart;
     empty where noise hides the direction."""
     tied: tuple[str, ...]
     """The others of those."""
     cosines: Mapping[str, float]
-    """With the gradient of every objective."""
+    """Cosine with the gradient of every objective."""
 
     @property
     def unbiased(self) -> bool:
@@ -146,7 +147,8 @@ def compare(
     length_squared = interval(np.maximum(power, 0))
     variance = interval(_variances(gradients, resampler) / length)
     by_samples, by_rewards = (
-        _bought(scale, bias, length_squared, variance, cost) for cost in (samples, evaluations)
+        _error_at_budget(scale, bias, length_squared, variance, cost)
+        for cost in (samples, evaluations)
     )
     return Comparison(
         scale=scale,
@@ -176,15 +178,15 @@ def _variances(gradients: Array, resampler: Resampler) -> Array:
     return resampler.mean(apart) * count / (count - 1)
 
 
-def _bought(
+def _error_at_budget(
     scale: Resampled, bias: Resampled, power: Resampled, variance: Resampled, cost: int | float
-) -> Bought:
-    """Independent replicates, each at this cost, for 1000 of it."""
+) -> ErrorAtBudget:
+    """Errors of the mean of as many independent replicates as 1000 units of their cost buy."""
     noise = variance.values * cost / BUDGET
     size = power.values + noise
     ahead = np.square(np.maximum(scale.values, 0))
     left = 1 - np.divide(ahead, size, out=np.zeros_like(size), where=size > 0)
-    return Bought(
+    return ErrorAtBudget(
         variance=interval(noise),
         error=interval(np.square(bias.values) + noise),
         at_best_rate=interval(left),
@@ -214,7 +216,7 @@ def _cosines(middle: Array, square: Array, objectives: Mapping[str, Array]) -> t
 
 
 NOTHING = "none of these"
-"""Where every cosine is negative."""
+"""What is written where every cosine is negative."""
 TIE = 1e-6
 """Cosines closer than this are one direction."""
 

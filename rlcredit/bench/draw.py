@@ -68,7 +68,7 @@ class Draw:
 
     @cached_property
     def rewards(self) -> Float[Tensor, "P G"]:
-        """As they were observed."""
+        """Rewards as they were observed: with coins where the world tosses them."""
         return self._observed(self.of_responses(self.world.rewards), "rewards")
 
     def signals(self, needs: Needs) -> tuple[Signals, float]:

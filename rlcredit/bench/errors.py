@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from rlcredit.bench.cells import by_world, own_entries, shown
-from rlcredit.bench.compare import BUDGET, Bought, Comparison, Resampled, less, median
+from rlcredit.bench.compare import BUDGET, Comparison, ErrorAtBudget, Resampled, less, median
 from rlcredit.bench.run import Found
 from rlcredit.report.sheets import Sheet
 
@@ -14,17 +14,19 @@ BASELINE = "grpo"
 def error_sheets(found: Found) -> Iterator[Sheet]:
     """Everything with its interval, with each estimator's own loss."""
     yield _sheet(found, "Bias", lambda here: here.bias)
-    for cost, bought in _COSTS:
-        yield _sheet(found, f"Variance, {cost}", lambda here, of=bought: of(here).variance)
-        yield _sheet(found, f"Error, {cost}", lambda here, of=bought: of(here).error)
+    for cost, at_budget in _COSTS:
+        yield _sheet(found, f"Variance, {cost}", lambda here, of=at_budget: of(here).variance)
+        yield _sheet(found, f"Error, {cost}", lambda here, of=at_budget: of(here).error)
         yield _sheet(
-            found, f"Error at the best rate, {cost}", lambda here, of=bought: of(here).at_best_rate
+            found,
+            f"Error at the best rate, {cost}",
+            lambda here, of=at_budget: of(here).at_best_rate,
         )
-    for cost, bought in _COSTS:
-        yield _against(found, cost, lambda here, of=bought: of(here).at_best_rate)
+    for cost, at_budget in _COSTS:
+        yield _against(found, cost, lambda here, of=at_budget: of(here).at_best_rate)
 
 
-_COSTS: Sequence[tuple[str, Callable[[Comparison], Bought]]] = (
+_COSTS: Sequence[tuple[str, Callable[[Comparison], ErrorAtBudget]]] = (
     (f"{BUDGET} samples", lambda here: here.by_samples),
     (f"{BUDGET} rewards", lambda here: here.by_rewards),
 )
@@ -35,7 +37,7 @@ def _sheet(found: Found, title: str, figure: Callable[[Comparison], Resampled]) 
 
 
 def _against(found: Found, cost: str, figure: Callable[[Comparison], Resampled]) -> Sheet:
-    """On the worlds where both are measured, with paired differences: their draws are the same."""
+    """Methods less the baseline on the worlds of both, in pairs: their draws are the same."""
     own = own_entries(found)
     base = own.get(BASELINE, {})
     rows: list[tuple[str, ...]] = []

@@ -145,9 +145,9 @@ class Optimum:
     """The best that can be done."""
 
     reward: Float[Tensor, " Q"]
-    """Of an optimal response: the reward of the optimal policy."""
+    """Reward of an optimal response: that of the optimal policy."""
     chance: Float[Tensor, " Q"]
-    """With which the policy writes an optimal response now."""
+    """Probability with which the policy writes an optimal response now."""
     regularised: Float[Tensor, "Q R"]
     """The policy that maximises reward + 0.1 entropy, proportional to exp(R / 0.1)."""
 
@@ -214,7 +214,7 @@ def truth(world: World) -> Truth:
 def _mean_marginals(
     table: Float[Tensor, "Q R C"], orders: list[tuple[int, ...]]
 ) -> Float[Tensor, "Q R M"]:
-    """Of each player, over orders of joining."""
+    """Mean marginal contribution of each player, over orders of joining."""
     total = table.new_zeros((*table.shape[:-1], len(orders[0])))
     for order in orders:
         coalition = 0

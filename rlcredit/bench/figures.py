@@ -21,7 +21,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, which tell apart without colour vision; marks differ as well."""
 MARKS = "os^DvPX*<>"
 COLOURS_KEPT = 48
-"""Of a PNG."""
+"""Colours that a PNG keeps."""
 
 
 def draw_figures(found: Found, folder: Path) -> list[str]:
@@ -37,7 +37,7 @@ def draw_figures(found: Found, folder: Path) -> list[str]:
 
 
 def _save_png(figure: Figure, path: Path) -> None:
-    """With few colours, which is a quarter of the size."""
+    """Write a PNG with few colours, which is a quarter of the size."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -66,7 +66,7 @@ def _drawn(found: Found) -> Iterator[tuple[str, Figure]]:
         title = "Rank correlation of the advantages with the truth, mean over worlds"
         heads = [key.replace("_", " ") for key in VALUES]
         yield "credit", _heat(title, list(agreements), heads, rows, low=-1.0)
-    if found.ended:
+    if found.bandits:
         yield "bandits", _bandits(found)
 
 
@@ -127,11 +127,11 @@ def _bandits(found: Found) -> Figure:
     for place, bandit in enumerate(BANDITS):
         axes = figure.add_subplot(1, len(BANDITS), place + 1)
         seen: set[str] = set()
-        for ended in found.ended:
-            end = ended.bandits[bandit]
-            label = None if ended.estimator in seen else ended.estimator
-            seen.add(ended.estimator)
-            _point(axes, numbers[ended.estimator], label, 1 - end.right.mean, end.modes.mean)
+        for result in found.bandits:
+            end = result.bandits[bandit]
+            label = None if result.estimator in seen else result.estimator
+            seen.add(result.estimator)
+            _point(axes, numbers[result.estimator], label, 1 - end.right.mean, end.modes.mean)
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(bandit, fontsize="small")

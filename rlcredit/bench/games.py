@@ -23,7 +23,7 @@ class Game(Protocol):
     """What a list of words earns for a question."""
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
-        """In reward units; 0 for no words."""
+        """Give the reward of the words for the question; 0 for no words."""
         ...
 
 
@@ -34,7 +34,7 @@ class Additive:
     worths: tuple[float, ...] = (0.5, 0.3, 0.15, 0.05)
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
-        """See :class:`Game`."""
+        """Add up the worths of the distinct words."""
         return sum((self.worths[word] for word in sorted(set(words))), 0.0)
 
 
@@ -45,7 +45,7 @@ class RedundantPairs:
     worths: tuple[float, float] = (0.6, 0.4)
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
-        """See :class:`Game`."""
+        """Add up the worths of the pairs of which a word or both are there."""
         return sum((self.worths[pair] for pair in sorted({word // 2 for word in words})), 0.0)
 
 
@@ -56,7 +56,7 @@ class Complements:
     worths: tuple[float, float] = (0.7, 0.3)
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
-        """See :class:`Game`."""
+        """Add up the worths of the pairs that are complete."""
         first, second = self.worths
         return first * ({0, 1} <= {*words}) + second * ({2, 3} <= {*words})
 
@@ -66,7 +66,7 @@ class FreeRider:
     """Words 0 and 1 earn, together more than apart; words 2 and 3 never change anything."""
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
-        """See :class:`Game`."""
+        """Reward words 0 and 1, each and together."""
         return 0.4 * (0 in words) + 0.2 * (1 in words) + 0.4 * ({0, 1} <= {*words})
 
 
@@ -78,7 +78,7 @@ class Harmful:
     """Share of the reward that is left where it stands."""
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
-        """See :class:`Game`."""
+        """Reward words 0 to 2, and keep a share of that where word 3 stands."""
         earned = 0.5 * (0 in words) + 0.3 * (1 in words) + 0.2 * (2 in words)
         return earned * (self.kept if 3 in words else 1.0)
 
@@ -90,7 +90,7 @@ class Positions:
     worths: tuple[float, ...] = (0.5, 0.35, 0.2, 0.05)
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
-        """See :class:`Game`."""
+        """Add up each word's worth, halved for every place before its first one."""
         places = {word: place for place, word in reversed([*enumerate(words)])}
         return sum((self.worths[word] / 2 ** places[word] for word in sorted(places)), 0.0)
 
@@ -102,7 +102,7 @@ class BestOf:
     worths: tuple[float, ...] = (0.9, 0.6, 0.35, 0.1, 0.0)
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
-        """See :class:`Game`."""
+        """Take the worth of the best word; 0 without words."""
         return max((self.worths[word] for word in words), default=0.0)
 
 
@@ -115,7 +115,7 @@ class Arms:
     """How many, per question; none for questions beyond these."""
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
-        """See :class:`Game`."""
+        """Pay the first word by the kind of arm that it is; 0 without words."""
         if not words:
             return 0.0
         if words[0] < self.right:
@@ -150,7 +150,7 @@ class Retrieval:
         )
 
     def __call__(self, question: int, words: tuple[int, ...]) -> float:
-        """See :class:`Game`."""
+        """Search with the distinct words, and take nDCG@10; 0 without words."""
         if not words:
             return 0.0
         text = ", ".join(TERMS[word] for word in dict.fromkeys(words))

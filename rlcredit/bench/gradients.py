@@ -37,7 +37,7 @@ class Stage:
 
     @property
     def world(self) -> World:
-        """Where all this is."""
+        """The world whose gradients are taken."""
         return self.draw.world
 
     @cached_property
@@ -47,7 +47,7 @@ class Stage:
 
     @cached_property
     def _logprobs(self) -> tuple[Float[Tensor, "P G T"], Float[Tensor, "P G T"]]:
-        """Of the drawn tokens, now and when they were sampled."""
+        """Log-probabilities of the drawn tokens, now and when they were sampled."""
         with torch.no_grad():
             now, then = (
                 self.draw.of_responses(self.world.logprobs(p))

@@ -21,7 +21,7 @@ class TreePolicy(Protocol):
     def logits(
         self, parameters: Float[Tensor, " D"], tree: Tree, num_questions: int
     ) -> Float[Tensor, "Q S A"]:
-        """Of every action; those that a state does not offer are not read."""
+        """Logits of every action; those that a state does not offer are not read."""
         ...
 
 
@@ -30,13 +30,13 @@ class Tabular:
     """A number for each action that each state offers, for each question: no sharing at all."""
 
     def num_parameters(self, tree: Tree, num_questions: int) -> int:
-        """See :class:`TreePolicy`."""
+        """Count the actions of all states, for each question."""
         return num_questions * int(tree.allowed.sum())
 
     def logits(
         self, parameters: Float[Tensor, " D"], tree: Tree, num_questions: int
     ) -> Float[Tensor, "Q S A"]:
-        """See :class:`TreePolicy`."""
+        """Pick each offered action's own parameter; 0 for the others."""
         offered = tree.allowed.expand(num_questions, -1, -1)
         place = offered.flatten().long().cumsum(dim=0).reshape(offered.shape) - 1
         return torch.where(offered, parameters[place.clamp(min=0)], 0)
@@ -52,14 +52,14 @@ class Recurrent:
     width: int = 5
 
     def num_parameters(self, tree: Tree, num_questions: int) -> int:
-        """See :class:`TreePolicy`."""
+        """Count the weights: questions, U, and two tables of tokens, each of rows of the width."""
         num_actions = tree.allowed.shape[1]
         return self.width * (num_questions + self.width + 2 * num_actions)
 
     def logits(
         self, parameters: Float[Tensor, " D"], tree: Tree, num_questions: int
     ) -> Float[Tensor, "Q S A"]:
-        """See :class:`TreePolicy`."""
+        """Run the network along every prefix of the tree."""
         width, num_actions = self.width, tree.allowed.shape[1]
         rows = (num_questions, width, num_actions, num_actions)
         start, within, tokens, out = parameters.unflatten(0, (-1, width)).split(rows)

@@ -29,7 +29,7 @@ class Agreement:
     myerson: Interval | None
     leave_one_out: Interval | None
     choices: Interval | None
-    """With Q(state, token) - V(state), which is what a policy gradient weighs tokens by."""
+    """Agreement with Q(state, token) - V(state), by which a policy gradient weighs tokens."""
 
 
 def agreement(

@@ -110,8 +110,8 @@ def _compared(here: Comparison) -> Iterator[object]:
         yield _bounds(figure)
     yield _rounded(here.samples)
     yield _rounded(here.evaluations)
-    for bought in (here.by_samples, here.by_rewards):
-        for figure in (bought.variance, bought.error, bought.at_best_rate):
+    for at_budget in (here.by_samples, here.by_rewards):
+        for figure in (at_budget.variance, at_budget.error, at_budget.at_best_rate):
             yield _bounds(figure)
 
 
@@ -122,7 +122,7 @@ def _credit(found: Found) -> Iterator[list[object]]:
 
 
 def _bandits(found: Found) -> Iterator[list[object]]:
-    for each in found.ended:
+    for each in found.bandits:
         for name in BANDITS:
             end = each.bandits[name]
             yield [each.estimator, each.loss, name, _bounds(end.right), _bounds(end.modes)]

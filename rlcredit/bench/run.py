@@ -77,7 +77,7 @@ class Entry:
     estimator: str
     loss: str
     here: Comparison
-    """Where the policy sampled."""
+    """The comparison at the policy that sampled."""
     moved: Comparison
     """After the policy has moved by the drift; what it is climbing is not looked for."""
 
@@ -94,8 +94,8 @@ class Ordered:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
-    """A pair's bandits."""
+class BanditResult:
+    """How the bandits ended that one estimator and one loss trained, by the bandit's name."""
 
     estimator: str
     loss: str
@@ -122,7 +122,7 @@ class Found:
     methods: Methods
     entries: list[Entry] = field(default_factory=list)
     ordered: list[Ordered] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
+    bandits: list[BanditResult] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
 
 
@@ -283,10 +283,10 @@ def _train(found: Found) -> None:
         for loss_name, loss in found.methods.losses.items():
             try:
                 check_pairing(estimator, loss, group_size=settings.group_size, num_candidates=0)
-                ended = climb(estimator, loss)
+                trained = climb(estimator, loss)
             except ValueError as error:
                 found.refused.append(
                     Refused(world="bandits", estimator=name, loss=loss_name, why=str(error))
                 )
             else:
-                found.ended.append(Ended(estimator=name, loss=loss_name, bandits=ended))
+                found.bandits.append(BanditResult(estimator=name, loss=loss_name, bandits=trained))

@@ -131,23 +131,23 @@ def _mean(values: Iterable[float]) -> str:
 
 
 def bandits_sheet(found: Found) -> Sheet:
-    """How trained bandits ended."""
+    """How the bandits ended that each pair of methods trained."""
     head = ["estimator", "loss"]
     head += [f"{what}, {name}" for name in BANDITS for what in ("P(right)", "modes")]
     rows = [
         (
-            ended.estimator,
-            ended.loss,
+            result.estimator,
+            result.loss,
             *(
                 shown(figure, form)
                 for name in BANDITS
                 for figure, form in (
-                    (ended.bandits[name].right, ".3f"),
-                    (ended.bandits[name].modes, ".2f"),
+                    (result.bandits[name].right, ".3f"),
+                    (result.bandits[name].modes, ".2f"),
                 )
             ),
         )
-        for ended in found.ended
+        for result in found.bandits
     ]
     training = found.settings.training
     title = (

@@ -26,7 +26,7 @@ from rlcredit.types import Randomness
 
 DOUBLE = torch.float64
 EMBEDDING_SIZE = 50
-"""Of a bandit's arms, as in SetPO's toy (arXiv:2602.01062, figure 1)."""
+"""Dimensions of the vector of a bandit's arm, as in SetPO's toy (arXiv:2602.01062, figure 1)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,7 +95,7 @@ class World:
 
     @cached_property
     def embeddings(self) -> Float[Tensor, "R E"]:
-        """Of each response: a hashing encoder's; of an arm, a vector of its own."""
+        """Embedding of each response: a hashing encoder's; of an arm, a vector of its own."""
         if self.tree.longest > 1:
             return Hashing(dimensions=256)(self.tree.texts).to(DOUBLE)
         generator = Randomness(seed=0, step=0).generator(f"bench arms {self.name}")
@@ -103,7 +103,7 @@ class World:
         return torch.randn(shape, generator=generator, dtype=DOUBLE)
 
     def logprobs(self, parameters: Float[Tensor, " D"]) -> Float[Tensor, "Q R T"]:
-        """Of each token of each response; differentiable."""
+        """Log-probability of each token of each response; differentiable."""
         return token_logprobs(self.policy, parameters, self.tree, self.questions)
 
     def scores(self, parameters: Float[Tensor, " D"]) -> Float[Tensor, "Q R T D"]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 3
-"""Of the folder; 1 was a pair of files that one process wrote, 2 had a digest of import paths."""
+"""Version of the folder; 1 was a pair of files that one process wrote, 2 had a digest of import
+paths."""
 PREFIX = "step-"
 STATE = "state.json"
 MOST_LINES = 12
@@ -36,7 +37,7 @@ class Checkpoint:
     folder: Path
     step: int
     digest: str
-    """Of the run's config."""
+    """Digest of the run's config."""
     identity: Mapping[str, Any]
     """The settings behind the digest, as JSON holds them."""
     carry: Mapping[str, float]
@@ -200,7 +201,7 @@ def checksum(state: Mapping[str, Any]) -> str:
 
 
 def plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back."""
+    """Make plain values of settings, as JSON gives them back."""
     return json.loads(json.dumps(value, sort_keys=True, default=str))
 
 

@@ -42,7 +42,7 @@ from rlcredit.checkpoint.state import WEIGHTS, be_quiet, trained, training_state
 from rlcredit.distributed.world import World
 
 WRITING = ".writing-"
-"""Of a folder that has not got its name yet."""
+"""Prefix of a folder that has not got its name yet."""
 
 
 @dataclass(kw_only=True)
@@ -181,11 +181,11 @@ class _NewFolderWriter(HuggingFaceStorageWriter):
         super().__init__(str(folder), save_distributed=True)
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        """As it is; the folder is made once, before any rank writes."""
+        """Return the plan as it is; the folder is made once, before any rank writes."""
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """On the first rank, after all plans are there and before any file is."""
+        """Make the folder anew, on the first rank, before any rank writes a file."""
         if self.target.exists():
             shutil.rmtree(self.target)
         self.target.mkdir(parents=True)
@@ -208,7 +208,7 @@ class _FolderWriter(_NewFolderWriter):
         return super().prepare_global_plan(plans)
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """On the first rank, after every rank has written: seal, rename, remove the old ones.
+        """Seal, rename and remove old ones, on the first rank after every rank has written.
 
         Each rank has flushed its own files (``sync_files`` of ``FileSystemWriter``).
         """

@@ -1,4 +1,4 @@
-"""From a composed config to objects. The composition root."""
+"""The composition root: it builds a run's objects from a composed config."""
 
 from collections.abc import Sequence
 from pathlib import Path

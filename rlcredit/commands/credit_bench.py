@@ -67,8 +67,8 @@ def measure(cfg: DictConfig) -> None:
     found = bench(known, build(cfg.settings), chosen=list(cfg.worlds), say=say)
     files = write(found, Path(cfg.out))
     say(
-        f"{len(found.entries)} combinations of world, estimator and loss, {len(found.ended)} pairs "
-        f"on bandits, {len(found.refused)} refused"
+        f"{len(found.entries)} combinations of world, estimator and loss, {len(found.bandits)} "
+        f"pairs on bandits, {len(found.refused)} refused"
     )
     print(f"credit bench: {files[0]}")
 

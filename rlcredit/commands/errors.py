@@ -1,4 +1,4 @@
-"""From errors to sentences that a person can act on, Hydra's about names and values among them."""
+"""Sentences that a person can act on, made from errors, Hydra's about names and values too."""
 
 import os
 import sys

@@ -29,7 +29,7 @@ class ReportConfig:
     explore: str | None = None
     """Run whose responses the credit explorer shows; None: the first finished one."""
     prompts: int = 6
-    """Of the explorer; 0 leaves it out."""
+    """Prompts that the explorer shows; 0 leaves it out."""
     estimators: list[str] = field(
         default_factory=lambda: ["grpo", "ospo", "loo", "prefix", "ospo_released", "random_credit"]
     )

@@ -30,7 +30,7 @@ class Finished:
 
     runs: tuple[FinishedRun, ...]
     problems: tuple[str, ...]
-    """Of what cannot be read."""
+    """A line for each run that cannot be read."""
 
     @cached_property
     def _by_digest(self) -> dict[str, list[FinishedRun]]:
@@ -76,7 +76,7 @@ class Sorted:
     usable: tuple[FinishedRun, ...]
     unusable: tuple[FinishedRun, ...]
     why: tuple[str, ...]
-    """Of each that is not usable."""
+    """The reason for each run that is not usable."""
 
 
 def kept_folder(outputs: Path) -> Path:
@@ -186,7 +186,7 @@ def _line(error: Exception) -> str:
 
 
 def _settings(run: FinishedRun) -> EvaluationSettings:
-    """With what settings that are younger than the run meant before they existed."""
+    """Evaluation settings of a run; younger ones as what they meant before they existed."""
     node = {TARGET: target(EvaluationSettings)} | dict(run.evaluation())
     return build(typed(OmegaConf.create(node)))
 

@@ -49,7 +49,7 @@ class Planner:
     """Folder below ``conf/`` to compose from; empty: ``conf/`` itself."""
     composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
     identities: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
-    """Of the first seed that was asked for."""
+    """Identity of each configuration, with the first seed that was asked for."""
 
     @property
     def folder(self) -> str:
@@ -57,7 +57,7 @@ class Planner:
         return os.path.relpath(conf_folder() / self.conf) if self.conf else ""
 
     def hydra(self) -> AbstractContextManager[None]:
-        """Within it, Hydra composes from the planner's folder."""
+        """Let Hydra compose from the planner's folder within the context."""
         return composing(conf_folder() / self.conf)
 
     def config(self, overrides: Sequence[str], seed: int) -> DictConfig:
@@ -216,7 +216,7 @@ def _one_by_one(jobs: Sequence[PlannedJob], planner: Planner, _: int) -> Iterato
 
 
 def _in_processes(jobs: Sequence[PlannedJob], planner: Planner, workers: int) -> Iterator[Outcome]:
-    """In the order in which they end.
+    """Run jobs in processes; yield outcomes in the order in which they end.
 
     Workers are forks of a server that has imported everything and started no thread; a fork of this
     process would copy torch's threads half way.
@@ -252,7 +252,7 @@ def _in_processes(jobs: Sequence[PlannedJob], planner: Planner, workers: int) ->
 
 
 def _left_by_a_dead_worker(planned: PlannedJob, workers: int) -> Outcome:
-    """Of a job that ran or waited when a worker died; it may have finished just before."""
+    """Outcome of a job that ran or waited when a worker died; it may have finished just before."""
     why = (
         f"a worker died (killed, or out of memory: {workers} jobs ran at a time) before this job "
         "was done. The same command goes on; give --workers 1 if memory was short"

@@ -133,11 +133,11 @@ class Windows:
         sample(windows(1), self.budget, torch.Generator())
 
     def __call__(self, num_players: int, generator: torch.Generator) -> Bool[Tensor, "C M"]:
-        """See :class:`rlcredit.types.CoalitionPlan`."""
+        """List windows [C, M] up to the width, the empty coalition and everyone first."""
         return sample(windows(num_players, self.max_width), self.budget, generator)
 
     def is_sampled(self, num_players: int) -> bool:
-        """See :class:`rlcredit.types.CoalitionPlan`."""
+        """True where the windows are more than the budget."""
         return windows(num_players, self.max_width).shape[0] > self.budget
 
 
@@ -146,11 +146,11 @@ class Prefixes:
     """The text before each segment: n + 1 coalitions, never sampled."""
 
     def __call__(self, num_players: int, generator: torch.Generator) -> Bool[Tensor, "C M"]:
-        """See :class:`rlcredit.types.CoalitionPlan`."""
+        """List the empty coalition, everyone and every shorter prefix, [n + 1, M]."""
         return prefixes(num_players)
 
     def is_sampled(self, num_players: int) -> bool:
-        """See :class:`rlcredit.types.CoalitionPlan`."""
+        """False: every prefix is listed."""
         return False
 
 
@@ -159,11 +159,11 @@ class LeaveOneOut:
     """The text without each segment: n + 2 coalitions, never sampled."""
 
     def __call__(self, num_players: int, generator: torch.Generator) -> Bool[Tensor, "C M"]:
-        """See :class:`rlcredit.types.CoalitionPlan`."""
+        """List the empty coalition, everyone and everyone but each one, [n + 2, M]."""
         return leave_one_out(num_players)
 
     def is_sampled(self, num_players: int) -> bool:
-        """See :class:`rlcredit.types.CoalitionPlan`."""
+        """False: every one of them is listed."""
         return False
 
 
@@ -172,11 +172,11 @@ class Subsets:
     """All 2^n coalitions, never sampled; a response of more than 10 segments is refused."""
 
     def __call__(self, num_players: int, generator: torch.Generator) -> Bool[Tensor, "C M"]:
-        """See :class:`rlcredit.types.CoalitionPlan`."""
+        """List all 2^n coalitions, [2^n, M]; ValueError above 10 players."""
         return subsets(num_players)
 
     def is_sampled(self, num_players: int) -> bool:
-        """See :class:`rlcredit.types.CoalitionPlan`."""
+        """False: every coalition is listed."""
         return False
 
 
@@ -185,9 +185,9 @@ class Whole:
     """The empty coalition and everyone: what is known without a further reward."""
 
     def __call__(self, num_players: int, generator: torch.Generator) -> Bool[Tensor, "C M"]:
-        """See :class:`rlcredit.types.CoalitionPlan`."""
+        """List the empty coalition and everyone, [2, M]."""
         return prefixes(num_players)[:2]
 
     def is_sampled(self, num_players: int) -> bool:
-        """See :class:`rlcredit.types.CoalitionPlan`."""
+        """False: both are listed."""
         return False

@@ -1,4 +1,4 @@
-"""From evaluated coalitions to the tables that values are computed from.
+"""Tables of coalition values, made from the coalitions that were evaluated.
 
 A *compact* game has its players in the first columns, in text order; the number of players differs
 from game to game, and the columns after them are padding.

@@ -33,12 +33,15 @@ def path_myerson_value(
     Returns:
         Value of each player, 0 for padding; in at least float32.
     """
+    # The value is linear in v, so it is a weighted sum over windows; the weights depend on nothing
+    # but the number of players.
     n = windows.shape[-1]
     upper = torch.ones(n, n, dtype=torch.bool, device=windows.device).triu()
     values = full_precision(windows)
     weights = _path_weights(n, values)
     if num_players is None:
         return torch.where(upper, values, 0).flatten(-2) @ weights[n].flatten(0, 1)
+    # Games of fewer players: windows among the first so many, with the weights of their own n.
     counts = num_players[..., None, None]
     kept = upper & (torch.arange(n, device=windows.device) < counts)
     values = torch.where(kept, values, 0).flatten(-2).unsqueeze(-2)
@@ -80,6 +83,7 @@ def window_value(
     if max_width < 1:
         raise ValueError(f"max_width is {max_width}; a window holds at least 1 segment")
     n = windows.shape[-1]
+    # Windows a..b that count as evaluated, and w(|S|) for windows S + i, so with |S| = width - 1.
     start, end, counts = _grid(windows, num_players)
     width = end - start + 1
     known = (width >= 1) & (end < counts) & ((width <= max_width) | (width == counts))
@@ -113,15 +117,17 @@ def _path_weights(n: int, like: Tensor) -> Float[Tensor, "counts n n n"]:
     index = torch.arange(n, device=like.device)
     counts = torch.arange(n + 1, device=like.device)[:, None, None]
     start, end = index[:, None], index
+    # (m-1)! e! / (m+e)! is 1/m, 1/(m (m+1)), 2/(m (m+1) (m+2)) for e = 0, 1, 2 players outside.
     m = (end - start + 1).clamp(min=1).to(like.dtype)
     outside = (start > 0).long() + (end < counts - 1).long()
     orders = m * torch.where(outside >= 1, m + 1, 1) * torch.where(outside == 2, (m + 2) / 2, 1)
     weight = torch.where((start <= end) & (end < counts), 1 / orders, 0)
+    # v(a..b) enters player i's value with a plus in the bracket of a..b itself, for i inside, ...
     start, end = start[..., None], end[:, None]
     inside = (start <= index) & (index <= end)
-    # a..b is also what is left of a..i-1, for i = b + 1, in every window that begins at a ...
+    # ... with a minus as what is left of i, for i = b + 1, of every window that begins at a, ...
     begun = weight.flip(-1).cumsum(dim=-1).flip(-1)[:, :, None, :]
-    # ... and of i+1..b, for i = a - 1, in every window that ends at b.
+    # ... and as what is right of i, for i = a - 1, of every window that ends at b.
     ended = weight.cumsum(dim=-2).transpose(-1, -2)[:, None, :, :]
     gained = torch.where(inside, weight.unsqueeze(-1), 0)
     return gained - (index == end + 1) * begun - (index == start - 1) * ended
@@ -185,6 +191,7 @@ def owen_value(
     if num_players is not None:
         real = torch.arange(n, device=unions.device) < num_players.unsqueeze(-1)
         unions = unions.expand(real.shape)
+    # Linear in v again: [*batch, S, n] weights, of which most are 0.
     weights = _owen_weights(unions, real).to(table)
     credit = (table.unsqueeze(-1) * weights).sum(dim=-2)
     return torch.where(real, credit, 0)
@@ -195,6 +202,7 @@ def _owen_weights(
 ) -> Float[Tensor, "*batch S n"]:
     """Weight of v(S) in player i's value; 0 unless S is whole unions and players of i's own.
 
+    S stands in i's sum as H + T + i if i is in it, with a plus, and as H + T if not, with a minus.
     Padding players are null players, each a union of its own: they change nobody's value.
     """
     n = unions.shape[-1]
@@ -204,11 +212,13 @@ def _owen_weights(
     # A union goes by the index of its first player.
     union = torch.where(together, index, n).amin(dim=-1)
     belongs = (union.unsqueeze(-1) == index).to(torch.float64)
+    # Members of each union in each S, [*batch, S, n]; unions that do not exist have size 0.
     coalitions = torch.arange(2**n, device=unions.device).unsqueeze(-1)
     inside = (coalitions >> index & 1).to(torch.float64)
     count = inside @ belongs
     size = belongs.sum(dim=-2, keepdim=True)
     full, partial = (count == size) & (size > 0), (count > 0) & (count < size)
+    # From unions to players: those of i's own union, and h whole and some broken ones beside it.
     place = union.unsqueeze(-2).expand(*count.shape[:-2], 2**n, n)
     own_count, own_size = count.gather(-1, place), size.expand_as(count).gather(-1, place)
     own_full, own_partial = full.gather(-1, place), partial.gather(-1, place)
@@ -216,7 +226,8 @@ def _owen_weights(
     broken = partial.sum(dim=-1, keepdim=True) - own_partial.long()
     num_unions = (size > 0).sum(dim=-1, keepdim=True).expand_as(whole)
     joined = inside.bool().expand_as(place)
-    # The share of k players' orders in which s given ones come before a given one, and no other.
+    # s! (k-s-1)! / k!, the share of k players' orders in which s given ones come before a given
+    # one, and no other: of the m unions with s = h, of the b players of i's own with s = t.
     orders = _pair_weights(n, count)
     between = orders[num_unions, whole]
     within = orders[own_size.long(), (own_count - joined.double()).long().clamp(min=0)]

@@ -81,10 +81,12 @@ def projection_coefficients(
     Returns:
         One coefficient per rollout, in at least float32.
     """
+    # dP_j / ds_k = P_j (1[j = k] - P_k), so the gradient of any L(P) in the logits is
+    # P (slope - sum_j P_j slope_j) with slope = dL/dP, in which constants cancel.
     log_p, log_w = _log_softmaxes(logits, target_logits)
     p = log_p.exp()
     match divergence:
-        case Divergence.forward_kl:
+        case Divergence.forward_kl:  # slope = -w / P; multiplied out, nothing is divided by P
             return p - log_w.exp()
         case Divergence.reverse_kl:
             slope = log_p - log_w

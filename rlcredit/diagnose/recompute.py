@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rlcredit.losses.base import PolicyLoss
+from rlcredit.losses.base import PolicyLoss, WrappedLoss
 from rlcredit.policy.base import Policy
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
 from rlcredit.trainer.mismatch import mismatch_metrics
 from rlcredit.trainer.refused import Refused
-from rlcredit.types import Loss, Needs, Rollouts, UpdateBatch
+from rlcredit.types import Loss, Rollouts, UpdateBatch
 
 Record = TypeVar("Record", Rollouts, UpdateBatch)
 
@@ -31,7 +31,7 @@ class Finding:
     what: str
     """How many of its values, and what they are."""
     rows: tuple[int, ...] = ()
-    """Of the flattened [P * G] batch; none where it belongs to no row."""
+    """Rows of the flattened [P * G] batch; none where it belongs to no row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,11 @@ class Replay:
 
     loss: float
     grad_norm: float
-    """Of the whole update, before clipping."""
+    """Norm of the whole update's gradient, before clipping."""
     kl_nats: float
-    """Per token, between sampler and trainer."""
+    """Divergence per token between sampler and trainer."""
     given: tuple[Finding, ...]
-    """In the weights and in the batch, before anything is computed."""
+    """Findings in the weights and in the batch, before anything is computed."""
     first: tuple[Finding, ...]
     """The first tensor that is not finite, with all rows for which it is the first; what it holds
     is told of the first of them."""
@@ -68,7 +68,7 @@ class Replay:
 
 
 MOST_ROWS = 5
-"""Of the responses listed by divergence."""
+"""Largest number of responses that are listed by divergence."""
 
 
 def replay(policy: Policy, loss: PolicyLoss, refused: Refused, *, tokens: int) -> Replay:
@@ -154,7 +154,7 @@ class _Watch:
     handles: list[Any] = field(default_factory=list)
 
     def look(self, where: str, value: Any) -> None:
-        """At a tensor, or at the tensors of a tuple; anything else is passed over."""
+        """Look at a tensor, or at the tensors of a tuple; anything else is passed over."""
         for tensor in value if isinstance(value, tuple) else (value,):
             if self.first is None and isinstance(tensor, Tensor):
                 what = described(tensor)
@@ -206,23 +206,10 @@ def _removed(handle: Any) -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _WatchedLoss:
-    """Another loss, looked at."""
+class _WatchedLoss(WrappedLoss):
+    """Another loss, whose input, value and gradient are looked at."""
 
-    loss: PolicyLoss
     watch: _Watch
-
-    @property
-    def needs(self) -> Needs:
-        return self.loss.needs
-
-    @property
-    def couples_group(self) -> bool:
-        return self.loss.couples_group
-
-    @property
-    def takes_tokens(self) -> bool:
-        return self.loss.takes_tokens
 
     def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
         self.watch.look("the log-probabilities", logprobs)

@@ -38,7 +38,7 @@ class Start:
     device: str
     timeout_s: float
     port: int | None = None
-    """Of the store through which they find each other; None: one that is free."""
+    """Port of the store through which they find each other; None: one that is free."""
 
 
 def start_processes(
@@ -89,7 +89,7 @@ def start_processes(
 
 
 def world_of_torchrun(*, device: str, timeout_s: float) -> World:
-    """Of a process that torchrun started; a world of one where it was not.
+    """The world of a process that torchrun started; a world of one where it was not.
 
     Raises:
         RankError: If the processes do not all come in time.
@@ -177,7 +177,7 @@ def _wait(processes: Sequence[BaseProcess]) -> set[int]:
 
 @contextmanager
 def _handing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
-    """Within it, Ctrl-C and SIGTERM go to the processes; yields the signals that came."""
+    """Hand Ctrl-C and SIGTERM on to the processes within the context; yield those that came."""
     got: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:

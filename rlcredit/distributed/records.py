@@ -12,7 +12,7 @@ from rlcredit.types import Prompt, Rollouts, Signals
 
 LEFT_PADDED = frozenset({"rollouts.prompt_ids", "rollouts.prompt_mask"})
 OUTSIDE = frozenset({"signals.segments.ids", "signals.candidates.candidate_ids"})
-"""Where -1 stands for no segment or candidate."""
+"""Fields in which -1 stands for no segment or candidate."""
 
 R = TypeVar("R")
 

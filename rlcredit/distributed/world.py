@@ -33,7 +33,7 @@ class Parcel:
     notes: Mapping[str, object] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """Without pickle: tensors as safetensors, notes as JSON among them."""
+        """Pack without pickle: tensors as safetensors, notes as JSON among them."""
         notes = torch.frombuffer(bytearray(json.dumps(self.notes).encode()), dtype=torch.uint8)
         # cloned: safetensors refuses tensors that share memory, as masks of several records do
         tensors = {
@@ -202,7 +202,7 @@ class World:
                 _spread(flat, bucket)
 
     def largest(self, *numbers: int) -> list[int]:
-        """For each number, the largest that any process has in its place.
+        """Take for each number the largest that any process has in its place.
 
         Raises:
             RankError: If a process is dead, or does not come in time.

@@ -1,12 +1,23 @@
-"""What an advantage estimator is."""
+"""What an advantage estimator is, and what the parts are that some estimators are made of."""
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlcredit.types import Advantages, CandidateRewards, Needs, Signals
+from rlcredit.types import (
+    Advantages,
+    CandidateRewards,
+    CoalitionGame,
+    CoalitionPlan,
+    Needs,
+    Randomness,
+    Signals,
+    checked,
+)
 
 
 class Grain(StrEnum):
@@ -30,45 +41,96 @@ class Centring(StrEnum):
     none = auto()
 
 
-@runtime_checkable
-class AdvantageEstimator(Protocol):
-    """Signals in, credit per token out. Pure: no gradient, no I/O, no state."""
+class AdvantageEstimator(ABC):
+    """Signals in, credit per token out. Pure: no gradient, no I/O, no state.
+
+    A subclass is a frozen dataclass that states its ``grain`` and ``centring``.
+    """
+
+    grain: ClassVar[Grain]
+    centring: ClassVar[Centring]
 
     @property
     def needs(self) -> Needs:
-        """What ``signals`` must carry."""
-        ...
+        """What ``signals`` must carry besides the rewards of whole responses: nothing."""
+        return Needs()
 
-    @property
-    def grain(self) -> Grain:
-        """The finest part that gets credit of its own."""
-        ...
-
-    @property
-    def centring(self) -> Centring:
-        """What the credit is centred over."""
-        ...
-
+    @abstractmethod
     def __call__(self, signals: Signals) -> Advantages:
-        """Run once per batch, before the first update on it."""
-        ...
+        """Give every token its advantage; called once per batch, before its first update."""
 
 
-@runtime_checkable
-class SetUtility(Protocol):
+class SegmentValue(ABC):
+    """Credit of the players of a coalition game: how much of the reward is whose."""
+
+    @property
+    @abstractmethod
+    def plan(self) -> CoalitionPlan:
+        """The coalitions whose rewards the value is made of."""
+
+    @abstractmethod
+    def __call__(
+        self, game: CoalitionGame, *, randomness: Randomness | None
+    ) -> Float[Tensor, "P G M"]:
+        """Credit each player in reward units; 0 for padding.
+
+        Args:
+            game: Compact: the players of each response are its first columns, in text order.
+            randomness: For control arms that draw their credit.
+        """
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class TokenCredit:
+    """What a construction makes advantages from."""
+
+    credit: Float[Tensor, "P G T"]
+    """Credit of each token's segment, in reward units; 0 outside segments."""
+    advantages: Float[Tensor, "P G"]
+    """Group-relative advantage of each rollout."""
+    rewards: Float[Tensor, "P G"]
+    """Reward of each rollout."""
+    scored: Bool[Tensor, "P G T"]
+    """True on the tokens of segments."""
+    response_mask: Bool[Tensor, "P G T"]
+    """True on the tokens of responses."""
+
+
+class Construction(ABC):
+    """Advantages of tokens, from their credit and their rollout's advantage."""
+
+    centring: ClassVar[Centring]
+
+    @abstractmethod
+    def __call__(self, given: TokenCredit) -> Float[Tensor, "P G T"]:
+        """Give every token of a response its advantage; other tokens are not read."""
+
+
+class SetUtility(ABC):
     """What a set of candidates earns; v(empty) = 0."""
 
-    reads_covers: ClassVar[bool]
+    reads_covers: ClassVar[bool] = False
     """Whether ``candidates.covers`` must be there."""
 
+    @abstractmethod
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
-        """Utility of the set that ``mask`` says, in reward units."""
-        ...
+        """Give the utility, in reward units, of the set that ``mask`` picks in each response."""
 
+    @abstractmethod
     def shapley(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
-        """Shapley value of each candidate of that set; 0 for the others."""
-        ...
+        """Give each candidate of that set its Shapley value; 0 to the others."""
+
+
+class Share(ABC):
+    """How the utility of a set is divided among its candidates."""
+
+    @abstractmethod
+    def __call__(
+        self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
+    ) -> Float[Tensor, "P G K"]:
+        """Credit each candidate that ``mask`` picks, in reward units; 0 for the others."""

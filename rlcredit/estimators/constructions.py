@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlcredit.credit.masked import masked_mean, masked_std
-from rlcredit.estimators.base import Centring
+from rlcredit.estimators.base import Centring, Construction, TokenCredit
 
 STD_EPS = 1e-6
 SMALLEST_RANGE = 1e-9
@@ -36,12 +36,14 @@ def standardised(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighted:
+class Weighted(Construction):
     """The advantage times a weight whose mean over the segments' tokens is 1.
 
     w_t = max(floor, 1 + strength * z_t) / mean, with the sign of z turned where A < 0 and
     ``flip_on_negative``: then the worst segment of a bad response is blamed most, not the best.
     """
+
+    centring = Centring.response
 
     strength: float = 0.5
     """Change of the weight per standard deviation of credit."""
@@ -54,98 +56,55 @@ class Weighted:
         if self.floor <= 0:
             raise ValueError(f"floor is {self.floor}; weights must stay positive: use 0.1")
 
-    @property
-    def centring(self) -> Centring:
-        """The weights' mean over the response is 1."""
-        return Centring.response
-
-    def __call__(
-        self,
-        credit: Float[Tensor, "P G T"],
-        *,
-        advantages: Float[Tensor, "P G"],
-        rewards: Float[Tensor, "P G"],
-        scored: Bool[Tensor, "P G T"],
-        response_mask: Bool[Tensor, "P G T"],
-    ) -> Float[Tensor, "P G T"]:
-        """See :class:`rlcredit.estimators.ospo.Construction`."""
-        advantage = advantages.unsqueeze(-1)
-        turned = (advantage < 0) & self.flip_on_negative
-        z = standardised(credit, scored)
-        weights = (1 + self.strength * torch.where(turned, -z, z)).clamp(min=self.floor)
-        weights = torch.where(scored, weights, 1)
-        mean = masked_mean(weights, scored, keepdim=True)
-        return advantage * torch.where(scored, weights / torch.where(mean > 0, mean, 1), 1)
+    def __call__(self, given: TokenCredit) -> Float[Tensor, "P G T"]:
+        """Give A w_t to the tokens of segments, A to the others."""
+        z = standardised(given.credit, given.scored)
+        z = _turned(z, given) if self.flip_on_negative else z
+        return _weighed((1 + self.strength * z).clamp(min=self.floor), given)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Additive:
+class Additive(Construction):
     """The advantage plus standardised credit, which sums to zero over the segments' tokens.
 
     A_t = A + strength * z_t
     """
 
+    centring = Centring.response
+
     strength: float = 1.0
     """Advantage per standard deviation of credit."""
 
-    @property
-    def centring(self) -> Centring:
-        """The additions sum to zero over the response."""
-        return Centring.response
-
-    def __call__(
-        self,
-        credit: Float[Tensor, "P G T"],
-        *,
-        advantages: Float[Tensor, "P G"],
-        rewards: Float[Tensor, "P G"],
-        scored: Bool[Tensor, "P G T"],
-        response_mask: Bool[Tensor, "P G T"],
-    ) -> Float[Tensor, "P G T"]:
-        """See :class:`rlcredit.estimators.ospo.Construction`."""
-        return advantages.unsqueeze(-1) + self.strength * standardised(credit, scored)
+    def __call__(self, given: TokenCredit) -> Float[Tensor, "P G T"]:
+        """Give A + strength * z_t to the tokens of segments, A to the others."""
+        z = standardised(given.credit, given.scored)
+        return given.advantages.unsqueeze(-1) + self.strength * z
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rank:
+class Rank(Construction):
     """The advantage times a weight that grows with the credit's rank, of mean 1 over the segments.
 
     w_t = rank_t / mean rank: ascending over the segments' tokens, equal credits sharing their mean
     rank, so that the best token weighs most. (The released code's ranks are the other way round.)
     """
 
+    centring = Centring.response
+
     flip_on_negative: bool = True
     """Where A < 0 the worst token weighs most."""
 
-    @property
-    def centring(self) -> Centring:
-        """The weights' mean over the response is 1."""
-        return Centring.response
-
-    def __call__(
-        self,
-        credit: Float[Tensor, "P G T"],
-        *,
-        advantages: Float[Tensor, "P G"],
-        rewards: Float[Tensor, "P G"],
-        scored: Bool[Tensor, "P G T"],
-        response_mask: Bool[Tensor, "P G T"],
-    ) -> Float[Tensor, "P G T"]:
-        """See :class:`rlcredit.estimators.ospo.Construction`."""
-        advantage = advantages.unsqueeze(-1)
-        turned = (advantage < 0) & self.flip_on_negative
-        worth = torch.where(turned, -credit, credit)
-        others = scored.unsqueeze(-2)
+    def __call__(self, given: TokenCredit) -> Float[Tensor, "P G T"]:
+        """Give A w_t to the tokens of segments, A to the others."""
+        worth = _turned(given.credit, given) if self.flip_on_negative else given.credit
+        others = given.scored.unsqueeze(-2)
         below = (others & (worth.unsqueeze(-2) < worth.unsqueeze(-1))).sum(dim=-1)
         equal = (others & (worth.unsqueeze(-2) == worth.unsqueeze(-1))).sum(dim=-1)
-        ranks = below + (equal + 1) / 2
-        mean = masked_mean(ranks, scored, keepdim=True).to(credit)
-        weights = ranks.to(credit) / torch.where(mean > 0, mean, 1)
-        return advantage * torch.where(scored, weights, 1)
+        return _weighed(below + (equal + 1) / 2, given)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proportional:
+class Proportional(Construction):
     """OSPO-Prop as its code was released, on the tokens that it means (arXiv:2601.08403).
 
     Over the scored text, from its first segment to its last: credit is scaled to [0, 1] between the
@@ -154,31 +113,36 @@ class Proportional:
     0 everywhere, and so does text outside the scored one.
     """
 
-    @property
-    def centring(self) -> Centring:
-        """None: see the class."""
-        return Centring.none
+    centring = Centring.none  # a response's total depends on its credit
 
-    def __call__(
-        self,
-        credit: Float[Tensor, "P G T"],
-        *,
-        advantages: Float[Tensor, "P G"],
-        rewards: Float[Tensor, "P G"],
-        scored: Bool[Tensor, "P G T"],
-        response_mask: Bool[Tensor, "P G T"],
-    ) -> Float[Tensor, "P G T"]:
-        """See :class:`rlcredit.estimators.ospo.Construction`."""
+    def __call__(self, given: TokenCredit) -> Float[Tensor, "P G T"]:
+        """Give A T b_t / sum b to the tokens of the scored text, 0 to the others."""
+        credit, scored = given.credit, given.scored
         begun = scored.long().cumsum(dim=-1) > 0
         to_come = scored.long().flip(-1).cumsum(dim=-1).flip(-1) > 0
-        text = begun & to_come & response_mask
+        text = begun & to_come & given.response_mask
         highest = torch.where(text, credit, -torch.inf).amax(dim=-1, keepdim=True)
         lowest = torch.where(text, credit, torch.inf).amin(dim=-1, keepdim=True)
         varies = highest > lowest
         scaled = (credit - lowest) / torch.where(varies, highest - lowest, 1)
         scaled = torch.where(text, torch.where(varies, scaled, 0.5), 0)
         total = scaled.sum(dim=-1, keepdim=True).clamp(min=RELEASED_EPS)
-        shaped = scaled * rewards.unsqueeze(-1) / total
-        length = response_mask.sum(dim=-1, keepdim=True)
+        shaped = scaled * given.rewards.unsqueeze(-1) / total
+        length = given.response_mask.sum(dim=-1, keepdim=True)
         shares = shaped / shaped.sum(dim=-1, keepdim=True).clamp(min=RELEASED_EPS)
-        return advantages.unsqueeze(-1) * length * shares
+        return given.advantages.unsqueeze(-1) * length * shares
+
+
+def _turned(credit: Float[Tensor, "P G T"], given: TokenCredit) -> Float[Tensor, "P G T"]:
+    """The credit with its sign turned in responses whose advantage is negative."""
+    return torch.where(given.advantages.unsqueeze(-1) < 0, -credit, credit)
+
+
+def _weighed(weights: Float[Tensor, "P G T"], given: TokenCredit) -> Float[Tensor, "P G T"]:
+    """The rollouts' advantages times weights, whose mean over each response's segments is made 1.
+
+    Tokens outside the segments have weight 1.
+    """
+    mean = masked_mean(weights, given.scored, keepdim=True).to(given.credit)
+    weights = weights.to(given.credit) / torch.where(mean > 0, mean, 1)
+    return given.advantages.unsqueeze(-1) * torch.where(given.scored, weights, 1)

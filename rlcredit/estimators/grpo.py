@@ -7,36 +7,24 @@ from dataclasses import dataclass
 
 from rlcredit.credit.group import Scale, equal_rewards, group_relative
 from rlcredit.credit.spread import spread_rollout
-from rlcredit.estimators.base import Centring, Grain
-from rlcredit.types import Advantages, Needs, Signals
+from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain
+from rlcredit.types import Advantages, Signals
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPO:
+class GRPO(AdvantageEstimator):
     """The group-relative advantage of the rollout, on each of its tokens."""
+
+    grain = Grain.rollout
+    centring = Centring.group
 
     scale: Scale = Scale.std
     """What the centred reward is divided by."""
     eps: float = 1e-4
     """Added to the divisor, in reward units."""
 
-    @property
-    def needs(self) -> Needs:
-        """Rewards alone."""
-        return Needs()
-
-    @property
-    def grain(self) -> Grain:
-        """One number per rollout."""
-        return Grain.rollout
-
-    @property
-    def centring(self) -> Centring:
-        """Sums to zero over the group."""
-        return Centring.group
-
     def __call__(self, signals: Signals) -> Advantages:
-        """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
+        """Give every token of a rollout (r - mean r) / (scale + eps)."""
         advantages = group_relative(signals.rewards, scale=self.scale, eps=self.eps)
         equal = equal_rewards(signals.rewards).to(advantages.dtype).mean()
         return Advantages(

@@ -6,7 +6,6 @@ independent choices. The paper's text could not be had in full; what is ours sta
 
 from dataclasses import dataclass, replace
 from enum import StrEnum, auto
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,68 +15,15 @@ from rlcredit.credit.games import player_order
 from rlcredit.credit.group import Scale, equal_rewards, group_relative
 from rlcredit.credit.masked import full_precision
 from rlcredit.credit.spread import spread_segment
-from rlcredit.estimators.base import Centring, Grain
-from rlcredit.types import (
-    Advantages,
-    CoalitionGame,
-    CoalitionPlan,
-    Metrics,
-    Needs,
-    Randomness,
-    Segments,
-    Signals,
+from rlcredit.estimators.base import (
+    AdvantageEstimator,
+    Centring,
+    Construction,
+    Grain,
+    SegmentValue,
+    TokenCredit,
 )
-
-
-@runtime_checkable
-class SegmentValue(Protocol):
-    """Credit of the players of a coalition game."""
-
-    @property
-    def plan(self) -> CoalitionPlan:
-        """The coalitions whose rewards the value is made of."""
-        ...
-
-    def __call__(
-        self, game: CoalitionGame, *, randomness: Randomness | None
-    ) -> Float[Tensor, "P G M"]:
-        """Credit in reward units, 0 for null players.
-
-        Args:
-            game: Compact: the players of each response are its first columns, in text order.
-            randomness: For control arms that draw their credit.
-        """
-        ...
-
-
-@runtime_checkable
-class Construction(Protocol):
-    """Advantages of tokens, from their credit and their rollout's advantage."""
-
-    @property
-    def centring(self) -> Centring:
-        """What the credit is centred over."""
-        ...
-
-    def __call__(
-        self,
-        credit: Float[Tensor, "P G T"],
-        *,
-        advantages: Float[Tensor, "P G"],
-        rewards: Float[Tensor, "P G"],
-        scored: Bool[Tensor, "P G T"],
-        response_mask: Bool[Tensor, "P G T"],
-    ) -> Float[Tensor, "P G T"]:
-        """One advantage per token; tokens outside the response are not read.
-
-        Args:
-            credit: In reward units, 0 outside segments.
-            advantages: Of the rollouts.
-            rewards: Of the rollouts.
-            scored: True on the tokens of segments.
-            response_mask: True on the tokens of responses.
-        """
-        ...
+from rlcredit.types import Advantages, CoalitionGame, Metrics, Needs, Segments, Signals
 
 
 class Duplicates(StrEnum):
@@ -88,11 +34,13 @@ class Duplicates(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OSPO:
+class OSPO(AdvantageEstimator):
     """Segment credit by one value, made advantages by one construction.
 
     In groups of equal rewards the credit is 0: their advantages are GRPO's, which are 0 too.
     """
+
+    grain = Grain.segment
 
     value: SegmentValue
     construction: Construction
@@ -111,7 +59,7 @@ class OSPO:
 
     @property
     def needs(self) -> Needs:
-        """The value's coalitions, in groups whose rewards differ."""
+        """The coalitions of the value's plan, in groups whose rewards differ."""
         return Needs(
             coalitions=self.value.plan,
             first_copies=self.duplicates == Duplicates.first,
@@ -119,28 +67,25 @@ class OSPO:
         )
 
     @property
-    def grain(self) -> Grain:
-        """One number per segment."""
-        return Grain.segment
-
-    @property
-    def centring(self) -> Centring:
-        """The construction's."""
+    def centring(self) -> Centring:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the construction centres the credit over."""
         return self.construction.centring
 
     def __call__(self, signals: Signals) -> Advantages:
-        """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
+        """Make advantages of segment credit by the construction, then clip them."""
         segments, game = _required(signals)
         advantages = group_relative(signals.rewards, scale=self.scale, eps=self.eps)
         shares = self._segment_credit(game, signals)
         scored = (segments.ids >= 0) & signals.response_mask
         credit = torch.where(scored, spread_segment(shares, segments.ids), 0)
         values = self.construction(
-            credit,
-            advantages=advantages,
-            rewards=full_precision(signals.rewards),
-            scored=scored,
-            response_mask=signals.response_mask,
+            TokenCredit(
+                credit=credit,
+                advantages=advantages,
+                rewards=full_precision(signals.rewards),
+                scored=scored,
+                response_mask=signals.response_mask,
+            )
         )
         values = torch.where(signals.response_mask, values, 0)
         values, clipped = self._clipped(values, advantages)

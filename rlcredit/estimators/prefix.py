@@ -13,12 +13,12 @@ from rlcredit.credit.games import player_order
 from rlcredit.credit.group import Scale, checked_rewards, equal_rewards
 from rlcredit.credit.prefix import judged_segment, prefix_table, return_to_go, siblings_mean
 from rlcredit.credit.spread import spread_segment
-from rlcredit.estimators.base import Centring, Grain
+from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain
 from rlcredit.types import Advantages, CoalitionGame, Needs, Segments, Signals
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prefix:
+class Prefix(AdvantageEstimator):
     """Reward minus the value of the text before the segment, less the siblings' mean of the same.
 
     A_t = (Q_k - mean over siblings of Q_k) / (std(r) + eps),   Q_k = R - v(segments before k)
@@ -26,6 +26,9 @@ class Prefix:
     for the segment k that was being written when token t was chosen. Siblings count that got as
     far; where none did, each counts with its last.
     """
+
+    grain = Grain.segment
+    centring = Centring.group  # the siblings' mean at the same segment is taken off
 
     scale: Scale = Scale.std
     """Divide by the group's std of rewards, or (none, the unbiased one) not at all."""
@@ -42,18 +45,8 @@ class Prefix:
         """The text before each segment, in every group; repeated segments are text too."""
         return Needs(coalitions=Prefixes())
 
-    @property
-    def grain(self) -> Grain:
-        """One number per segment."""
-        return Grain.segment
-
-    @property
-    def centring(self) -> Centring:
-        """The siblings' mean at the same segment is taken off."""
-        return Centring.group
-
     def __call__(self, signals: Signals) -> Advantages:
-        """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
+        """Give each token the centred return-to-go of the segment that it was chosen in."""
         segments, game = _required(signals)
         rewards = checked_rewards(signals.rewards, "prefix credit")
         order = player_order(game.players)

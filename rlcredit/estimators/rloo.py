@@ -4,31 +4,19 @@ from dataclasses import dataclass
 
 from rlcredit.credit.group import equal_rewards, leave_one_out
 from rlcredit.credit.spread import spread_rollout
-from rlcredit.estimators.base import Centring, Grain
-from rlcredit.types import Advantages, Needs, Signals
+from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain
+from rlcredit.types import Advantages, Signals
 
 
 @dataclass(frozen=True, kw_only=True)
-class RLOO:
+class RLOO(AdvantageEstimator):
     """The reward less the siblings' mean reward, on each token of the rollout."""
 
-    @property
-    def needs(self) -> Needs:
-        """Rewards alone."""
-        return Needs()
-
-    @property
-    def grain(self) -> Grain:
-        """One number per rollout."""
-        return Grain.rollout
-
-    @property
-    def centring(self) -> Centring:
-        """Sums to zero over the group."""
-        return Centring.group
+    grain = Grain.rollout
+    centring = Centring.group
 
     def __call__(self, signals: Signals) -> Advantages:
-        """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
+        """Give every token of a rollout r - (mean r of its siblings)."""
         advantages = leave_one_out(signals.rewards)
         equal = equal_rewards(signals.rewards).to(advantages.dtype).mean()
         return Advantages(

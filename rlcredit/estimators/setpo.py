@@ -9,11 +9,13 @@ from rlcredit.types import Advantages, Needs, Signals
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetPO:
+class SetPO(AdvantageEstimator):
     """The base's advantages plus coef * s, for every response, right or wrong; s is raw.
 
     A_i + lambda s_i      Algorithm 1: added after the base has normalised, and not normalised again
     """
+
+    centring = Centring.none  # the bonuses of a group sum to a number that is never positive
 
     base: AdvantageEstimator
     coef: float = 0.1
@@ -26,21 +28,16 @@ class SetPO:
 
     @property
     def needs(self) -> Needs:
-        """The base's, and an embedding of each response."""
+        """What the base needs, and an embedding of each response."""
         return self.base.needs | Needs(embeddings=True)
 
     @property
-    def grain(self) -> Grain:
-        """The base's; the bonus is one number per rollout."""
+    def grain(self) -> Grain:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base's grain: the bonus is one number per rollout."""
         return self.base.grain
 
-    @property
-    def centring(self) -> Centring:
-        """None: the bonuses of a group sum to a number that is never positive."""
-        return Centring.none
-
     def __call__(self, signals: Signals) -> Advantages:
-        """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
+        """Add coef * (marginal diversity of the rollout) to the base's advantages."""
         if signals.embeddings is None:
             raise ValueError(
                 "SetPO needs embeddings of the responses, and signals.embeddings is None; "

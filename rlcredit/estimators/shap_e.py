@@ -5,7 +5,6 @@ The paper's own equations could not be had; what is ours stands in METHODS.md.
 
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,22 +13,11 @@ from torch import Tensor
 from rlcredit.credit.group import checked_rewards, group_relative
 from rlcredit.credit.masked import full_precision, masked_mean, masked_std
 from rlcredit.credit.spread import spread_rollout, spread_segment
-from rlcredit.estimators.base import Centring, Grain, SetUtility
+from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain, SetUtility, Share
 from rlcredit.types import Advantages, CandidateRewards, Needs, Signals
 
 LONGEST_RATIO = 4.0
 """A short candidate's credit is raised no more than this for its length."""
-
-
-@runtime_checkable
-class Share(Protocol):
-    """How the utility of a set is divided among its candidates."""
-
-    def __call__(
-        self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
-    ) -> Float[Tensor, "P G K"]:
-        """Credit of each candidate in reward units; 0 where masked."""
-        ...
 
 
 class Norm(StrEnum):
@@ -44,12 +32,15 @@ class Norm(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapE:
+class ShapE(AdvantageEstimator):
     """K times its share on a candidate's tokens, the set's reward elsewhere, standardised.
 
     A response without exactly K non-empty candidates has reward 0, enters as K zeros, and gets the
     group's plain advantage on every token: else the policy learns to list fewer.
     """
+
+    grain = Grain.candidate
+    centring = Centring.group  # over its candidates, whose number the exact-K rule keeps
 
     utility: SetUtility
     share: Share
@@ -64,18 +55,8 @@ class ShapE:
         """The reward of each candidate alone."""
         return Needs(candidates=True)
 
-    @property
-    def grain(self) -> Grain:
-        """One number per candidate."""
-        return Grain.candidate
-
-    @property
-    def centring(self) -> Centring:
-        """Centred over the candidates of the group; the exact-K rule keeps their number."""
-        return Centring.group
-
     def __call__(self, signals: Signals) -> Advantages:
-        """See :class:`rlcredit.estimators.base.AdvantageEstimator`."""
+        """Give a candidate's tokens its standardised credit, other tokens the set's advantage."""
         candidates = _required(signals)
         complete, num_asked = candidates.complete, candidates.num_asked
         mask = candidates.mask & complete.unsqueeze(-1)

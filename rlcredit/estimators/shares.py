@@ -7,29 +7,29 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlcredit.credit.masked import full_precision
-from rlcredit.estimators.base import SetUtility
+from rlcredit.estimators.base import SetUtility, Share
 from rlcredit.types import CandidateRewards
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapleyShare:
+class ShapleyShare(Share):
     """Each candidate's mean marginal contribution; the shares sum to the set's utility."""
 
     def __call__(
         self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
-        """See :class:`rlcredit.estimators.shap_e.Share`."""
+        """Give each candidate its Shapley value under the utility."""
         return utility.shapley(candidates, mask)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WinnerShare:
+class WinnerShare(Share):
     """The best candidate earns the set's utility; candidates that are equally good share it."""
 
     def __call__(
         self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
-        """See :class:`rlcredit.estimators.shap_e.Share`."""
+        """Split the set's utility evenly among its best candidates."""
         rewards = torch.where(mask, full_precision(candidates.rewards), -torch.inf)
         winners = mask & (rewards == rewards.amax(dim=-1, keepdim=True))
         whole = utility(candidates, mask).unsqueeze(-1)
@@ -37,13 +37,13 @@ class WinnerShare:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeaveOneOutShare:
+class LeaveOneOutShare(Share):
     """What the set's utility loses without the candidate."""
 
     def __call__(
         self, utility: SetUtility, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
-        """See :class:`rlcredit.estimators.shap_e.Share`."""
+        """Give each candidate v(set) - v(set without it)."""
         whole = utility(candidates, mask)
         columns = torch.arange(mask.shape[-1], device=mask.device)
         left = [utility(candidates, mask & (columns != k)) for k in columns]

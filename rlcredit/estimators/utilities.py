@@ -1,7 +1,6 @@
 """Utilities of a set of candidates: what it earns, and each candidate's Shapley value."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,35 +13,33 @@ from rlcredit.credit.shapley import (
     shapley_of_max,
     shapley_of_top,
 )
+from rlcredit.estimators.base import SetUtility
 from rlcredit.types import CandidateRewards
 
 
 @dataclass(frozen=True, kw_only=True)
-class Max:
+class Max(SetUtility):
     """The best candidate's reward: the user picks one."""
-
-    reads_covers: ClassVar[bool] = False
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
-        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        """Give the best reward of each set; 0 for an empty one."""
         best = torch.where(mask, full_precision(candidates.rewards), -torch.inf).amax(dim=-1)
         return torch.where(mask.any(dim=-1), best, 0)
 
     def shapley(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
-        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        """Give each candidate its Shapley value in the game of the maximum."""
         return shapley_of_max(candidates.rewards, mask)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Top:
+class Top(SetUtility):
     """The sum of the m best candidates' rewards: the user picks m. A copy is paid once."""
 
     m: int = 2
-    reads_covers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuse to pick nothing."""
@@ -52,7 +49,7 @@ class Top:
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
-        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        """Give the sum of each set's m best rewards, copies left out."""
         rewards = torch.where(
             _paid(candidates, mask), full_precision(candidates.rewards), -torch.inf
         )
@@ -62,61 +59,57 @@ class Top:
     def shapley(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
-        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        """Give each candidate its Shapley value in the game of the m best; 0 to a copy."""
         return shapley_of_top(candidates.rewards, m=self.m, mask=_paid(candidates, mask))
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnySuccess:
+class AnySuccess(SetUtility):
     """The chance that a candidate succeeds; rewards are independent probabilities."""
-
-    reads_covers: ClassVar[bool] = False
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
-        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        """Give 1 - prod (1 - r) over the candidates of each set."""
         fails = 1 - torch.where(mask, full_precision(candidates.rewards), 0)
         return 1 - fails.sort(dim=-1).values.prod(dim=-1)
 
     def shapley(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
-        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        """Give each candidate its Shapley value in the game of at least one success."""
         return shapley_of_any(candidates.rewards, mask)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coverage:
+class Coverage(SetUtility):
     """The number of elements (say, relevant documents) that one candidate at least covers."""
 
-    reads_covers: ClassVar[bool] = True
+    reads_covers = True
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
-        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        """Count the elements that the union of a set's candidates covers."""
         covered = (_covers(candidates) & mask.unsqueeze(-1)).any(dim=-2)
         return covered.sum(dim=-1).to(full_precision(candidates.rewards))
 
     def shapley(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
-        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        """Give each candidate, for every element it covers, 1 / (how many of the set cover it)."""
         credit = shapley_of_coverage(_covers(candidates) & mask.unsqueeze(-1))
         return credit.to(full_precision(candidates.rewards))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sum:
+class Sum(SetUtility):
     """The sum of the candidates' rewards; each earns its own, a copy of another nothing."""
-
-    reads_covers: ClassVar[bool] = False
 
     def __call__(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G"]:
-        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        """Give the sum of each set's rewards, copies left out."""
         return (
             torch.where(_paid(candidates, mask), full_precision(candidates.rewards), 0)
             .sort()
@@ -126,7 +119,7 @@ class Sum:
     def shapley(
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
-        """See :class:`rlcredit.estimators.base.SetUtility`."""
+        """Give each candidate its own reward, which is its Shapley value here; 0 to a copy."""
         return torch.where(_paid(candidates, mask), full_precision(candidates.rewards), 0)
 
 

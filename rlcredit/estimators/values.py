@@ -4,7 +4,9 @@ A value gets a compact game (players in the first columns, in text order) and re
 reward units in the same columns. It says which coalitions it needs, and nothing about tokens.
 """
 
+from abc import ABC
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,11 +17,12 @@ from rlcredit.credit import coalitions
 from rlcredit.credit.games import subset_table, window_table, without_each
 from rlcredit.credit.owen import owen_value, path_myerson_value, window_value
 from rlcredit.credit.shapley import shapley_value
+from rlcredit.estimators.base import SegmentValue
 from rlcredit.types import CoalitionGame, CoalitionPlan, Randomness
 
 
 @dataclass(frozen=True, kw_only=True)
-class Myerson:
+class Myerson(SegmentValue):
     """Myerson value of the path of segments: only neighbours can cooperate; efficient.
 
     It needs every window, n(n+1)/2 of them. Where that is more than the budget, a sample is
@@ -37,7 +40,7 @@ class Myerson:
     def __call__(
         self, game: CoalitionGame, *, randomness: Randomness | None
     ) -> Float[Tensor, "P G M"]:
-        """See :class:`rlcredit.estimators.ospo.SegmentValue`."""
+        """Credit each player with its Myerson value, or an estimate where windows were sampled."""
         table, known = window_table(game.members, game.rewards, game.evaluated)
         num_players = game.players.sum(dim=-1)
         exact = path_myerson_value(table, num_players=num_players)
@@ -54,8 +57,14 @@ class Myerson:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfNormalised:
-    """OSPO's window estimator, with weights that sum to 1 over the pairs evaluated."""
+class _WindowValue(SegmentValue, ABC):
+    """OSPO's window estimator of the Shapley value; see :func:`rlcredit.credit.owen.window_value`.
+
+    Windows of up to ``max_width`` segments, and everyone, stand for the coalitions of the game.
+    """
+
+    normalises: ClassVar[bool]
+    """Whether each player's weights sum to 1 over the pairs evaluated."""
 
     max_width: int = 8
     """The widest window, in segments."""
@@ -70,19 +79,36 @@ class SelfNormalised:
     def __call__(
         self, game: CoalitionGame, *, randomness: Randomness | None
     ) -> Float[Tensor, "P G M"]:
-        """See :class:`rlcredit.estimators.ospo.SegmentValue`."""
+        """Credit each player with the weighted sum of its marginals over windows."""
         table, known = window_table(game.members, game.rewards, game.evaluated)
         return window_value(
             table,
             max_width=self.max_width,
-            normalise=True,
+            normalise=self.normalises,
             evaluated=known,
             num_players=game.players.sum(dim=-1),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeaveOneOut:
+class SelfNormalised(_WindowValue):
+    """OSPO's window estimator, with weights that sum to 1 over the pairs evaluated."""
+
+    normalises = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released(_WindowValue):
+    """OSPO's window estimator as its code was released: pairs that were not evaluated are dropped.
+
+    Neither efficient nor symmetric: equal segments earn more or less by where they stand.
+    """
+
+    normalises = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaveOneOut(SegmentValue):
     """What the reward loses without the segment: v(N) - v(N without i); n + 1 evaluations."""
 
     @property
@@ -93,7 +119,7 @@ class LeaveOneOut:
     def __call__(
         self, game: CoalitionGame, *, randomness: Randomness | None
     ) -> Float[Tensor, "P G M"]:
-        """See :class:`rlcredit.estimators.ospo.SegmentValue`."""
+        """Credit each player with v(N) - v(N without it)."""
         num_players = game.players.sum(dim=-1)
         without = without_each(game.members, game.rewards, game.evaluated, num_players)
         everyone = (game.members == game.players.unsqueeze(-2)).all(dim=-1) & game.evaluated
@@ -102,7 +128,7 @@ class LeaveOneOut:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Random:
+class Random(SegmentValue):
     """Standard normal credit, whatever the text: the negative control."""
 
     @property
@@ -113,7 +139,7 @@ class Random:
     def __call__(
         self, game: CoalitionGame, *, randomness: Randomness | None
     ) -> Float[Tensor, "P G M"]:
-        """See :class:`rlcredit.estimators.ospo.SegmentValue`."""
+        """Credit each player with a standard normal number."""
         if randomness is None:
             raise ValueError("random credit needs signals.randomness, the run's seed and step")
         generator = randomness.generator("random_credit")
@@ -122,38 +148,7 @@ class Random:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Released:
-    """OSPO's window estimator as its code was released: pairs that were not evaluated are dropped.
-
-    Neither efficient nor symmetric: equal segments earn more or less by where they stand.
-    """
-
-    max_width: int = 8
-    """The widest window, in segments."""
-    budget: int = 96
-    """The most coalitions evaluated per response."""
-
-    @property
-    def plan(self) -> CoalitionPlan:
-        """Windows up to a width."""
-        return coalitions.Windows(max_width=self.max_width, budget=self.budget)
-
-    def __call__(
-        self, game: CoalitionGame, *, randomness: Randomness | None
-    ) -> Float[Tensor, "P G M"]:
-        """See :class:`rlcredit.estimators.ospo.SegmentValue`."""
-        table, known = window_table(game.members, game.rewards, game.evaluated)
-        return window_value(
-            table,
-            max_width=self.max_width,
-            normalise=False,
-            evaluated=known,
-            num_players=game.players.sum(dim=-1),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shapley:
+class Shapley(SegmentValue):
     """Shapley value of the game of all 2^n coalitions; n <= 10."""
 
     @property
@@ -164,14 +159,14 @@ class Shapley:
     def __call__(
         self, game: CoalitionGame, *, randomness: Randomness | None
     ) -> Float[Tensor, "P G M"]:
-        """See :class:`rlcredit.estimators.ospo.SegmentValue`."""
+        """Credit each player with its mean marginal contribution over all orders."""
         most, table = _subset_table(game)
         credit = shapley_value(table, num_players=game.players.sum(dim=-1))
         return pad(credit, (0, game.players.shape[-1] - most))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owen:
+class Owen(SegmentValue):
     """Owen value of the game of all 2^n coalitions, with sentences as unions; n <= 10.
 
     A list of phrases without sentences is one union, and then this is the Shapley value.
@@ -185,7 +180,7 @@ class Owen:
     def __call__(
         self, game: CoalitionGame, *, randomness: Randomness | None
     ) -> Float[Tensor, "P G M"]:
-        """See :class:`rlcredit.estimators.ospo.SegmentValue`."""
+        """Credit each player with its mean marginal over orders that keep sentences together."""
         most, table = _subset_table(game)
         unions = torch.zeros_like(game.players, dtype=torch.long)
         if game.unions is not None:

@@ -9,7 +9,7 @@ from rlcredit.evaluation.cells import MEASURES, Cell, Source, Written
 from rlcredit.evaluation.trec import DEPTH
 from rlcredit.retrieval.measures import Measure
 from rlcredit.rewards.ranking import RankingReward
-from rlcredit.rollout.candidates import Offer
+from rlcredit.rollout.candidates import CandidateSet
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
 
@@ -19,23 +19,23 @@ COMPLETE, DISTINCT, REPEATING = "complete", "distinct", "repeating"
 """Share of responses with exactly K candidates; of candidates that repeat no earlier one; of
 responses that repeat one. They know no retriever, and stand in the training retriever's rows."""
 
-Offers = Mapping[Source, Sequence[Sequence[Offer]]]
+CandidateSets = Mapping[Source, Sequence[Sequence[CandidateSet]]]
 """Candidates by who wrote them: [P][n]."""
 
 
-def offered_sets(rules: TextRules, prompts: Sequence[Prompt], responses: Written) -> Offers:
+def offered_sets(rules: TextRules, prompts: Sequence[Prompt], responses: Written) -> CandidateSets:
     """The candidates of every response."""
     return {
         source: [
-            [Offer.of(rules, prompt, response) for response in own]
+            [CandidateSet.of(rules, prompt, response) for response in own]
             for prompt, own in zip(prompts, written, strict=True)
         ]
         for source, written in responses.items()
     }
 
 
-def set_texts(offers: Offers, num_candidates: int) -> dict[str, Sequence[Sequence[str]]]:
-    """For run files: ``<who>.c<k>`` -> [P][n] texts of candidate k, "" where a set is not whole."""
+def set_texts(offers: CandidateSets, num_candidates: int) -> dict[str, Sequence[Sequence[str]]]:
+    """Texts of run files: ``<who>.c<k>`` -> [P][n] of candidate k, "" where a set is not whole."""
     return {
         f"{source}.c{k + 1}": [
             [_whole(offer, num_candidates)[k] for offer in own] for own in offered
@@ -48,7 +48,7 @@ def set_texts(offers: Offers, num_candidates: int) -> dict[str, Sequence[Sequenc
 def score_sets(
     rewards: Mapping[str, RankingReward],
     prompts: Sequence[Prompt],
-    offers: Offers,
+    offers: CandidateSets,
     *,
     num_candidates: int,
     measures: Sequence[Measure] = MEASURES,
@@ -82,7 +82,7 @@ def score_sets(
 def _batch(
     rewards: Mapping[str, RankingReward],
     prompts: Sequence[Prompt],
-    offered: Sequence[Sequence[Offer]],
+    offered: Sequence[Sequence[CandidateSet]],
     source: Source,
     num_candidates: int,
     measures: Sequence[Measure],
@@ -106,7 +106,7 @@ def _batch(
 
 
 def _shapes(
-    offered: Sequence[Sequence[Offer]], num_candidates: int
+    offered: Sequence[Sequence[CandidateSet]], num_candidates: int
 ) -> Iterator[tuple[str, list[float]]]:
     """Shares of each prompt's responses, or of their candidates."""
     yield COMPLETE, [_mean([sum(o.listed) == num_candidates for o in own]) for own in offered]
@@ -114,7 +114,7 @@ def _shapes(
     yield REPEATING, [_mean([not all(o.first) for o in own]) for own in offered]
 
 
-def _whole(offer: Offer, num_candidates: int) -> list[str]:
+def _whole(offer: CandidateSet, num_candidates: int) -> list[str]:
     """The K texts of a whole set; of another, K empty ones, which score 0."""
     texts = [text for text in offer.texts if text]
     return texts if len(texts) == num_candidates else [""] * num_candidates

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rlcredit.retrieval.measures import NDCG, AveragePrecision, Measure, Recall, ReciprocalRank
 
 MEASURES = (NDCG(), ReciprocalRank(), Recall())
-"""From one ranking: nDCG@10, reciprocal rank (as deep as run files are), recall@10."""
+"""Measures of every run: nDCG@10, reciprocal rank (as deep as run files are), recall@10."""
 TREC_MEASURES: tuple[Measure, ...] = (
     *MEASURES,
     NDCG(cutoff=100),
@@ -15,7 +15,7 @@ TREC_MEASURES: tuple[Measure, ...] = (
     Recall(cutoff=100),
     AveragePrecision(),
 )
-"""Those of every run, and what retrieval papers report besides; for scores of stored responses."""
+"""The measures of every run, and those of retrieval papers; for scores of stored responses."""
 
 NO_RETRIEVER = ""
 """In a cell's place for a retriever, where nothing is searched."""
@@ -48,7 +48,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As it is written in metrics: ``bm25/ndcg@10_sampled``; verified ``pass@1_greedy``."""
+        """The name in metrics: ``bm25/ndcg@10_sampled``; of verified answers ``pass@1_greedy``."""
         if self.retriever:
             return f"{self.retriever}/{self.measure.lower()}_{self.source}"
         return self.measure if self.source is Source.sampled else f"{self.measure}_{self.source}"

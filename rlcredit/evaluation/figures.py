@@ -1,4 +1,4 @@
-"""From evaluations to figures: means, intervals, paired differences."""
+"""Figures of evaluations: means, intervals, paired differences."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

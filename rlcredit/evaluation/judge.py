@@ -28,7 +28,7 @@ class Judge:
     rewards: Mapping[str, RankingReward]
     expansion: Expansion
     folder: Path
-    """Of the run files."""
+    """Folder of the run files."""
 
     def __call__(self, responses: Written, *, name: str) -> Scores:
         """[Q] scores of what was written, and of the baselines; the run files of the former."""

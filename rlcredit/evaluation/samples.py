@@ -12,7 +12,7 @@ class SegmentCredit:
 
     text: str
     credit: float | None
-    """In reward units; None where the method credits whole responses only."""
+    """Credit in reward units; None where the method credits whole responses only."""
     counts: bool
     """False for a segment that is too long, or repeats an earlier one."""
 

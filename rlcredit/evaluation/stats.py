@@ -14,12 +14,12 @@ from scipy import integrate, stats
 LEVEL = 0.95
 RESAMPLES = 9999
 CROSSED_RESAMPLES = 1999
-"""Of seeds and queries: a table has hundreds of cells."""
+"""Resamples of seeds and queries: a table has hundreds of cells."""
 SEEDS_FOR_IQM = 5
 ROUNDING = 1e-12
 """Values closer than this are equal; what is left of rounding must not be divided by itself."""
 SEED = 20251117
-"""Of the resampling, so that an interval is a function of the values alone."""
+"""Seed of the resampling, so that an interval is a function of the values alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

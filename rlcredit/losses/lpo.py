@@ -11,7 +11,8 @@ from torch import Tensor
 from rlcredit.credit.masked import full_precision, masked_mean, masked_sum
 from rlcredit.credit.ratio import token_log_ratio
 from rlcredit.credit.simplex import Divergence, divergence, projection_coefficients
-from rlcredit.types import Loss, Needs, UpdateBatch
+from rlcredit.losses.base import PolicyLoss
+from rlcredit.types import Loss, UpdateBatch
 
 ABSENT = -1e4
 """Logit of a rollout without a token: no softmax sees it, and unlike -inf it makes no NaN."""
@@ -25,7 +26,7 @@ class Logit(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LPO:
+class LPO(PolicyLoss):
     """Projects the policy on softmax(A), over whole groups; computed in at least float32.
 
     The gradient is sum_k c_k grad log pi(y_k), with c from the raw log-ratios of all siblings
@@ -33,6 +34,9 @@ class LPO:
     policy before the batch's first update is anchor and behaviour policy in one, so the anchor's
     logits are 0.
     """
+
+    couples_group = True  # a rollout's coefficient depends on its siblings' log-probs
+    takes_tokens = False  # the target has one logit per rollout
 
     divergence: Divergence = Divergence.forward_kl
     logit: Logit = Logit.mean
@@ -44,23 +48,8 @@ class LPO:
         if not 0 < self.clip < 1:
             raise ValueError(f"clip is {self.clip}; it must be between 0 and 1: use 0.2")
 
-    @property
-    def needs(self) -> Needs:
-        """Advantages alone."""
-        return Needs()
-
-    @property
-    def couples_group(self) -> bool:
-        """A rollout's coefficient depends on its siblings' log-probs."""
-        return True
-
-    @property
-    def takes_tokens(self) -> bool:
-        """A target has one logit per rollout."""
-        return False
-
     def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
-        """See :class:`rlcredit.losses.base.PolicyLoss`."""
+        """Weigh each rollout's clipped logit by its detached projection coefficient."""
         mask = batch.response_mask
         there = mask.any(dim=-1)
         target_logits = torch.where(there, _per_rollout(batch), ABSENT)

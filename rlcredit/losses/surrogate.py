@@ -20,6 +20,7 @@ from rlcredit.credit.ratio import (
     sequence_ratio,
     token_ratio,
 )
+from rlcredit.losses.base import PolicyLoss
 from rlcredit.types import Loss, Needs, UpdateBatch
 
 
@@ -51,7 +52,7 @@ class Objective(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClippedSurrogate:
+class ClippedSurrogate(PolicyLoss):
     """Importance-weighted policy gradient with clipped ratios; computed in at least float32."""
 
     ratio: Ratio = Ratio.token
@@ -91,17 +92,12 @@ class ClippedSurrogate:
         return Needs(ref_logprobs=self.kl_coef > 0)
 
     @property
-    def couples_group(self) -> bool:
-        """Each rollout's loss is its own."""
-        return False
-
-    @property
-    def takes_tokens(self) -> bool:
+    def takes_tokens(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """A sequence ratio weighs a whole response: its advantage must not vary within it."""
         return self.ratio == Ratio.token
 
     def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
-        """See :class:`rlcredit.losses.base.PolicyLoss`."""
+        """Take the aggregated surrogate, plus kl_coef times the divergence where that counts."""
         mask = batch.response_mask
         of_ratio = token_ratio if self.ratio == Ratio.token else sequence_ratio
         if not self.takes_tokens:

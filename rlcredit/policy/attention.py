@@ -55,6 +55,10 @@ def _attention(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
+    """The attention function that transformers calls in every layer of a model set to ``NAME``.
+
+    Keyword arguments of the model's own call reach it here, ``layout`` among them.
+    """
     if layout is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **options
@@ -112,8 +116,9 @@ class PackAttention:
         layer: int,
         scale: float,
     ) -> Float[Tensor, "1 N H D"]:
-        """See :class:`Layout`."""
+        """Attend within the pack's one row of N tokens, in whichever of the two ways was chosen."""
         del layer
+        # The row without its batch axis and with tokens first, [N, heads, D]: grids pick tokens.
         wide = torch.promote_types(q.dtype, torch.float32) if self.split else q.dtype
         q, k, dtype, v = q[0], k[0], v.dtype, v[0]
         q, k, v = (x.transpose(0, 1).to(wide) for x in (q, k, v))
@@ -127,7 +132,11 @@ class PackAttention:
 
 
 def pack_mask(pack: Pack) -> Bool[Tensor, "P 1 W W"]:
-    """Who sees whom among a prompt's tokens and its responses', both right-padded, side by side."""
+    """Who sees whom among a prompt's tokens and its responses', both right-padded, side by side.
+
+    Axes: prompt, heads (all alike), query, key; W = longest prompt + most response tokens.
+    """
+    # The number of its response for each flat token, -1 for the tokens of prompts.
     count = torch.arange(len(pack.responses.mask), device=pack.ids.device)
     whose = torch.cat(
         [
@@ -138,6 +147,7 @@ def pack_mask(pack: Pack) -> Bool[Tensor, "P 1 W W"]:
     index = torch.cat([pack.prompts.index, pack.siblings.index], dim=1)
     valid = torch.cat([pack.prompts.mask, pack.siblings.mask], dim=1)
     whose = whose[index]
+    # A key is seen from its own response, or if the prompt's, from everywhere behind it.
     places = torch.arange(index.shape[1], device=index.device)
     same = (whose[:, :, None] == whose[:, None, :]) | (whose[:, None, :] == -1)
     seen = same & (places[None, :] <= places[:, None]) & valid[:, None, :]
@@ -164,9 +174,14 @@ def masked_attention(
 class _SplitAttention(Function):
     """Exact attention in three parts, merged by log-sum-exp.
 
-    Attention over the union of two key sets is the mean of both outputs, weighted by exp(lse); and
-    the flash backward of one part needs only the *merged* output and lse (as in ring attention,
-    arXiv:2310.01889). So no part needs a mask, but for prompts of unequal length.
+    A response's token attends to its prompt (set A) and to its own response so far (set B). With
+    l_A = log sum over j in A of exp(scale q . k_j), the softmax over both sets gives
+
+        out = (e^l_A out_A + e^l_B out_B) / (e^l_A + e^l_B),    lse = log(e^l_A + e^l_B)
+
+    so each part may be computed alone, by a kernel that knows no mask. The flash backward of one
+    part needs only the *merged* output and lse (as in ring attention, arXiv:2310.01889). Where
+    prompts differ in length, their padding alone is masked.
     """
 
     @staticmethod
@@ -175,19 +190,25 @@ class _SplitAttention(Function):
     ) -> Float[Tensor, "N H D"]:
         """Prompts among themselves; responses over their prompt, and over themselves."""
         parts = _Parts(pack, num_heads=q.shape[1], num_kv_heads=k.shape[1])
+        # Prompts over themselves: causal and right-padded, so no real query sees padding, and what
+        # padded queries see is dropped by `flat`.
         qp, kp, vp = (_heads_first(pack.prompts.pick(x)) for x in (q, k, v))
         out, lse = _flash(qp, parts.repeat(kp), parts.repeat(vp), 0.0, True, scale=scale)
         outs, lses = [pack.prompts.flat(out.transpose(1, 2))], [pack.prompts.flat(_last(lse))]
         if len(pack.responses.mask):
+            # Responses over their prompt: all their tokens come after all of it, so the block is
+            # full, and one call serves all siblings.
             folded = parts.fold(pack.siblings.pick(q))
             bias = parts.bias(q.dtype)
             out, lse = _flash(folded, kp, vp, 0.0, False, attn_mask=bias, scale=scale)
             over_prompt = pack.siblings.flat(parts.unfold(out))
             lse_prompt = pack.siblings.flat(parts.unfold(lse[..., None])).squeeze(-1)
+            # Responses over themselves: a row for each, causal as the prompts are.
             qr, kr, vr = (_heads_first(pack.responses.pick(x)) for x in (q, k, v))
             out, lse = _flash(qr, parts.repeat(kr), parts.repeat(vr), 0.0, True, scale=scale)
             over_own = pack.responses.flat(out.transpose(1, 2))
             lse_own = pack.responses.flat(_last(lse))
+            # Merge. Rows of siblings and rows of single responses flatten to the same token order.
             both = torch.logaddexp(lse_prompt, lse_own)
             merged = over_prompt * (lse_prompt - both).exp()[..., None]
             outs.append(merged.addcmul_(over_own, (lse_own - both).exp()[..., None]))
@@ -199,7 +220,15 @@ class _SplitAttention(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """The three parts' gradients, added up."""
+        """The three parts' gradients, added up.
+
+        From s_ij = scale q_i . k_j the kernel makes again p_ij = exp(s_ij - lse_i), then
+
+            dv_j = sum_i p_ij dout_i,    ds_ij = p_ij (dout_i . v_j - dout_i . out_i)
+
+        With the merged lse and out these are the terms of the whole softmax for the keys j of the
+        part, so the parts' sums are the exact dq, dk, dv.
+        """
         q, k, v, out, lse = ctx.saved_tensors
         parts, scale, dout = ctx.parts, ctx.scale, grads[0]
         pack: Pack = parts.pack
@@ -207,6 +236,8 @@ class _SplitAttention(Function):
         dq, dk, dv = parts.causal_backward(pack.prompts, dout, q, k, v, out, lse, scale)
         if not len(pack.responses.mask):
             return pack.prompts.flat(dq), pack.prompts.flat(dk), pack.prompts.flat(dv), None, None
+        # Responses over their prompt. Padded queries are copies of a real token; with dout = 0 they
+        # add nothing to the keys and values that they share with real ones.
         rows = pack.siblings
         of_prompt, dkp, dvp = _flash_backward(
             parts.fold(rows.pick_zeroed(dout)),
@@ -221,6 +252,8 @@ class _SplitAttention(Function):
             scale=scale,
         )
         of_own, dkr, dvr = parts.causal_backward(pack.responses, dout, q, k, v, out, lse, scale)
+        # A response's query adds up what it got from both sets; a prompt's key, from both kinds of
+        # queries.
         own = pack.responses.flat(of_own).add_(rows.flat(parts.unfold(of_prompt)))
         dk, dv = dk + dkp.transpose(1, 2), dv + dvp.transpose(1, 2)
         return (
@@ -239,6 +272,7 @@ class _Parts:
         self.pack, self.kv, self.share = pack, num_kv_heads, num_heads // num_kv_heads
 
     def repeat(self, x: Float[Tensor, "P K W D"]) -> Float[Tensor, "P H W D"]:
+        """Copy each key-value head for every query head that reads it."""
         return x if self.share == 1 else x.repeat_interleave(self.share, dim=1)
 
     def fold(self, x: Float[Tensor, "P S H D"]) -> Float[Tensor, "P K SR D"]:
@@ -248,6 +282,7 @@ class _Parts:
         return cells.reshape(num_prompts, self.kv, width * self.share, -1)
 
     def unfold(self, x: Float[Tensor, "P K SR D"]) -> Float[Tensor, "P S H D"]:
+        """Undo :meth:`fold`."""
         num_prompts, width = x.shape[0], x.shape[2] // self.share
         cells = x.reshape(num_prompts, self.kv, width, self.share, -1).permute(0, 2, 1, 3, 4)
         return cells.reshape(num_prompts, width, self.kv * self.share, -1)
@@ -284,7 +319,7 @@ class _Parts:
             True,
             scale=scale,
         )
-        if self.share > 1:
+        if self.share > 1:  # a key-value head's gradient is the sum over its copies
             dk, dv = (x.unflatten(1, (self.kv, self.share)).sum(2) for x in (dk, dv))
         return dq.transpose(1, 2), dk.transpose(1, 2), dv.transpose(1, 2)
 

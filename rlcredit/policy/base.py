@@ -18,7 +18,7 @@ from rlcredit.types import Prompt, Rollouts
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLogprobs:
-    """Of the response tokens of some rollouts, under the current policy; zero outside the mask."""
+    """Log-probs and entropies of response tokens under the current policy; 0 outside the mask."""
 
     logprobs: Float[Tensor, "B T"]
     """Nats, with the rollouts' temperature; differentiable."""
@@ -83,7 +83,7 @@ class Policy(Protocol):
         ...
 
     def whole(self) -> AbstractContextManager["Policy"]:
-        """Within it, a policy that has all weights in this process: for sampling and export.
+        """Lend a policy that has all weights in this process, for sampling and export.
 
         Every process of the run enters it, whether it uses the policy or not; inside, each may call
         it as often as it likes.

@@ -29,7 +29,7 @@ from rlcredit.types import Prompt, Rollouts
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CausalLM:
-    """See :class:`rlcredit.policy.base.Policy`.
+    """A policy that is one model of transformers with its tokenizer.
 
     Raises:
         ValueError: If no token ends a response.
@@ -38,7 +38,7 @@ class CausalLM:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     origin: str
-    """Where the weights come from, for the log."""
+    """Name of the place that the weights come from, for the log."""
     adapters: PeftModel | None = None
     """The low-rank adapters inside ``model``, where only they are trained."""
     chat_options: dict[str, bool] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class CausalLM:
         return replace(self, packing=packing, autocast=autocast)
 
     def whole(self) -> AbstractContextManager["CausalLM"]:
-        """Itself: it has all its weights."""
+        """Lend the policy itself: it has all its weights."""
         return nullcontext(self)
 
     def _packed_logprobs(self, rollouts: Rollouts, rows: slice) -> TokenLogprobs:

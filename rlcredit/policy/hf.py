@@ -47,7 +47,7 @@ class LoRA:
     alpha: float = 32.0
     """The adapters' output is multiplied by alpha / rank."""
     dropout: float = 0.0
-    """On the adapters' input. Above 0 two forward passes of training mode differ."""
+    """Dropout on the adapters' input. Above 0 two forward passes of training mode differ."""
     target_modules: str = "all-linear"
     """What PEFT puts adapters on: all-linear, or a regular expression over module names."""
 

@@ -65,7 +65,7 @@ class Pack:
 
     ids: Int[Tensor, " N"]
     positions: Int[Tensor, " N"]
-    """Within prompt and response together; they restart after the prompt for each response."""
+    """Place in prompt and response together; it restarts after the prompt for each response."""
     num_prompt_tokens: int
     """The first so many of the N tokens are prompts."""
     prompts: Grid
@@ -77,7 +77,7 @@ class Pack:
     heads: Int[Tensor, " H"]
     """Flat places whose next token is scored, ascending."""
     heads_of: Int[Tensor, " n"]
-    """For each scored token its place in ``heads``; ascending."""
+    """Place in ``heads`` of each scored token; ascending."""
     targets: Int[Tensor, " n"]
     """The scored tokens."""
     cells: tuple[Int[Tensor, " n"], Int[Tensor, " n"]]

@@ -36,11 +36,11 @@ class Weights(StrEnum):
     replicated = auto()
     """Whole in every process."""
     sharded = auto()
-    """In parts: one in each process."""
+    """Each process holds one part of them."""
 
 
 class _Scoring(nn.Module):
-    """From tokens to log-probs in one module call, the root of FSDP."""
+    """The root module of FSDP, whose one call turns tokens into log-probs."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -56,13 +56,13 @@ class _Scoring(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sharded:
-    """See :class:`rlcredit.policy.base.Policy`. Made by :meth:`of`, in all processes at once."""
+    """A policy whose weights lie in parts; :meth:`of` makes it in all processes at once."""
 
     inner: Policy
-    """Whose parameters are parts; only to be called through ``scoring``."""
+    """The policy with parts as parameters; only to be called through ``scoring``."""
     scoring: _Scoring
     twin: Policy
-    """Without weights, but for the time of :meth:`whole`."""
+    """The policy that samples; it has weights only for the time of :meth:`whole`."""
     description: str
 
     @classmethod
@@ -162,7 +162,7 @@ class Sharded:
                 twin.data = twin.data.new_empty(0)
 
     def export(self, folder: Path) -> None:
-        """Within :meth:`whole` the twin exports; a part alone is nobody's model.
+        """Refuse: a part alone is nobody's model. Within :meth:`whole` the twin exports.
 
         Raises:
             RuntimeError: Always.

@@ -28,7 +28,7 @@ from rlcredit.text.candidates import tags
 from rlcredit.types import Randomness
 
 _DEMONSTRATIONS = 4
-"""Of each training prompt, for the tokenizer."""
+"""Demonstrations of each training prompt that the tokenizer is trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Tiny:
     head_dim: int = 32
     mlp_ratio: int = 3
     vocab_size: int = 2048
-    """At most so many tokens, before those that the task's texts do not need are left out."""
+    """Largest number of tokens, before those that the task's texts do not need are left out."""
     context: int = 512
     """Longest prompt and response together, in tokens."""
     initializer_range: float = 0.08

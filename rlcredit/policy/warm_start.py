@@ -34,7 +34,7 @@ class WarmStart:
     num_warmup_steps: int = 20
     """The learning rate rises over so many steps, then falls linearly."""
     final_lr: float = 0.1
-    """Of the last step, as a share of ``lr``."""
+    """Learning rate of the last step, as a share of ``lr``."""
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class WarmStart:
             )
 
     def learning_rate(self, step: int) -> float:
-        """Of step 0, 1, ..."""
+        """Learning rate of step 0, 1, ..."""
         rise = (step + 1) / max(1, self.num_warmup_steps)
         left = (self.steps - step) / max(1, self.steps - self.num_warmup_steps)
         return self.lr * min(1.0, rise, self.final_lr + (1 - self.final_lr) * left)

@@ -10,7 +10,7 @@ from rlcredit.estimators.base import SetUtility
 from rlcredit.report.segment_views import rankings
 from rlcredit.report.views import Hit, Seen, SegmentView
 from rlcredit.rewards.ranking import RankingReward
-from rlcredit.rollout.candidates import Offer
+from rlcredit.rollout.candidates import CandidateSet
 from rlcredit.text.response import TextRules
 from rlcredit.types import CandidateRewards, Prompt
 
@@ -29,24 +29,24 @@ class CandidateViews:
     utility: SetUtility
 
     def __call__(self, prompt: Prompt, text: str) -> Seen:
-        """See :class:`rlcredit.report.explorer.Views`."""
-        offer = Offer.of(self.rules, prompt, text)
-        count = len(offer.texts)
-        own = self.reward([prompt] * count, offer.texts).tolist() if count else []
-        found = rankings(self.reward, prompt, offer.texts) if count else []
+        """View a response as its candidates: each alone, the set without it, the set up to it."""
+        written = CandidateSet.of(self.rules, prompt, text)
+        count = len(written.texts)
+        own = self.reward([prompt] * count, written.texts).tolist() if count else []
+        found = rankings(self.reward, prompt, written.texts) if count else []
         everyone = list(range(count))
         rest = [[i for i in everyone if i != k] for k in everyone]
         up_to = [everyone[: k + 1] for k in everyone]
-        without = self._utilities(prompt, offer, own, rest)
-        so_far = self._utilities(prompt, offer, own, up_to)
-        complete = sum(offer.listed) == self.rules.num_candidates
+        without = self._utilities(prompt, written, own, rest)
+        so_far = self._utilities(prompt, written, own, up_to)
+        complete = sum(written.listed) == self.rules.num_candidates
         return Seen(
-            reward=self._utilities(prompt, offer, own, [everyone])[0] if complete else 0.0,
-            spans=offer.spans,
+            reward=self._utilities(prompt, written, own, [everyone])[0] if complete else 0.0,
+            spans=written.spans,
             segments=tuple(
                 SegmentView(
-                    text=offer.spans[k].of(text),
-                    counts=offer.listed[k] and offer.first[k],
+                    text=written.spans[k].of(text),
+                    counts=written.listed[k] and written.first[k],
                     true=None,
                     alone=own[k],
                     without=without[k],
@@ -59,29 +59,33 @@ class CandidateViews:
         )
 
     def _utilities(
-        self, prompt: Prompt, offer: Offer, own: Sequence[float], sets: Sequence[Sequence[int]]
+        self,
+        prompt: Prompt,
+        written: CandidateSet,
+        own: Sequence[float],
+        sets: Sequence[Sequence[int]],
     ) -> list[float]:
-        """Of subsets of a response's candidates."""
+        """Utility of subsets of a response's candidates."""
         if not own:
             return [0.0] * len(sets)
         columns = len(own)
         mask = torch.zeros(1, len(sets), columns, dtype=torch.bool)
         for row, members in enumerate(sets):
             mask[0, row, list(members)] = True
-        mask &= torch.tensor(offer.listed)
+        mask &= torch.tensor(written.listed)
         shape = mask.shape
         candidates = CandidateRewards(
             rewards=torch.tensor(own).expand(shape),
             mask=mask,
             candidate_ids=torch.zeros(1, len(sets), 1, dtype=torch.long),
             num_asked=columns,
-            first=torch.tensor(offer.first).expand(shape),
-            covers=self._covers(prompt, offer, shape) if self.utility.reads_covers else None,
+            first=torch.tensor(written.first).expand(shape),
+            covers=self._covers(prompt, written, shape) if self.utility.reads_covers else None,
         )
         return self.utility(candidates, mask)[0].tolist()
 
-    def _covers(self, prompt: Prompt, offer: Offer, shape: torch.Size) -> torch.Tensor:
-        covered = self.reward.covered([prompt] * len(offer.texts), offer.texts)
+    def _covers(self, prompt: Prompt, written: CandidateSet, shape: torch.Size) -> torch.Tensor:
+        covered = self.reward.covered([prompt] * len(written.texts), written.texts)
         documents = sorted(frozenset[str]().union(*covered)) or [""]
         table = torch.tensor([[d in own for d in documents] for own in covered])
         return table.expand(*shape, len(documents))

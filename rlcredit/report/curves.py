@@ -27,7 +27,7 @@ class Style:
 
 
 def style(number: int) -> Style:
-    """Of the n-th method; the first 64 differ in colour and dashes, and in colour and marker.
+    """Style of the n-th method; the first 64 differ in colour and dashes, and in colour and marker.
 
     After each round of colours, dashes and markers are shifted by one.
     """

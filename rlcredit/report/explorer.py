@@ -27,7 +27,7 @@ class Views(Protocol):
     """One response at a time, seen as its parts."""
 
     name: ClassVar[str]
-    """Of a part, for the page."""
+    """What the page calls a part."""
 
     def __call__(self, prompt: Prompt, text: str) -> Seen:
         """What it earned, what its parts are worth, and what is found with and without them."""

@@ -40,7 +40,7 @@ class Scored:
 
     @property
     def label(self) -> str:
-        """As in the first column."""
+        """Name of the row, as in the first column."""
         return self.method if self.trained_on is None else f"{self.trained_on} ({self.method})"
 
 

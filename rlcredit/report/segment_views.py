@@ -26,7 +26,7 @@ class SegmentViews:
     """The scorer's own; its rankings are shown."""
 
     def __call__(self, prompt: Prompt, text: str) -> Seen:
-        """See :class:`rlcredit.report.explorer.Views`."""
+        """View a response as its segments: each alone, the text without it, the text up to it."""
         part = self.scorer.cut(text)
         written = [part.scored.of(text), *_coalitions(part)]
         searched = [self.scorer.rules.search_text(each, query=prompt.query) for each in written]
@@ -52,7 +52,7 @@ def rankings(reward: RankingReward, prompt: Prompt, texts: Sequence[str]) -> lis
 
 
 def _coalitions(part: Part) -> list[str]:
-    """Of n segments: n texts without one, n with one alone, n up to one.
+    """Texts of a response of n segments: n without one, n with one alone, n up to one.
 
     Only segments that count are left in, as in the estimators' games: taking away a phrase whose
     copy stands behind it would else change nothing.

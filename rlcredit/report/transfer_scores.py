@@ -92,7 +92,7 @@ class FinishedRun:
 
     @property
     def name(self) -> str:
-        """Of its folder of run files."""
+        """Name of the run's folder of run files."""
         return f"{self.method}-{self.retriever_name}-seed{self.seed}-{self.summary.digest[:8]}"
 
 
@@ -175,9 +175,12 @@ def _write(
 def _columns(
     runs: Sequence[FinishedRun], retrievers: Mapping[str, Retriever]
 ) -> dict[str, Retriever]:
-    """Those trained on that were not asked for, then those asked for; as the runs have them.
+    """Retrievers of a matrix: those trained on that were not asked for, then those asked for.
 
-    Refuses runs that cannot share a matrix.
+    A retriever that runs were trained on is taken as the runs have it.
+
+    Raises:
+        ValueError: If the runs cannot share a matrix.
     """
     first = runs[0]
     trained: dict[str, Retriever] = {}

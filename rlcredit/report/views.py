@@ -25,9 +25,9 @@ class SegmentView:
     """Whether it is true for the query; None where the truth is not known."""
     alone: float
     without: float
-    """Of all other parts together."""
+    """Reward of all other parts together."""
     up_to: float
-    """Of the parts up to and with it."""
+    """Reward of the parts up to and with it."""
     found_without: tuple[Hit, ...]
 
 
@@ -37,7 +37,7 @@ class MethodView:
 
     advantages: tuple[float, ...]
     credit: tuple[float, ...] | None
-    """In reward units; None where the method credits whole responses."""
+    """Credit in reward units; None where the method credits whole responses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,6 @@ class Seen:
 
     reward: float
     spans: tuple[Span, ...]
-    """Of the parts, in the response's text."""
+    """Characters of each part in the response's text."""
     segments: tuple[SegmentView, ...]
     found: tuple[Hit, ...]

@@ -32,7 +32,7 @@ _QUERIES = 256
 """Documents whose texts are searched for when recall is measured."""
 _USUAL_RECALL = 0.99
 _POINTS_PER_CLUSTER = 39
-"""With fewer, k-means has too little to learn from (FAISS's own limit)."""
+"""Fewest vectors of a cluster; with fewer, k-means learns too little (FAISS's own limit)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Approximate(ABC):
     """
 
     dense: Dense
-    """Whose vectors are searched."""
+    """The dense retriever whose vectors are searched."""
     depth: int = 1000
     """Documents that are found where a measure has no cut-off."""
 
@@ -55,7 +55,7 @@ class Approximate(ABC):
                 raise ValueError(f"{name}={value}, but it is 1 or more; see conf/retriever")
 
     def index(self, documents: Documents, *, cache: Path) -> "ApproximateIndex":
-        """See :class:`Retriever`; vectors are kept in ``cache/embeddings``, graphs in ``indexes``.
+        """Build the index, or read it: vectors from ``cache/embeddings``, graphs from ``indexes``.
 
         Raises:
             RuntimeError: If FAISS is not installed.
@@ -86,7 +86,7 @@ class Approximate(ABC):
 
     @abstractmethod
     def parameters(self, depth: int) -> Any:
-        """Of a search for so many documents."""
+        """FAISS's parameters of a search for so many documents."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class HNSW(Approximate):
     """A graph of near neighbours on several levels (arXiv:1603.09320)."""
 
     links: int = 32
-    """Of a document on each level but the lowest, which has twice as many."""
+    """Links of a document on each level but the lowest, which has twice as many."""
     ef_construction: int = 200
     """Candidates that are looked at where a document is put in."""
     ef_search: int = 256
@@ -102,11 +102,11 @@ class HNSW(Approximate):
 
     @property
     def read_when_searching(self) -> tuple[str, ...]:
-        """See :class:`Approximate`."""
+        """``ef_search`` alone: the graph does not depend on it."""
         return ("ef_search",)
 
     def build(self, exact: VectorIndex) -> Any:
-        """See :class:`Approximate`."""
+        """Put the vectors into a graph one after another."""
         library = faiss()
         made = library.IndexHNSWFlat(
             exact.vectors.shape[1], self.links, library.METRIC_INNER_PRODUCT
@@ -116,7 +116,7 @@ class HNSW(Approximate):
         return made
 
     def parameters(self, depth: int) -> Any:
-        """See :class:`Approximate`."""
+        """Look at as many candidates as are wanted, or more."""
         return faiss().SearchParametersHNSW(efSearch=max(self.ef_search, depth))
 
 
@@ -131,11 +131,11 @@ class IVF(Approximate):
 
     @property
     def read_when_searching(self) -> tuple[str, ...]:
-        """See :class:`Approximate`."""
+        """``probes`` alone: the lists do not depend on it."""
         return ("probes",)
 
     def build(self, exact: VectorIndex) -> Any:
-        """See :class:`Approximate`."""
+        """Find the centres by k-means, and put each vector into its list."""
         library, (number, width) = faiss(), exact.vectors.shape
         wanted = self.clusters or 4 * isqrt(number)
         centres = library.IndexFlatIP(width)
@@ -151,7 +151,7 @@ class IVF(Approximate):
         return made
 
     def parameters(self, depth: int) -> Any:
-        """See :class:`Approximate`."""
+        """Search ``probes`` lists, whatever the depth."""
         return faiss().SearchParametersIVF(nprobe=self.probes)
 
 
@@ -167,22 +167,22 @@ class ApproximateIndex:
 
     @property
     def document_ids(self) -> tuple[str, ...]:
-        """See :class:`Index`."""
+        """Row order of the documents."""
         return self.exact.document_ids
 
     @property
     def encoding(self) -> str | None:
-        """See :class:`Index`."""
+        """Content hash of everything that the exact index's encodings depend on."""
         return self.exact.encoding
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """See :class:`Index`."""
+        """Encode texts as the exact index does."""
         return self.exact.encode(texts)
 
     def score(
         self, encoded: Encoded, rows: Int[Tensor, " N"], documents: Int[Tensor, " K"] | None = None
     ) -> Float[Tensor, "N K"]:
-        """See :class:`Index`; exact."""
+        """Score texts against documents exactly; -inf where nothing is retrieved."""
         return self.exact.score(encoded, rows, documents)
 
     def search(

@@ -39,7 +39,7 @@ class BM25:
             raise ValueError(f"b={self.b}, but it lies between 0 and 1; 0.75 is usual")
 
     def index(self, documents: Documents, *, cache: Path) -> SparseIndex:
-        """See :class:`Retriever`. Nothing is cached: building takes less than reading would."""
+        """Index the documents. Nothing is cached: building takes less than reading would."""
         documents = searchable(documents)
         model = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
         model.index(

@@ -25,12 +25,12 @@ class Embedder(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the vectors are."""
+        """Device of the vectors."""
         ...
 
     @property
     def num_dimensions(self) -> int:
-        """Of a vector."""
+        """Length of a vector."""
         ...
 
     def __call__(self, texts: Sequence[str]) -> Encoded:
@@ -49,7 +49,7 @@ class Dense:
     name: str = MINILM
     """A folder, or a name on the Hugging Face hub."""
     revision: str | None = None
-    """Of the hub's repository; null: its main branch."""
+    """Revision of the hub's repository; null: its main branch."""
     query_prompt: str | None = None
     """Put before what is searched with; null: the model's own."""
     document_prompt: str | None = None
@@ -57,7 +57,7 @@ class Dense:
     pooling: Pooling | None = None
     """null: the model's own."""
     dtype: Dtype = Dtype.float32
-    """In which texts are encoded to search with; documents, encoded once, are always float32."""
+    """Format in which search texts are encoded; documents, encoded once, are always float32."""
     batch_size: int = 64
     """Texts of 16 tokens that are encoded together; fewer longer ones, more shorter ones."""
 
@@ -67,7 +67,7 @@ class Dense:
             raise ValueError(f"batch_size={self.batch_size}, but a batch has at least 1 text")
 
     def index(self, documents: Documents, *, cache: Path) -> VectorIndex:
-        """See :class:`Retriever`; the documents' vectors are kept in ``cache/embeddings``.
+        """Encode the documents, or read their vectors from ``cache/embeddings``.
 
         Raises:
             RuntimeError: If the extra ``train``, which encodes sentences, is not installed.

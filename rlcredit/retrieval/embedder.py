@@ -46,11 +46,11 @@ class Batch:
     encodings: list[Encoding]
     """What the tokenizer made of each text, padding included."""
     columns: slice
-    """Of the encodings, without padding."""
+    """Columns of the encodings that the texts of the batch fill, padding left out."""
 
     @property
     def offsets(self) -> list[list[tuple[int, int]]]:
-        """Of each text's tokens: half-open characters in the prompt and the text behind it."""
+        """Half-open characters of each text's tokens, in the prompt and the text behind it."""
         return [encoding.offsets[self.columns] for encoding in self.encodings]
 
 
@@ -95,12 +95,12 @@ class SentenceEmbedder:
 
     @property
     def device(self) -> torch.device:
-        """Where the vectors are."""
+        """Device of the vectors."""
         return self.model.device
 
     @property
     def num_dimensions(self) -> int:
-        """Of a vector."""
+        """Length of a vector."""
         return int(self.model.get_embedding_dimension() or 0)
 
     @torch.no_grad()

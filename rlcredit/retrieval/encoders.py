@@ -39,7 +39,7 @@ class Hashing:
             )
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
-        """See :class:`Encoder`."""
+        """Hash the runs of characters of each text into a unit row."""
         vectorizer = HashingVectorizer(
             analyzer="char_wb",
             ngram_range=(self.shortest, self.longest),
@@ -61,7 +61,7 @@ class Sentence:
     dtype: Dtype = Dtype.float32
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
-        """See :class:`Encoder`."""
+        """Encode each text as a query; a text without content gives a zero row."""
         model = Dense(
             name=self.name,
             revision=self.revision,

@@ -35,7 +35,7 @@ class TFIDF:
     terms: Terms = Terms.words
 
     def index(self, documents: Documents, *, cache: Path) -> SparseIndex:
-        """See :class:`Retriever`. Nothing is cached: building takes less than reading would."""
+        """Index the documents. Nothing is cached: building takes less than reading would."""
         documents = searchable(documents)
         analyzer: Any = words if self.terms is Terms.words else _char_ngrams()
         vectorizer = TfidfVectorizer(analyzer=analyzer)
@@ -60,7 +60,7 @@ class LSA:
 
     dimensions: int = 96
     seed: int = 0
-    """Of the randomised decomposition."""
+    """Seed of the randomised decomposition."""
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -68,7 +68,7 @@ class LSA:
             raise ValueError(f"dimensions={self.dimensions}, but it is 1 or more; 96 is usual")
 
     def index(self, documents: Documents, *, cache: Path) -> VectorIndex:
-        """See :class:`Retriever`. Nothing is cached: building takes seconds."""
+        """Index the documents. Nothing is cached: building takes seconds."""
         tfidf = TFIDF().index(documents, cache=cache)
         num_documents, num_terms = len(tfidf.document_ids), len(tfidf.bag.vocabulary)
         if self.dimensions >= min(num_documents, num_terms):

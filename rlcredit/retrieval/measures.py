@@ -20,7 +20,7 @@ class Measure(Protocol):
 
     @property
     def name(self) -> str:
-        """As in tables: ``nDCG@10``."""
+        """The name in tables: ``nDCG@10``."""
         ...
 
     @property
@@ -62,13 +62,13 @@ class NDCG:
 
     @property
     def name(self) -> str:
-        """See :class:`Measure`."""
+        """The name in tables: ``nDCG@10``."""
         return _named("nDCG", self.cutoff)
 
     def __call__(
         self, ranked: Int[Tensor, "N K"], judged: Int[Tensor, "N J"]
     ) -> Float[Tensor, " N"]:
-        """See :class:`Measure`."""
+        """Divide the discounted gain of each ranking by the ideal order's; in [0, 1]."""
         found = (self._gain(ranked[:, : self.cutoff]) * _discounts(ranked, self.cutoff)).sum(1)
         ideal = self._ideal(judged)
         return torch.where(ideal > 0, found / ideal.clamp(min=1e-300), 0.0)
@@ -121,13 +121,13 @@ class ReciprocalRank:
 
     @property
     def name(self) -> str:
-        """See :class:`Measure`."""
+        """The name in tables: ``RR@10``."""
         return _named("RR", self.cutoff)
 
     def __call__(
         self, ranked: Int[Tensor, "N K"], judged: Int[Tensor, "N J"]
     ) -> Float[Tensor, " N"]:
-        """See :class:`Measure`."""
+        """Take 1 / (rank of the first relevant document) of each ranking; 0 without one."""
         hits = ranked[:, : self.cutoff] >= self.min_grade
         return (hits.double() / _ranks(hits)).amax(dim=1) if hits.shape[1] else hits.double().sum(1)
 
@@ -150,13 +150,13 @@ class Recall:
 
     @property
     def name(self) -> str:
-        """See :class:`Measure`."""
+        """The name in tables: ``R@10``."""
         return _named("R", self.cutoff)
 
     def __call__(
         self, ranked: Int[Tensor, "N K"], judged: Int[Tensor, "N J"]
     ) -> Float[Tensor, " N"]:
-        """See :class:`Measure`."""
+        """Divide the relevant documents found by those judged, for each ranking."""
         found = (ranked[:, : self.cutoff] >= self.min_grade).sum(1).double()
         return found / (judged >= self.min_grade).sum(1).clamp(min=1)
 
@@ -181,13 +181,13 @@ class AveragePrecision:
 
     @property
     def name(self) -> str:
-        """See :class:`Measure`."""
+        """The name in tables: ``AP``, with a cut-off ``AP@100``."""
         return _named("AP", self.cutoff)
 
     def __call__(
         self, ranked: Int[Tensor, "N K"], judged: Int[Tensor, "N J"]
     ) -> Float[Tensor, " N"]:
-        """See :class:`Measure`."""
+        """Average the precision at each relevant document's rank, for each ranking."""
         hits = ranked[:, : self.cutoff] >= self.min_grade
         precision = hits.cumsum(1) / _ranks(hits)
         return (precision * hits).sum(1) / (judged >= self.min_grade).sum(1).clamp(min=1)

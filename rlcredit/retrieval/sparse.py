@@ -82,10 +82,10 @@ class SparseIndex:
     """What a text's counts are multiplied with, per term; its row then gets length 1. None: the
     counts are taken as they are."""
     encoding: None = None
-    """See :class:`Index`."""
+    """None: encodings are not worth remembering, since they cost less to make."""
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """See :class:`Index`; independent of the other texts to the bit."""
+        """Count the known terms of each text; independent of the other texts to the bit."""
         rows = self.bag.counts(texts)
         known = torch.from_numpy(np.diff(rows.indptr) > 0)
         if self.term_weights is not None:
@@ -95,7 +95,7 @@ class SparseIndex:
     def score(
         self, encoded: Encoded, rows: Int[Tensor, " N"], documents: Int[Tensor, " K"] | None = None
     ) -> Float[Tensor, "N K"]:
-        """See :class:`Index`."""
+        """Multiply the texts' weights with the documents'; -inf where they share no term."""
         some = self.weights if documents is None else self.weights[documents.numpy()]
         asked, terms = encoded.rows[rows.numpy()], some.T
         number = len(self.document_ids) if documents is None else len(documents)

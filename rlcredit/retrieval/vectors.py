@@ -23,16 +23,17 @@ class VectorIndex:
     embed: Callable[[Sequence[str]], Encoded]
     """Texts to vectors of the same space."""
     encoding: str | None = None
-    """See :class:`Index`."""
+    """Content hash of everything an encoding depends on but its text; None: not to be
+    remembered."""
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """See :class:`Index`."""
+        """Embed texts in the documents' space."""
         return self.embed(texts)
 
     def score(
         self, encoded: Encoded, rows: Int[Tensor, " N"], documents: Int[Tensor, " K"] | None = None
     ) -> Float[Tensor, "N K"]:
-        """See :class:`Index`.
+        """Multiply the texts' vectors with the documents'; -inf where a text is not known.
 
         Raises:
             ValueError: If the texts were encoded by another index, in another dimension.

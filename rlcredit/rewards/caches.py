@@ -18,7 +18,7 @@ Key = tuple[str, str]
 """Hash of all that a row depends on but its text, and the text."""
 
 _BYTES_PER_ENTRY = 250
-"""Of the interpreter's objects around a key and its row, about."""
+"""Bytes of the interpreter's objects around a key and its row, about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class Cache:
     """
 
     memory_mb: int = 256
-    """For each retriever's rewards, and as much for its encodings; 0: none. The least recently
-    used go first."""
+    """Memory for each retriever's rewards, and as much for its encodings; 0: none. The least
+    recently used go first."""
     folder: str | None = None
     """Kept there as well, for later runs and others at the same time; null: in memory alone. It
     grows, and may be deleted at any time."""
@@ -128,7 +128,7 @@ def _cost(key: Key, value: bytes) -> int:
 
 
 def _name(key: Key) -> bytes:
-    """On the shelf; the packages and the type of machine that compute are part of it."""
+    """Name of a key on the shelf, with the packages and the type of machine that compute."""
     return bytes.fromhex(digest(*key, *_VERSIONS, machine_type()))
 
 
@@ -141,6 +141,6 @@ def _version(package: str) -> str:
 
 
 _FORMAT = "2"
-"""To be raised when scoring changes, so that rewards on disk are computed again."""
+"""Version of scoring; raised when it changes, so that rewards on disk are computed again."""
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "bm25s", "scikit-learn")
 _VERSIONS = (_FORMAT, *(_version(name) for name in _PACKAGES))

@@ -23,15 +23,15 @@ class Counts:
     asked: int = 0
     """(prompt, text) pairs."""
     distinct: int = 0
-    """Of them, after repetitions within a call are left out."""
+    """Pairs that are left where repetitions within a call are left out."""
     remembered: int = 0
     """Distinct pairs whose reward was in a cache."""
     texts: int = 0
     """Distinct texts that an encoding was needed for."""
     remembered_texts: int = 0
-    """Of them, those whose encoding was in a cache."""
+    """Texts whose encoding was in a cache."""
     truncated: int = 0
-    """Of the computed ones, those longer than the encoder reads."""
+    """Computed texts that are longer than the encoder reads."""
 
     def __sub__(self, earlier: "Counts") -> "Counts":
         """What was counted since."""
@@ -187,6 +187,6 @@ class Plan:
 
 
 def _numbered(names: Sequence[Hashable]) -> list[int]:
-    """Of each name, its number among the distinct ones, in order of appearance."""
+    """Number each name by its first appearance among the distinct ones."""
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     return [number[name] for name in names]

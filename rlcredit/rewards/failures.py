@@ -13,7 +13,7 @@ class Failures:
     """Raises with the texts saved; a reward that cannot be had is never 0."""
 
     folder: Path | None
-    """None: they are not kept."""
+    """Folder that the texts are kept in; None: they are not kept."""
 
     def __call__(self, texts: Sequence[str], what: str, cause: Exception | None = None) -> NoReturn:
         """Say what the retriever did, on which texts, and where they are.

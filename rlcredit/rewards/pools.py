@@ -24,19 +24,19 @@ class Pool:
     prompt: Prompt
     document_ids: tuple[str, ...]
     documents: Int[Tensor, " K"] | None
-    """Their rows in the index; None: the whole index, whose order is the right one."""
+    """Rows of the documents in the index; None: the whole index, whose order is the right one."""
     places: Int[Tensor, " R"]
-    """Columns of the relevant ones."""
+    """Columns of the relevant documents."""
     relevance: Int[Tensor, " R"]
-    """Their grades."""
+    """Grades of the relevant documents."""
     judged: Int[Tensor, " J"]
     """Grades above 0 of all documents judged for the prompt, in the pool or not."""
     index: Index
-    """That ranks them."""
+    """The index that ranks the documents."""
     _digests: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def grades(self) -> Int[Tensor, " K"]:
-        """Of every column; 0 for the unjudged."""
+        """Grade of every column; 0 for the unjudged."""
         grades = torch.zeros(len(self.document_ids), dtype=torch.int16)
         grades[self.places] = self.relevance
         return grades

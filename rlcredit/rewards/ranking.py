@@ -110,7 +110,7 @@ class RankingReward:
         return self.engine.counts
 
     def _computed(self, plan: Plan) -> Float[Tensor, " N"]:
-        """Of distinct pairs that no cache has."""
+        """Compute the rewards of distinct pairs that no cache has."""
         ranked, judged = self._ranked(plan, self.measure.cutoff)
         return self.measure(ranked, judged).float()
 
@@ -157,7 +157,7 @@ class RankingReward:
     def _ranked(
         self, plan: Plan, depth: int | None
     ) -> tuple[Int[Tensor, "N D"], Int[Tensor, "N J"]]:
-        """Of the distinct pairs."""
+        """Rank the documents of each distinct pair: grades in rank order, grades of all judged."""
         if not plan.pairs:
             nothing = torch.zeros(0, 0, dtype=torch.int16)
             return nothing, nothing
@@ -205,7 +205,7 @@ class RankingReward:
                 yield pool, pairs, columns, best
 
     def _encoded(self, plan: Plan) -> Encoded:
-        """Of the distinct texts."""
+        """Encode the distinct texts by the engine."""
         return self.engine.encode(plan.texts)
 
     def _searched(

@@ -74,7 +74,7 @@ class Verifier:
 
     correct: float = 1.0
     well_formed: float = 0.1
-    """Of the asked form, but wrong."""
+    """Reward of an answer of the asked form that is wrong."""
     malformed: float = 0.0
 
     def __post_init__(self) -> None:

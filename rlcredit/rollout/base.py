@@ -18,7 +18,7 @@ class Rollout(Protocol):
 
     @property
     def temperature(self) -> float:
-        """Of the sampling distribution."""
+        """Temperature of the sampling distribution."""
         ...
 
     def __call__(

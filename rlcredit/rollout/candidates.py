@@ -26,17 +26,19 @@ class CoveringReward(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class CandidateSet:
     """One response's candidates."""
 
     spans: tuple[Span, ...]
-    """In the response's text; what is scored of each."""
+    """Characters of the response's text that are scored of each candidate."""
     texts: tuple[str, ...]
-    """As they are searched with, "" where nothing of a candidate counts."""
+    """The candidates as they are searched with; "" where nothing of one counts."""
 
     @classmethod
-    def of(cls, rules: TextRules, prompt: Prompt, response: str) -> "Offer":
+    def of(cls, rules: TextRules, prompt: Prompt, response: str) -> "CandidateSet":
         """Cut a response into its candidates."""
+        # Whether a candidate counts depends on its own words alone: rules that add the query to a
+        # search text would make every candidate count.
         spans = rules.candidate_spans(response)
         own = [rules.search_text(span.of(response), query="") for span in spans]
         return cls(
@@ -85,21 +87,23 @@ class SetScorer:
         A response without exactly K candidates that count earns 0 as a set (arXiv:2603.29871; the
         rule is ours: else the policy learns to list one).
         """
-        offers = [
-            [Offer.of(self.rules, prompt, text) for text in group]
+        sets = [
+            [CandidateSet.of(self.rules, prompt, text) for text in group]
             for prompt, group in zip(rollouts.prompts, rollouts.texts, strict=True)
         ]
-        flat = [offer for group in offers for offer in group]
-        most = max(1, *(len(offer.texts) for offer in flat))
+        flat = [one for group in sets for one in group]
+        most = max(1, *(len(one.texts) for one in flat))
         device, shape = rollouts.response_mask.device, rollouts.finished.shape
-        mask = _padded([offer.listed for offer in flat], most)
+        mask = _padded([one.listed for one in flat], most)
         asked = [
             (prompt, text)
-            for prompt, group in zip(rollouts.prompts, offers, strict=True)
-            for offer in group
-            for text in offer.texts
+            for prompt, group in zip(rollouts.prompts, sets, strict=True)
+            for one in group
+            for text in one.texts
             if text
         ]
+        # One call for all candidates that count. `asked` lists them response by response, which is
+        # the order in which a boolean mask [P * G, K] takes its values.
         earned = torch.zeros(0)
         if asked:
             earned = self.reward([p for p, _ in asked], [text for _, text in asked])
@@ -110,9 +114,10 @@ class SetScorer:
             mask=mask.unflatten(0, shape).to(device),
             candidate_ids=_token_ids(rollouts, flat).to(device),
             num_asked=self.rules.num_candidates,
-            first=_padded([offer.first for offer in flat], most).unflatten(0, shape).to(device),
+            first=_padded([one.first for one in flat], most).unflatten(0, shape).to(device),
             covers=self._covers(asked, mask, shape, device) if self.utility.reads_covers else None,
         )
+        # An incomplete set is scored as an empty one.
         whole = candidates.mask & candidates.complete.unsqueeze(-1)
         return candidates, self.utility(candidates, whole).to(rewards.dtype), len(asked)
 
@@ -125,6 +130,8 @@ class SetScorer:
     ) -> Bool[Tensor, "P G K E"]:
         """A column for each document that any candidate of the prompt's group finds."""
         assert isinstance(self.reward, CoveringReward)  # checked before anything was scored
+        # Number each prompt's documents in the order in which they are first found; E is the most
+        # that a prompt has, and the columns of different prompts mean different documents.
         found = self.reward.covered([p for p, _ in asked], [text for _, text in asked])
         columns: dict[str, dict[str, int]] = {}
         for (prompt, _), documents in zip(asked, found, strict=True):
@@ -144,17 +151,19 @@ def _padded(rows: Sequence[Sequence[bool]], width: int) -> Bool[Tensor, "N K"]:
     return torch.tensor([[*row, *[False] * (width - len(row))] for row in rows], dtype=torch.bool)
 
 
-def _token_ids(rollouts: Rollouts, offers: Sequence[Offer]) -> Int[Tensor, "P G T"]:
+def _token_ids(rollouts: Rollouts, sets: Sequence[CandidateSet]) -> Int[Tensor, "P G T"]:
     """The candidate of each token: that of which it writes more than half of its characters.
 
     A token that writes a tag's end and a word's beginning belongs to neither unless the word's part
     is the longer one.
     """
+    # segment_ids says which candidate a token overlaps most; it keeps the token where the overlap
+    # is more than half of the token's characters.
     chars = rollouts.char_spans.flatten(0, 1).cpu()
     rows = []
-    for spans, offer in zip(chars, offers, strict=True):
-        ids = segment_ids(spans, offer.spans)
-        bounds = torch.tensor([*offer.spans, Span(0, 0)])[ids]
+    for spans, one in zip(chars, sets, strict=True):
+        ids = segment_ids(spans, one.spans)
+        bounds = torch.tensor([*one.spans, Span(0, 0)])[ids]
         shared = torch.minimum(spans[:, 1], bounds[:, 1]) - torch.maximum(spans[:, 0], bounds[:, 0])
         rows.append(torch.where(2 * shared > spans[:, 1] - spans[:, 0], ids, -1))
     ids = torch.stack(rows).unflatten(0, rollouts.finished.shape)

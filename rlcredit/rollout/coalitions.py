@@ -48,21 +48,31 @@ class Planner:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """One response's coalitions."""
+class CoalitionRequest:
+    """The coalitions of one response whose rewards are asked for, behind the two that are known."""
 
     players: Bool[Tensor, " M"]
     unions: Int[Tensor, " M"]
     """The sentence of each segment."""
     members: Bool[Tensor, "C M"]
-    """Over all its segments; row 0 is empty, row 1 is every player."""
-    live: bool
-    """False: no coalition gets a reward, because the group's credit is 0 anyhow."""
+    """Coalitions of its segments; row 0 is empty, row 1 is every player."""
     sampled: bool
+    """Whether the coalitions are a sample of the plan's."""
 
 
-def ask(part: Part, planner: Planner, *, row: int, first_copies: bool, live: bool) -> Asked:
-    """The coalitions of one response; the first two alone where ``live`` is False."""
+def request(
+    part: Part, planner: Planner, *, row: int, first_copies: bool, live: bool
+) -> CoalitionRequest:
+    """Choose the coalitions of one response that get a reward.
+
+    Args:
+        part: The response, cut into segments.
+        planner: Chooses among the players: valid segments, repeats of earlier ones at will.
+        row: The response's global index, which its random choices follow.
+        first_copies: Repeats are no players.
+        live: False: the group's credit is 0 anyhow, so only the two coalitions whose values are
+            known are listed.
+    """
     pairs = zip(part.valid, part.first, strict=True)
     playing = [valid and (first or not first_copies) for valid, first in pairs]
     places = [place for place, plays in enumerate(playing) if plays]
@@ -77,25 +87,25 @@ def ask(part: Part, planner: Planner, *, row: int, first_copies: bool, live: boo
         members[:, places] = chosen
     players = torch.tensor(playing, dtype=torch.bool)
     unions = torch.tensor(part.sentences, dtype=torch.long)
-    return Asked(players=players, unions=unions, members=members, live=live, sampled=sampled)
+    return CoalitionRequest(players=players, unions=unions, members=members, sampled=sampled)
 
 
 def game(
-    asked: Sequence[Sequence[Asked]],
+    requests: Sequence[Sequence[CoalitionRequest]],
     rewards: Float[Tensor, "P G"],
     values: Float[Tensor, " N"],
     *,
     num_segments: int,
 ) -> CoalitionGame:
-    """The games of a batch.
+    """Put the values of all coalitions of a batch into the games of its responses.
 
     Args:
-        asked: P x G of them.
-        rewards: Of the whole responses.
+        requests: P x G of them.
+        rewards: Rewards of the whole responses.
         values: Rewards of all coalitions but the first two of each response, in their order.
         num_segments: Columns of the masks.
     """
-    rows = [one for group in asked for one in group]
+    rows = [one for group in requests for one in group]
     num_coalitions = max(NUM_KNOWN, *(len(one.members) for one in rows))
     players = torch.zeros(len(rows), num_segments, dtype=torch.bool)
     unions = torch.zeros(len(rows), num_segments, dtype=torch.long)

@@ -20,7 +20,7 @@ class CacheState:
     """transformers' own cache, the prompt's part repeated for every response: the reference."""
 
     logits: Float[Tensor, "B V"]
-    """For the next token of each row."""
+    """Logits of the next token of each row."""
     cache: Cache
     mask: Bool[Tensor, "B L"]
 
@@ -61,11 +61,13 @@ class CacheState:
 class PrefixState:
     """The keys and values of a prompt once for all responses to it; each response's own beside.
 
-    Reading the cache is what decoding costs; here a prompt's part is read once per prompt.
+    Reading the cache is what decoding costs; here a prompt's part is read once per prompt. B rows
+    (responses that still grow) belong to P prompts and are sorted by prompt. Prompts are read with
+    one row each, then :meth:`take` repeats the rows, and :meth:`advance` adds a token to each.
     """
 
     lengths: Int[Tensor, " P"]
-    """Of the prompts that still have a row."""
+    """Tokens of each prompt that still has a row."""
     owner: Int[Tensor, " B"]
     """Prompt of each row; ascending."""
     room: int
@@ -89,12 +91,15 @@ class PrefixState:
         cls, policy: Policy, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"], *, room: int
     ) -> "PrefixState":
         """One row per prompt."""
+        # Left-padded as they come, right-padded as they are kept: then places are 0, 1, ... in each
+        # row, and causal attention needs no mask while prompts are read.
         lengths = mask.sum(1)
         grid = Grid.of(lengths, start=0)
         everyone = torch.arange(len(ids), device=ids.device)
         state = cls(lengths=lengths, owner=everyone, room=room)
         places = torch.arange(grid.mask.shape[1], device=ids.device)
         state._run(policy, grid.pick(ids[mask]), places.expand_as(grid.mask), lengths - 1)
+        # Later tokens see whole rows of the prompts' keys, so their padding must be masked.
         if not grid.full:
             zeros = torch.zeros(grid.mask.shape, dtype=policy.model.dtype, device=ids.device)
             state.bias = zeros.masked_fill(~grid.mask, float("-inf"))[:, None, None]
@@ -104,6 +109,7 @@ class PrefixState:
         """These rows, in this order, so that prompts stay ascending; one may be taken often."""
         self.logits, owner = self.logits[rows], self.owner[rows]
         self.own = {layer: (k[rows], v[rows]) for layer, (k, v) in self.own.items()}
+        # Prompts whose responses have all ended are dropped, and the others numbered anew.
         kept, self.owner, counts = torch.unique_consecutive(
             owner, return_inverse=True, return_counts=True
         )
@@ -111,6 +117,8 @@ class PrefixState:
             self.lengths = self.lengths[kept]
             self.prompt = {layer: (k[kept], v[kept]) for layer, (k, v) in self.prompt.items()}
             self.bias = None if self.bias is None else self.bias[kept]
+        # The cells of a [P, most] rectangle: row `within` of its prompt's rows, which is its index
+        # less the rows of all earlier prompts.
         most = int(counts.max()) if len(counts) else 0
         within = torch.arange(len(rows), device=rows.device)
         within = within - (counts.cumsum(0) - counts)[self.owner]
@@ -133,32 +141,40 @@ class PrefixState:
         layer: int,
         scale: float,
     ) -> Float[Tensor, "B N H D"]:
-        """See :class:`rlcredit.policy.attention.Layout`."""
-        if self.grown < 0:
+        """Keep the new keys and values of a layer; attend to all kept ones, each row to its own.
+
+        One softmax runs over prompt and response together, so this is plain attention; only the
+        two products with the prompt's keys and values are taken once per prompt.
+        """
+        if self.grown < 0:  # prompts are being read: rows are prompts, N their longest
             self.prompt[layer] = k, v
             out = scaled_dot_product_attention(
                 q, k, v, is_causal=True, scale=scale, enable_gqa=True
             )
             return out.transpose(1, 2)
+        # A new token of each response, N = 1; R query heads share each of the K key-value heads.
         keys, values = self._with(layer, k, v)
         prompt_keys, prompt_values = self.prompt[layer]
         num_kv = k.shape[1]
         q = q.squeeze(2).unflatten(1, (num_kv, -1)) * scale
+        # Scores over the prompt: [P, K, most * R, D] @ [P, K, D, L], then rows again [B, K, R, L].
         over_prompt = self._spread(q) @ prompt_keys.transpose(2, 3)
         if self.bias is not None:
             over_prompt = over_prompt + self.bias
         over_prompt = self._gather(over_prompt, q.shape[2])
+        # The softmax over the prompt's L tokens and the response's own, in float32 at least.
         width = over_prompt.shape[-1]
         scores = torch.cat([over_prompt, q @ keys.transpose(2, 3)], dim=-1)
         wide = torch.promote_types(scores.dtype, torch.float32)
         shares = scores.softmax(-1, dtype=wide).to(v.dtype)
+        # The mean of the values, in the same two parts.
         out = self._gather(self._spread(shares[..., :width]) @ prompt_values, q.shape[2])
         out = out + shares[..., width:] @ values
         return out.flatten(1, 2)[:, None]
 
     def _with(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The responses' own keys and values, the new ones included."""
-        if layer not in self.own:
+        if layer not in self.own:  # room for the longest response at once: no copy for each token
             shape = (*k.shape[:2], self.room, k.shape[3])
             self.own[layer] = k.new_empty(shape), v.new_empty(shape)
         keys, values = self.own[layer]
@@ -166,20 +182,20 @@ class PrefixState:
         return keys[:, :, : self.grown + 1], values[:, :, : self.grown + 1]
 
     def _spread(self, x: Float[Tensor, "B K R W"]) -> Float[Tensor, "P K GR W"]:
-        """Rows of a prompt side by side, as queries of its keys."""
-        if self.slots is not None:
+        """Put the rows of a prompt side by side, as queries of its keys; G = most rows of one."""
+        if self.slots is not None:  # prompts have unequal numbers of rows: zeros in the gaps
             cells = x.new_zeros(len(self.lengths) * self.most, *x.shape[1:])
             cells[self.slots] = x
             x = cells
         return x.unflatten(0, (len(self.lengths), -1)).transpose(1, 2).flatten(2, 3)
 
     def _gather(self, x: Float[Tensor, "P K GR W"], share: int) -> Float[Tensor, "B K R W"]:
-        """The inverse of :meth:`_spread`."""
+        """Undo :meth:`_spread`: a row for each response again, gaps left out."""
         rows = x.unflatten(2, (-1, share)).transpose(1, 2).flatten(0, 1)
         return rows if self.slots is None else rows[self.slots]
 
     def _run(self, policy: Policy, ids: Tensor, places: Tensor, last: Tensor) -> None:
-        """Logits after the token at ``last`` of each row."""
+        """Run the model on new tokens [B, N], and keep the logits after the one at ``last``."""
         model: Any = policy.model
         hidden = model.get_decoder()(
             input_ids=ids,

@@ -21,7 +21,7 @@ from rlcredit.types import Prompt, Randomness, Rollouts
 
 @dataclass(frozen=True, kw_only=True)
 class HFRollout:
-    """See :class:`rlcredit.rollout.base.Rollout`.
+    """Samples responses with the policy's own model, in the training process.
 
     Raises:
         ValueError: If a setting is out of its range.

@@ -1,4 +1,4 @@
-"""From what the policy wrote to all that an estimator may look at.
+"""The scorer: it turns what the policy wrote into all that an estimator may look at.
 
 A response's scored text is cut into segments; whole responses, and the coalitions of segments that
 are asked for, get a reward. Knows neither which estimator asks nor how a reward comes about.
@@ -17,7 +17,7 @@ from rlcredit.retrieval.base import Encoder
 from rlcredit.rewards.base import Reward
 from rlcredit.rewards.engine import Counts
 from rlcredit.rollout.candidates import SetScorer
-from rlcredit.rollout.coalitions import NUM_KNOWN, Asked, Part, Planner, ask, game
+from rlcredit.rollout.coalitions import NUM_KNOWN, CoalitionRequest, Part, Planner, game, request
 from rlcredit.text.base import Segmenter
 from rlcredit.text.render import coalition_text
 from rlcredit.text.response import TextRules, segment_key
@@ -46,7 +46,7 @@ class Scorer:
     utility: SetUtility | None = None
     """What a set of candidates earns; read where the rules ask for candidates."""
     encoder: Encoder | None = None
-    """Only read where embeddings are needed."""
+    """Makes the embeddings of responses; only read where they are needed."""
     counts: Callable[[], Counts] | None = None
     """What the reward was asked for so far, where it counts that."""
 
@@ -155,11 +155,11 @@ class Scorer:
         """Every response's game; what the reward is asked for is added to ``batch``."""
         unequal = (rewards.amax(1) > rewards.amin(1)).tolist()
         group_size = rewards.shape[1]
-        games: list[list[Asked]] = []
+        games: list[list[CoalitionRequest]] = []
         for p, (prompt, group) in enumerate(zip(prompts, parts, strict=True)):
             games.append([])
             for g, part in enumerate(group):
-                one = ask(
+                one = request(
                     part,
                     planner,
                     row=(offset + p) * group_size + g,
@@ -209,7 +209,7 @@ class _Batch:
         return self._known[key]
 
     def rewards(self, reward: Reward) -> Float[Tensor, " N"]:
-        """Of all pairs, in one call; none where there is nothing to ask."""
+        """Get the rewards of all pairs in one call; none is made where there is nothing to ask."""
         return reward(self.prompts, self.texts) if self.texts else torch.zeros(0)
 
 

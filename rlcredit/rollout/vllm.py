@@ -42,7 +42,7 @@ class StaleWeightsError(RuntimeError):
 
 @dataclass
 class _Slot:
-    """Where the engine lies once it is made: it is expensive, and settings are frozen."""
+    """Holds the engine once it is made: it is expensive, and settings are frozen."""
 
     engine: "Engine | None" = None
     checked: set[int] = field(default_factory=set)
@@ -50,7 +50,7 @@ class _Slot:
 
 @dataclass(frozen=True, kw_only=True)
 class VLLMRollout:
-    """See :class:`rlcredit.rollout.base.Rollout`. For runs of one process.
+    """Samples responses with vLLM, in the training process; for runs of one process.
 
     Every call first pushes the policy's weights (adapters merged) into the engine, in memory, and
     forgets what the prefix cache holds of the old ones. Every rollout is a request with a seed of
@@ -213,7 +213,7 @@ class VLLMRollout:
 
 
 def _logprobs(policy: Policy, ids: Int[Tensor, "1 L"], last: int, temperature: float) -> Tensor:
-    """Of the last tokens of one row, from one plain forward pass."""
+    """Log-probabilities in nats of the last tokens of one row, from one plain forward pass."""
     attend = torch.ones_like(ids)
     with torch.no_grad(), evaluating(policy.model):
         logits = policy.model(

@@ -44,7 +44,7 @@ from rlcredit.types import Needs
 FULL_WIDTH = 100
 """Columns that the table at the end needs to write figures in full."""
 TYPICAL_SEGMENTS = 8
-"""For the header: responses are not written yet."""
+"""Segments of a response that the header reckons with, before any is written."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ class RunSummary:
     name: str
     status: Status
     digest: str
-    """Of all settings that can change a number; what is finished is not run again."""
+    """Digest of all settings that can change a number; what is finished is not run again."""
     data: str
     """``generated``, ``path`` or ``hub``."""
     data_digest: str
@@ -65,7 +65,7 @@ class RunSummary:
     headline: str
     """Name of the measure that tables show: the training retriever's, sampled."""
     measures: Mapping[str, Change]
-    """On the test split, by name: ``bm25/ndcg@10_sampled``."""
+    """Scores of the test split by name: ``bm25/ndcg@10_sampled``."""
     credit: Mapping[str, Interval] = field(default_factory=dict)
     """Phase -> rank correlation of segment credit with truth; empty where there is none."""
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -75,7 +75,8 @@ class RunSummary:
     code_revision: str | None
     """Git commit of the package, ``+changes`` where files differ; None outside a repository."""
     versions: Mapping[str, str]
-    """Of packages, by name; also ``machine``, the type of the machine, and ``threads``."""
+    """Version of each package by name; also ``machine``, the type of the machine, and
+    ``threads``."""
     identity: Mapping[str, Any] = field(default_factory=dict)
     """What the digest is the hash of; empty in summaries that are older than it."""
 

@@ -36,7 +36,7 @@ class Job:
     resume: Resume
     cache: Path
     digest: str
-    """Of what changes the run's numbers."""
+    """Digest of what changes the run's numbers."""
     identity: Mapping[str, object]
     """The settings behind the digest."""
     evaluation_digest: str
@@ -48,7 +48,7 @@ class Job:
     group: str
     """One name for all jobs of a sweep."""
     retrievers: Mapping[str, Retriever]
-    """By name; the training retriever first."""
+    """Retrievers by name; the training retriever first."""
     policy: PolicySource
     estimator: AdvantageEstimator
     loss: PolicyLoss
@@ -69,9 +69,9 @@ class Parts:
     task: Task
     trainer: Trainer
     evaluator: Evaluator
-    """By everything that grades the task; for the test split."""
+    """Grades by everything that grades the task; for the test split."""
     validator: Evaluator
-    """By what costs least; for curves."""
+    """Grades by what costs least; for curves."""
 
 
 _ROOM_SAMPLE = 64

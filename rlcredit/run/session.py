@@ -45,7 +45,7 @@ class AfterStep:
 
     saves: bool
     stop: StopRequest
-    """Of whichever process was asked to stop; it has no number if none was."""
+    """The signal that asked a process to stop, whichever it was; without a number if none did."""
 
     @property
     def stops(self) -> bool:
@@ -68,9 +68,9 @@ class Session:
     console: RunConsole
     watch: SegmentWatch = field(default_factory=SegmentWatch)
     trackers: list[RunTracker] = field(default_factory=list)
-    """Of the first process; the others have none."""
+    """Trackers of the first process; the others have none."""
     last_step: int | None = None
-    """Of the checkpoint that the run goes on from."""
+    """Step of the checkpoint that the run goes on from."""
     checkpoints: CheckpointWriter = field(init=False)
     completions: CompletionsFile = field(init=False)
     measured: dict[str, float] = field(default_factory=dict)
@@ -179,7 +179,7 @@ class Session:
                 tracker.finish(self.measured, failed=failed)
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """To every tracker."""
+        """Hand metrics to every tracker."""
         for tracker in self.trackers:
             tracker.log(metrics, step=step)
 

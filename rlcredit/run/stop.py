@@ -15,13 +15,13 @@ class StopRequest:
 
     @property
     def exit_status(self) -> int:
-        """By convention 128 and the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
+        """By convention, 128 and the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + (self.number or 0)
 
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Within it, the first Ctrl-C or SIGTERM is noted; the second one acts at once."""
+    """Note the first Ctrl-C or SIGTERM within the context; the second one acts at once."""
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

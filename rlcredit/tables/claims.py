@@ -15,7 +15,7 @@ SEEDS_FOR_TEST = 6
 
 
 class Verdict(StrEnum):
-    """Of a claim, at the scale that was run."""
+    """What becomes of a claim, at the scale that was run."""
 
     supported = "supported"
     contradicted = "not supported"

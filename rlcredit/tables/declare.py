@@ -22,7 +22,7 @@ class Phase(StrEnum):
 
 
 class Reduce(StrEnum):
-    """From a logged series to one number per run."""
+    """How a logged series becomes one number per run."""
 
     mean = auto()
     total = auto()
@@ -39,7 +39,7 @@ class Row:
 
     label: str
     overrides: list[str]
-    """As on the command line of train.py."""
+    """Words as on the command line of train.py."""
     by_size: dict[str, list[str]] = field(default_factory=dict)
     """Size -> further overrides."""
     phase: Phase = Phase.after
@@ -64,9 +64,9 @@ class Data:
     """Size -> the retriever that its jobs train on there, and that scores what BM25 scores
     elsewhere: columns and the curve."""
     rows: list[str] = field(default_factory=list)
-    """Those that are run on it; none: all of the table's."""
+    """Rows that are run on it; none: all of the table's."""
     columns: list[str] = field(default_factory=list)
-    """Those that it has; none: all of the table's."""
+    """Columns that it has; none: all of the table's."""
     primary: str = ""
     """Column on which methods are compared; empty: the table's."""
     curve: str = ""
@@ -105,7 +105,7 @@ class Score:
         return replace(self, retriever=retriever) if self.retriever == TRAINED_ON else self
 
     def name(self, source: Source | None) -> str:
-        """As in summary.json; of who wrote the text, if that is not the policy."""
+        """The name in summary.json; that of who wrote the text, if that is not the policy."""
         return Cell(self.retriever, self.measure, source or self.decoding).name
 
 
@@ -117,7 +117,7 @@ class Logged:
     metric: str
     reduce: Reduce = Reduce.mean
     level: float = 0.0
-    """For ``reaches``."""
+    """Level that ``reaches`` asks for."""
     digits: int = 3
 
     def trained_on(self, retriever: str) -> "Logged":
@@ -146,7 +146,7 @@ class Size:
     """Columns of this size alone."""
 
     def parameters_of(self, policy: str) -> float:
-        """Of a policy, by its name.
+        """Number of parameters of a policy, by its name.
 
         Raises:
             ValueError: If they are not declared.
@@ -164,7 +164,7 @@ class Claim:
     """A claim of a paper and the comparison that tests it: treatment minus control."""
 
     text: str
-    """In our words."""
+    """The claim in our words."""
     source: str
     treatment: str = ""
     """Row; empty: not tested here, and ``why`` says why."""
@@ -283,7 +283,7 @@ class Table:
         return self.sizes[name]
 
     def overrides(self, row: str, data: str, size: str) -> list[str]:
-        """Of a job, without its seed; later ones win."""
+        """Words of a job, without its seed; later ones win."""
         chosen, searched = self.rows[row], self.data[data].retriever.get(size)
         return [
             *self.size(size).overrides,

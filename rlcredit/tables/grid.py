@@ -1,4 +1,4 @@
-"""From declared table and finished runs to cells, each with the runs it came from."""
+"""Cells of a declared table, filled from finished runs, each with the runs it came from."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -176,7 +176,7 @@ def _counted(values: NDArray[np.float64], least: float | None) -> NDArray[np.flo
 def _means_among(
     values: Mapping[int, NDArray[np.float64]], least: float, gaps: list[str]
 ) -> dict[int, float]:
-    """Of each seed, the mean of the values that reach a level; a seed without any is a gap."""
+    """Mean of the values of each seed that reach a level; a seed without any is a gap."""
     reached = {seed: row[row >= least] for seed, row in values.items()}
     none = [seed for seed, row in reached.items() if not row.size]
     gaps += [f"seed {seed}: no query reaches {least:g}" for seed in none]

@@ -91,7 +91,7 @@ class Curve:
 
 
 def curves(grid: Grid, data: str) -> Iterator[Curve]:
-    """Of every row that trains: its runs that were measured at the same steps as the first."""
+    """Curve of every row that trains, of its runs measured at the same steps as the first."""
     metric = grid.table.curve_of(data)
     for key in grid.table.rows_of(data):
         row = grid.table.rows[key]

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 PEAK_FLOPS = 989e12
-"""Of an H100 (SXM) in bf16, dense; NVIDIA's data sheet."""
+"""Operations a second of an H100 (SXM) in bf16, dense; NVIDIA's data sheet."""
 TRAINING_SHARE = 0.35
-"""Of the peak that training reaches; an assumption."""
+"""Share of the peak that training reaches; an assumption."""
 SAMPLING_SHARE = 0.05
-"""Of the peak that sampling reaches; an assumption, memory being its limit."""
+"""Share of the peak that sampling reaches; an assumption, memory being its limit."""
 
 
 @dataclass(frozen=True, kw_only=True)

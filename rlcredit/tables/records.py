@@ -80,7 +80,7 @@ class FinishedRun(Protocol):
         ...
 
     def evaluation_digest(self) -> str:
-        """Of the settings that it was scored with; empty where its scores do not say."""
+        """Digest of the settings it was scored with; empty where its scores do not say."""
         ...
 
     def read(self) -> Record:
@@ -131,7 +131,7 @@ class RunFolder:
         return evaluation
 
     def evaluation_digest(self) -> str:
-        """Of the settings that its scores were made with; empty if they do not say."""
+        """Digest of the settings that its scores were made with; empty if they do not say."""
         try:
             text = evaluation_path(self.folder, "test", "after").read_text(encoding="utf-8")
             record = json.loads(text)
@@ -197,7 +197,7 @@ def run_folders(root: Path) -> tuple[list[RunFolder], list[str]]:
 
 
 def revision(record: Record) -> str:
-    """Of the code that made a run, with ``+changes`` where files differed from it.
+    """Revision of the code that made a run, with ``+changes`` where files differed from it.
 
     Raises:
         ValueError: If none was recorded: a figure without provenance is not shown.

@@ -73,7 +73,7 @@ class SearchTask(Task):
                 yield text
 
     def searched(self) -> "SearchTask":
-        """Itself."""
+        """Return the task itself."""
         return self
 
 

@@ -29,13 +29,13 @@ class Countdown:
     """
 
     seed: int = 0
-    """Of the problems. Not the run's seed."""
+    """Seed of the problems. Not the run's seed."""
     sizes: list[int] = field(default_factory=lambda: [3])
     """How many numbers a problem has, each entry as likely as the others."""
     largest_number: int = 10
     largest_target: int = 100
     solved: float = 0.4
-    """Of a teacher's demonstrations, the share that solves the problem; the others are guesses."""
+    """Share of a teacher's demonstrations that solves the problem; the others are guesses."""
     max_train: int = 1200
     max_validation: int = 100
     max_test: int = 200

@@ -43,7 +43,7 @@ class ESCI:
     path: str | None = field(default=None, metadata=ASIDE)
     """Folder of the published files; ``source=path`` only."""
     seed: int = 0
-    """Of the generated catalogue, or of the random part of the pools. Not the run's seed."""
+    """Seed of the generated catalogue, or of the random part of the pools. Not the run's seed."""
     max_phrases: int | None = None
     """The scored text ends after so many phrases. None: 8 where generated, else no limit; 0: no
     limit."""
@@ -55,18 +55,18 @@ class ESCI:
     """K: each response offers so many alternative search texts (arXiv:2603.29871); 0: it is one."""
     compose: Compose = Compose.own
     ambiguous_share: float = 0.0
-    """Of the generated queries, so many name two possible intents, one of which is meant."""
+    """Share of the generated queries that name two possible intents, one of which is meant."""
     pool_size: int | None = None
     """Products to rank per query. None: 100 where generated, else 101. A published query's judged
     products all enter, and a smaller catalogue gives smaller pools."""
     num_near: int = 50
-    """Of a published query's pool: products lexically nearest to the query and its Exact titles.
+    """Products of a published query's pool that are lexically nearest to it and its Exact titles.
     ESCI does not judge all products, so a few of them may be relevant."""
     locale: str = "us"
     small_version: bool = True
     """Only the queries of ESCI's reduced, harder set."""
     validation_share: float = 0.15
-    """Of the published training queries."""
+    """Share of the published training queries that becomes validation."""
     document_words: int | None = 64
     """Published product texts are cut to so many words; title, brand and colour come first."""
     max_documents: int | None = 4000

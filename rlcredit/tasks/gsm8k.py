@@ -20,7 +20,7 @@ from rlcredit.types import Prompt
 
 QUESTION, ANSWER = "question", "answer"
 ASKED = r"Please reason step by step, and put your final answer within \boxed{}."
-"""Behind each question, as in arXiv:2602.01062, appendix H."""
+"""What stands behind each question, as in arXiv:2602.01062, appendix H."""
 
 Rows = Mapping[str, Sequence[tuple[str, str]]]
 """train and test -> (question, published solution)."""
@@ -47,7 +47,7 @@ class GSM8K:
     revision: str | None = None
     """Commit on the hub; None: the newest."""
     validation_share: float = 0.05
-    """Of the published training questions."""
+    """Share of the published training questions that becomes validation."""
     max_train: int | None = None
     max_validation: int | None = 100
     max_test: int | None = 200

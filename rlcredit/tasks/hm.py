@@ -41,7 +41,7 @@ class HM:
     path: str | None = field(default=None, metadata=ASIDE)
     """Folder of the published files; ``source=path`` only."""
     seed: int = 0
-    """Of the generated shop, or of the random part of the pools. Not the run's seed."""
+    """Seed of the generated shop, or of the random part of the pools. Not the run's seed."""
     max_phrases: int | None = None
     """The scored text ends after so many phrases. None: 8 where generated, else no limit; 0: no
     limit."""
@@ -63,7 +63,7 @@ class HM:
     """Only purchases of so many days before the newest one are read from the published files."""
     validation_share: float = 0.1
     test_share: float = 0.2
-    """Of the published customers."""
+    """Share of the published customers that becomes test."""
     max_documents: int | None = 4000
     """Published catalogue: all targets, and random other articles that were sold, up to this."""
     max_train: int | None = 1000

@@ -10,7 +10,7 @@ from rlcredit.text.candidates import instruction, written
 from rlcredit.types import Prompt
 
 MAX_PHRASES = 4
-"""Of a candidate on generated data, where none is given."""
+"""Largest number of phrases of a candidate on generated data, where none is given."""
 LENGTHS = (1, 2, 2, 3)
 """Phrases of a candidate in a demonstration, each entry as likely as the others."""
 

@@ -64,7 +64,7 @@ class Parts:
     teacher: HashedTeacher
     counts: Mapping[str, int]
     hidden: frozenset[str] = frozenset()
-    """See :class:`SearchTask`."""
+    """Documents relevant to held-out prompts, which the training side may not read."""
 
 
 def text_rules(

@@ -19,7 +19,7 @@ _OPENED = re.compile(r"<c\d+>", re.IGNORECASE)
 _LINE = re.compile(r"^[ \t]*\d+[.)][ \t]*(.*)$", re.MULTILINE)
 
 MAX_CANDIDATES = 16
-"""Of a task; a response may hold more, and is then none of exactly K."""
+"""Most candidates a task may ask for; a response may hold more, and is then none of exactly K."""
 
 
 def tags(num_candidates: int) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ RUN = 3
 """Words in a run. Two words in a row are often a coincidence ("running shoes")."""
 
 _BITS = 21
-"""Of a word's number: three of them fill a 64-bit integer, so that no two runs look alike."""
+"""Bits of a word's number: three fill a 64-bit integer, so that no two runs look alike."""
 
 
 def words(text: str) -> list[str]:
@@ -45,7 +45,7 @@ class WordRuns:
         return cls(numbers=numbers, runs=np.unique(np.concatenate([*runs, _NOTHING])))
 
     def copied(self, text: str) -> Iterator[bool]:
-        """Of each word of a text, whether it lies in a run that the collection holds."""
+        """Say of each word of a text whether it lies in a run that the collection holds."""
         written = words(text)
         packed = _packed(written, self.numbers)
         places = np.searchsorted(self.runs, packed)

@@ -18,7 +18,7 @@ MAX_LENGTH = 200
 MAX_DEPTH = 20
 """Parentheses within parentheses."""
 MAX_DIGITS = 12
-"""Of a number."""
+"""Most digits of a number."""
 SAME_AS = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-"}
 """Other signs for the operators, and what each is read as."""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 MAX_DIGITS = 40
-"""Of a numeral; a longer one is no answer."""
+"""Most digits of a numeral; a longer one is no answer."""
 
 _MARK = "####"
 _BOXED = re.compile(r"\\f?boxed\s*\{")
@@ -17,7 +17,7 @@ _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textbf|mathbf)\s*\{([^{}]*)\}")
 _DECORATION = re.compile(r"\\[,;:! ]|\\left|\\right|\\\(|\\\)|\\\[|\\\]|\$|£|€|\*\*|`|~")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!])(?=\d{3}(?!\d))")
-"""As LaTeX writes their commas: ``1{,}000``, ``1,\\!000``, ``1\\,000``."""
+"""Commas of thousands as LaTeX writes them: ``1{,}000``, ``1,\\!000``, ``1\\,000``."""
 _UNIT_POWER = re.compile(r"(?<=[^\W\d_])\s*\^\s*(?:\d|\{\d\})")
 _RUN = r"(?>\.?\d[\d.,]*)"
 """All that may belong to one numeral; whether it is one, is looked at afterwards."""
@@ -99,7 +99,7 @@ def _numeral(answer: str) -> tuple[Fraction, bool] | None:
 
 
 def _value(parts: Mapping[str, str]) -> Fraction | None:
-    """Of a match's named parts, without sign; None if a part is no numeral, or a divisor is 0."""
+    """Value of a match's named parts, without sign; None for no numeral, or a division by 0."""
     written = {name: _plain(parts[name]) for name in _PARTS if name in parts}
     if None in written.values():
         return None
@@ -115,7 +115,7 @@ _PARTS = ("mixed", "above", "below", "over", "under", "plain")
 
 
 def _plain(run: str) -> str | None:
-    """For ``Fraction``: no commas, nothing behind the last digit; None if it is no numeral."""
+    """Strip commas and what follows the last digit, for ``Fraction``; None if it is no numeral."""
     text = run.rstrip(".,")
     if len(text) > MAX_DIGITS or not _DECIMAL.fullmatch(text):
         return None

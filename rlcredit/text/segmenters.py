@@ -28,7 +28,7 @@ class Phrases:
             raise ValueError("delimiter='' cuts nowhere; give the text that stands between phrases")
 
     def __call__(self, text: str) -> list[Span]:
-        """See :class:`Segmenter`."""
+        """Cut at every delimiter; empty phrases are left out."""
         cuts = [match.span() for match in re.finditer(re.escape(self.delimiter), text)]
         return _pieces(text, cuts)
 
@@ -44,7 +44,7 @@ class Sentences:
     """
 
     def __call__(self, text: str) -> list[Span]:
-        """See :class:`Segmenter`."""
+        """Cut behind every end of a sentence; white space around sentences is left out."""
         ends = [match.end() for match in _SENTENCE_END.finditer(text)]
         return _pieces(text, [(end, end) for end in ends])
 
@@ -68,7 +68,7 @@ class Windows:
             raise ValueError(f"num_words={self.num_words}, but a window has at least 1 word")
 
     def __call__(self, text: str) -> list[Span]:
-        """See :class:`Segmenter`."""
+        """Cut behind every ``num_words`` words."""
         words = [match.span() for match in _WORD.finditer(text)]
         windows = [words[i : i + self.num_words] for i in range(0, len(words), self.num_words)]
         return [Span(window[0][0], window[-1][1]) for window in windows]

@@ -27,7 +27,7 @@ class CreditedText:
     """A cell of a table: a text in pieces, each with the credit it got (None: no credit)."""
 
     pieces: tuple[tuple[str, float | None], ...]
-    """In text order; joined they are the text."""
+    """Pieces in text order; joined they are the text."""
 
     @property
     def text(self) -> str:

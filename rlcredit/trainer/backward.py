@@ -24,8 +24,9 @@ class Gradient:
     loss: float
     metrics: Metrics
     logprobs: Float[Tensor, "P G T"]
-    """Of the policy before the update; detached."""
+    """Log-probabilities in nats under the policy before the update; detached."""
     entropy: Float[Tensor, "P G T"]
+    """Entropy in nats of the policy's distribution at each token, before the update."""
 
 
 def microbatches(
@@ -43,6 +44,7 @@ def microbatches(
         return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
     prompts = rollouts.prompt_mask.sum(1).tolist()
     responses = rollouts.response_mask.sum(2).flatten().tolist()
+    # Greedy, in order: rows stay consecutive, so that siblings share their prompt's one copy.
     parts, start, used = [], 0, 0
     for row, length in enumerate(responses):
         prompt = prompts[row // group_size]
@@ -109,11 +111,14 @@ def accumulate(
             num_passes=num_passes,
             factor=factor,
         )
+    # One graph at a time: it is freed by its backward pass before the next chunk is computed.
     total, parts = _Total(), []
     for rows in chunks:
         scored = policy.logprobs(rollouts, rows)
+        # A coupled loss gets here with a single chunk, which is the whole batch.
         part = batch if loss.couples_group else rows_of(batch, rows)
         logprobs = scored.logprobs.view(part.response_mask.shape)
+        # Ratios are then exactly 1, while their gradient in the log-probs is kept.
         if on_policy:
             part = replace(part, old_logprobs=logprobs.detach())
         out = loss(logprobs, part)
@@ -121,17 +126,22 @@ def accumulate(
         total.add(out.value.detach(), out.metrics)
         parts.append((scored.logprobs.detach(), scored.entropy))
     for rows in _fillers(chunks, num_passes):
-        _pull(policy, rollouts, rows, 0.0)
+        _backward_weighted(policy, rollouts, rows, 0.0)
     return total.gradient(parts, batch)
 
 
 def _fillers(chunks: list[slice], num_passes: int) -> list[slice]:
-    """Rows for the passes that a process makes only to be in step with others."""
+    """Rows for the passes that a process makes only to be in step with others.
+
+    A sharded model gathers its weights in every pass, and a collective waits for all processes.
+    """
     return chunks[:1] * max(0, num_passes - len(chunks))
 
 
-def _pull(policy: Policy, rollouts: Rollouts, rows: slice, weights: Tensor | float) -> None:
-    """Add the gradient of a weighted sum of log-probs."""
+def _backward_weighted(
+    policy: Policy, rollouts: Rollouts, rows: slice, weights: Tensor | float
+) -> None:
+    """Add the gradient of sum(weights * logprobs) over some rows to ``parameter.grad``."""
     (policy.logprobs(rollouts, rows).logprobs * weights).sum().backward()
 
 
@@ -152,6 +162,7 @@ def _two_passes(
     factor is taken once over all rollouts, the second chunk by chunk. Costs one forward pass more,
     and needs a forward pass that repeats itself (no dropout).
     """
+    # First pass, no graph: the log-probs of all rollouts.
     with torch.no_grad():
         parts = [
             (scored.logprobs, scored.entropy)
@@ -162,13 +173,15 @@ def _two_passes(
     logprobs = torch.cat([part[0] for part in parts]).view(batch.response_mask.shape)
     if on_policy:
         batch = replace(batch, old_logprobs=logprobs.clone())
+    # d loss / d logprob [P, G, T], with siblings in sight of each other.
     leaf = logprobs.clone().requires_grad_()
     out = loss(leaf, batch)
     (by_logprob,) = torch.autograd.grad(out.value, leaf)
+    # Second pass: each chunk's log-probs again, with their graph, weighted by that.
     for rows, weights in zip(chunks, _split(by_logprob, chunks), strict=True):
-        _pull(policy, rollouts, rows, factor * weights)
+        _backward_weighted(policy, rollouts, rows, factor * weights)
     for rows in _fillers(chunks, num_passes):
-        _pull(policy, rollouts, rows, 0.0)
+        _backward_weighted(policy, rollouts, rows, 0.0)
     total = _Total()
     total.add(out.value.detach(), out.metrics)
     return total.gradient(parts, batch)

@@ -67,7 +67,7 @@ def clip(model: nn.Module, largest: float) -> Tensor:
 
 
 def _gradients(model: nn.Module) -> list[Tensor]:
-    """Of all trained parameters, in order; zeros where this process's share touched none."""
+    """Gradients of all trained parameters, in order; zeros where this process's share has none."""
     found = []
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -63,7 +63,7 @@ class Trainer:
     reference: Policy | None = None
     """A frozen copy for losses that need its log-probs."""
     documents: WordRuns | None = None
-    """Of the catalogue, to tell what responses copy from it."""
+    """Runs of words of the catalogue, to tell what responses copy from it."""
     world: World = field(default_factory=World)
     """The processes that share the prompts of a step; all hold the whole policy."""
     optimizer: torch.optim.AdamW = field(init=False)

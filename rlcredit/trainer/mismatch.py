@@ -14,9 +14,9 @@ from torch import Tensor
 from rlcredit.credit.masked import masked_mean, masked_sum
 from rlcredit.credit.ratio import Cut, Unit, effective_share, sampler_weights
 from rlcredit.identity import ASIDE
-from rlcredit.losses.base import PolicyLoss
+from rlcredit.losses.base import PolicyLoss, WrappedLoss
 from rlcredit.trainer.refused import MismatchError, Refused
-from rlcredit.types import Loss, Metrics, Needs, UpdateBatch
+from rlcredit.types import Loss, Metrics, UpdateBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,35 +93,19 @@ class Mismatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrectedLoss:
+class CorrectedLoss(WrappedLoss):
     """Another loss, on advantages that carry their token's importance weight.
 
     Surrogate losses are proportional to the advantage, so this is the loss times the weight; a
     divergence from a reference policy is left as it is.
     """
 
-    loss: PolicyLoss
     cut: Cut
     unit: Unit
     max_weight: float
 
-    @property
-    def needs(self) -> Needs:
-        """Those of the loss."""
-        return self.loss.needs
-
-    @property
-    def couples_group(self) -> bool:
-        """As the loss does."""
-        return self.loss.couples_group
-
-    @property
-    def takes_tokens(self) -> bool:
-        """As the loss does."""
-        return self.loss.takes_tokens
-
     def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
-        """See :class:`rlcredit.losses.base.PolicyLoss`."""
+        """Take the loss on advantages times the capped or masked ratio of trainer to sampler."""
         mask = batch.response_mask
         weights = sampler_weights(
             batch.old_logprobs,

@@ -13,7 +13,7 @@ class Refused:
     rollouts: Rollouts
     step: int
     update: int
-    """Of the updates on this batch, from 0; the first one is on-policy."""
+    """Number of the update on this batch, from 0; the first one is on-policy."""
 
 
 class RefusedBatchError(RuntimeError):

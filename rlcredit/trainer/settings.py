@@ -40,18 +40,18 @@ class TrainerSettings:
     """CPU threads of torch in each process; None leaves torch's choice to a single process, and
     shares the machine's cores among several."""
     processes: int = field(default=1, metadata=ASIDE)
-    """Of the run on this machine, a GPU each where there are GPUs; 1 starts none. Under torchrun
-    its own number counts."""
+    """Processes of the run on this machine, a GPU each where there are GPUs; 1 starts none. Under
+    torchrun its own number counts."""
     weights: Weights = field(default=Weights.replicated, metadata=ASIDE)
     """``sharded``: each process holds a part of them (FSDP2); needs several processes."""
     compute_dtype: Dtype | None = None
-    """Of sharded weights while log-probs and samples are computed, such as bfloat16; their parts,
+    """Format of sharded weights while log-probs and samples are computed (bfloat16); their parts,
     gradients and moments keep the policy's. null: the policy's."""
     timeout_s: float = field(default=1800.0, metadata=ASIDE)
     """How long a process waits for the others, evaluations and preparations included, before it
     ends the run and names who is missing."""
     port: int | None = field(default=None, metadata=ASIDE)
-    """Where the processes find each other; null: a port that is free."""
+    """Port at which the processes find each other; null: one that is free."""
     checkpoint_every: int = field(default=25, metadata=ASIDE)
     """Steps between checkpoints; the last step always has one, and so has each step that sets a new
     best on the validation split."""
@@ -95,7 +95,7 @@ class Resume(StrEnum):
 
     auto = "auto"
     previous = "previous"
-    """As auto; where the newest checkpoint is damaged, the newest whole one before it is used."""
+    """Like auto, but where the newest checkpoint is damaged, the newest whole one is used."""
     never = "never"
 
 
@@ -110,7 +110,7 @@ class EvaluationSettings:
     every: int = 10
     """Steps between two scores of the validation split; 0: never."""
     max_prompts: int | None = None
-    """At most so many held-out prompts of a split; None: all of them."""
+    """Largest number of held-out prompts of a split; None: all of them."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be scored."""

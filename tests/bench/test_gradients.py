@@ -1,7 +1,7 @@
 """Gradients of groups: against autograd through the policy, and expectations by enumeration."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from rlcredit.bench.gradients import Stage, moved
 from rlcredit.bench.policies import Tabular
 from rlcredit.bench.tree import Tree
 from rlcredit.bench.worlds import World, worlds
-from rlcredit.losses.base import PolicyLoss
-from rlcredit.types import Loss, Needs, Randomness, UpdateBatch
+from rlcredit.losses.base import WrappedLoss
+from rlcredit.types import Loss, Randomness, UpdateBatch
 from tests.composing import built
 
 WORLDS = {world.name: world for world in worlds()}
@@ -217,14 +217,10 @@ def grpo_length(p, group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Times:
+class Times(WrappedLoss):
     """Another loss, multiplied."""
 
-    loss: PolicyLoss
     factor: int
-    needs: Needs = field(default_factory=Needs)
-    couples_group: bool = False
-    takes_tokens: bool = True
 
     def __call__(self, logprobs, batch):
         return Loss(value=self.factor * self.loss(logprobs, batch).value)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlcredit.estimators import GRPO, OSPO, Proportional, Rank, Released
+from rlcredit.estimators.base import TokenCredit
 from rlcredit.types import Signals
 from tests.composing import built
 from tests.strategies import DOUBLE, make_game, make_layout, make_segments
@@ -117,11 +118,13 @@ def test_ranks_grow_with_credit_ties_share_and_the_mean_weight_is_one():
     scored = torch.tensor([[[True] * 4 + [False]] * 2])
     advantages = torch.tensor([[1.0, -1.0]]).double()
     weights = rank(
-        credit,
-        advantages=advantages,
-        rewards=advantages,
-        scored=scored,
-        response_mask=torch.ones_like(scored),
+        TokenCredit(
+            credit=credit,
+            advantages=advantages,
+            rewards=advantages,
+            scored=scored,
+            response_mask=torch.ones_like(scored),
+        )
     )
     up, down = weights[0]
     assert up.tolist() == pytest.approx([0.4, 1.6, 1.0, 1.0, 1.0])

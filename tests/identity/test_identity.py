@@ -60,7 +60,7 @@ def test_a_config_and_the_component_it_builds_have_one_identity():
 def moved(monkeypatch):
     """OSPO's module under another name, its class renamed, its public name declared."""
     source = Path(sys.modules[OSPO.__module__].__file__).read_text()
-    source = source.replace("class OSPO:", "class ShapleyOwenCredit:", 1)
+    source = source.replace("class OSPO(", "class ShapleyOwenCredit(", 1)
     source = source.replace(
         "    value: SegmentValue",
         '    public_name: ClassVar[str] = "OSPO"\n    value: SegmentValue',

@@ -13,21 +13,17 @@ from rlcredit.bench.record import write
 from rlcredit.bench.run import Methods, Settings, bench
 from rlcredit.commands import credit_bench
 from rlcredit.estimators import GRPO, RLOO
-from rlcredit.estimators.base import Centring, Grain
-from rlcredit.types import Advantages, Needs
+from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain
+from rlcredit.types import Advantages
 from tests.composing import built, names
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlamesTheWinner:
+class BlamesTheWinner(AdvantageEstimator):
     """Wrong on purpose: RLOO with the sign turned."""
 
-    grain: Grain = Grain.rollout
-    centring: Centring = Centring.group
-
-    @property
-    def needs(self) -> Needs:
-        return Needs()
+    grain = Grain.rollout
+    centring = Centring.group
 
     def __call__(self, signals):
         return Advantages(values=-RLOO()(signals).values)

@@ -15,7 +15,8 @@ VERSION = "countdown 1"
 SIGNS = "+++---**/"
 """Each entry as likely as the others; divisions seldom come out even."""
 SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
-"""Of all problems, by a hash of what they are: no limit moves a problem to another split."""
+"""Shares of all problems in each split, by a hash of what they are: no limit moves a problem to
+another split."""
 
 _PATIENCE = 400
 """Draws for each problem that is wanted."""
@@ -30,7 +31,7 @@ class Made:
     """A problem, with an expression that solves it."""
 
     numbers: tuple[int, ...]
-    """In the order in which the prompt names them."""
+    """Numbers in the order in which the prompt names them."""
     target: int
     solution: str
 

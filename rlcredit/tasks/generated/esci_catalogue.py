@@ -41,14 +41,14 @@ LISTS: tuple[tuple[Wordings, ...], ...] = (
     WORDS.styles,
     tuple(material for table in WORDS.materials for material in table),
 )
-"""Of each attribute, what it can be; every entry is a canonical wording and a paraphrase."""
+"""What each attribute can be; every entry is a canonical wording and a paraphrase."""
 HELD_OUT_PER_CATEGORY = 4
 QUERIES_PER_PAIR = {"train": 3, "validation": 5, "test": 5}
 NUM_TEST_PAIRS = 32
-"""Of the held-out pairs; the others are for validation."""
+"""Held-out pairs that are for test; the others are for validation."""
 
 EXACT_POOL, CATEGORY_POOL, USE_POOL = 5, 55, 25
-"""Of a pool: at most so many Exact products, other products of the category, and of the use."""
+"""Largest numbers in a pool: Exact products, others of the category, others of the use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,18 +138,18 @@ def generate(seed: int, *, pool_size: int) -> Generated:
 
 
 def hidden(category: int, persona: int) -> dict[str, Wordings]:
-    """Attribute -> its wordings, of what a pair implies."""
+    """What a pair implies: attribute -> its wordings."""
     rows = zip(ATTRIBUTES, LISTS, true_attributes(category, persona), strict=True)
     return {attribute: lists[row] for attribute, lists, row in rows}
 
 
 def truth(category: int, persona: int) -> dict[str, Wordings]:
-    """Attribute -> its wordings, of all that is true for a pair, the category's nouns included."""
+    """All that is true for a pair, the category's nouns included: attribute -> its wordings."""
     return hidden(category, persona) | {"category": WORDS.categories[category]}
 
 
 def mistaken(category: int, persona: int) -> dict[str, Wordings]:
-    """Attribute -> its wordings, of what the persona that is mistaken for this one wants."""
+    """What the persona that is mistaken for this one wants: attribute -> its wordings."""
     return hidden(category, (persona + 1) % len(WORDS.personas))
 
 
@@ -253,7 +253,7 @@ def _queries(rng: np.random.Generator, category: int, persona: int, num: int) ->
 
 
 def grades_of(catalogue: Catalogue, category: int, persona: int) -> Array:
-    """Of every product: E = 3, S = 2, C = 1, I = 0."""
+    """Grade every product: E = 3, S = 2, C = 1, I = 0."""
     use, feature_1, feature_2, style, material = true_attributes(category, persona)
     own = catalogue.attributes
     shared = (own[:, 0] == use).astype(np.int64) + (own[:, 3] == style) + (own[:, 4] == material)

@@ -27,7 +27,8 @@ from rlcredit.tasks.settings import SPLITS
 from rlcredit.tasks.splits import Pair
 
 _STREAM = 2
-"""Of the seed: the draws of the catalogue and of its other queries stay what they are."""
+"""Stream of the seed that these queries are drawn from: the catalogue and its other queries stay
+what they are."""
 
 
 def with_two_intents(made: Generated, *, share: float, seed: int, pool_size: int) -> Generated:

@@ -51,7 +51,7 @@ HELD_OUT_PER_TASTE = 3
 CUSTOMERS_PER_PAIR = {"train": 3, "validation": 5, "test": 5}
 NUM_TEST_PAIRS = 32
 TYPE_POOL, TASTE_POOL = 30, 15
-"""Of a pool: at most so many other articles of the type, and other ones of the taste."""
+"""Largest numbers in a pool: other articles of the type, and other ones of the taste."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,18 +130,18 @@ def generate(seed: int, *, pool_size: int) -> Generated:
 
 
 def hidden(taste: int) -> dict[str, Wordings]:
-    """Attribute -> its wordings, of what a taste implies."""
+    """What a taste implies: attribute -> its wordings."""
     rows = zip(ATTRIBUTES, LISTS, astuple(TASTES[taste]), strict=True)
     return {attribute: lists[row] for attribute, lists, row in rows}
 
 
 def mistaken(taste: int) -> dict[str, Wordings]:
-    """Attribute -> its wordings, of the taste that this one is mistaken for."""
+    """The taste that this one is mistaken for: attribute -> its wordings."""
     return hidden((taste + MISTAKEN_BY) % len(TASTES))
 
 
 def truth(taste: int, garment: int) -> dict[str, Wordings]:
-    """Attribute -> its wordings, of all that is true for a pair, the product type included."""
+    """All that is true for a pair, the product type included: attribute -> its wordings."""
     return hidden(taste) | {"product type": WORDS.garments[garment].wordings}
 
 

@@ -37,7 +37,7 @@ INSTRUCTION = (
 """System message for models with a chat template."""
 
 GRADES = {"E": 3, "S": 2, "C": 1, "I": 0}
-"""By the label's first letter: the hub spells the labels out."""
+"""Grade of a label, by its first letter: the hub spells the labels out."""
 
 
 @dataclass(frozen=True, kw_only=True)

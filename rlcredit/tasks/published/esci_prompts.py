@@ -1,4 +1,4 @@
-"""From ESCI's published tables to prompts, pools and a teacher."""
+"""Prompts, pools and a teacher, made from ESCI's published tables."""
 
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""From H&M's published tables to prompts, pools and a teacher."""
+"""Prompts, pools and a teacher, made from H&M's published tables."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -41,7 +41,7 @@ def hub_tables(name: str, *, revision: str | None) -> tuple[pa.Table, pa.Table]:
 def hub_rows(
     name: str, *, part: str, revision: str | None, columns: Sequence[str]
 ) -> dict[str, pa.Table]:
-    """By split, some columns as text.
+    """Read some columns as text, by split.
 
     Args:
         name: Data set on the hub, or a local folder of the same layout.
@@ -82,7 +82,7 @@ def _load(name: str, revision: str | None, part: str | None = None) -> dict[str,
 
 
 def _local_files(folder: Path) -> dict[str, list[str]]:
-    """By split, its parquet files, by the hub's names train-*.parquet and test-*.parquet."""
+    """Find each split's parquet files, by the hub's names train-*.parquet and test-*.parquet."""
     found = {
         split: sorted(str(file) for file in folder.rglob(f"{split}*.parquet"))
         for split in ("train", "test")
