@@ -85,7 +85,7 @@ def start_processes(
         return None if said is None else json.loads(said)
     if got and not killed:
         sys.exit(128 + got[-1])
-    raise RankError(_blame(codes, killed, board))
+    raise RankError(first_failure(codes, killed, board))
 
 
 def world_of_torchrun(*, device: str, timeout_s: float) -> World:
@@ -195,7 +195,7 @@ def _handing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[list[int]]
             signal.signal(number, handler)
 
 
-def _blame(codes: Sequence[int], killed: set[int], board: Board) -> str:
+def first_failure(codes: Sequence[int], killed: set[int], board: Board) -> str:
     """Who failed first, as far as can be told: who died, then who raised, then who waited."""
     ranks = [rank for rank, code in enumerate(codes) if code]
     notes = {rank: board.get(f"failure/{rank}") for rank in ranks}

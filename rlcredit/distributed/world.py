@@ -26,7 +26,7 @@ _NOTES = "__notes__"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parcel:
+class Payload:
     """What a process shows the others: tensors, and plain values that JSON can hold."""
 
     tensors: Mapping[str, Tensor]
@@ -43,7 +43,7 @@ class Parcel:
         return save(tensors | {_NOTES: notes})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Parcel":
+    def from_bytes(cls, data: bytes) -> "Payload":
         """The inverse of :meth:`to_bytes`; tensors are on the CPU."""
         tensors = load(data)
         notes = json.loads(bytes(tensors.pop(_NOTES).tolist()))
@@ -150,15 +150,15 @@ class World:
         if self.board is not None:
             self.board.enter(phase)
 
-    def gather(self, parcel: Parcel) -> list[Parcel]:
-        """The parcels of all processes, by rank.
+    def gather(self, payload: Payload) -> list[Payload]:
+        """The payloads of all processes, by rank.
 
         Raises:
             RankError: If a process is dead, or does not come in time.
         """
         if self.size == 1:
-            return [parcel]
-        data = parcel.to_bytes()
+            return [payload]
+        data = payload.to_bytes()
         with self._meeting():
             length = torch.tensor([len(data)])
             lengths = [torch.zeros_like(length) for _ in range(self.size)]
@@ -169,7 +169,7 @@ class World:
             blocks = [torch.zeros_like(block) for _ in range(self.size)]
             dist.all_gather(blocks, block)
         return [
-            Parcel.from_bytes(each[: int(n)].numpy().tobytes())
+            Payload.from_bytes(each[: int(n)].numpy().tobytes())
             for each, n in zip(blocks, lengths, strict=True)
         ]
 

@@ -20,7 +20,7 @@ from rlcredit.credit.simplex import Divergence
 from rlcredit.distributed.board import Board
 from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.distributed.records import tensors_of
-from rlcredit.distributed.world import Parcel, World
+from rlcredit.distributed.world import Payload, World
 from rlcredit.estimators import GRPO, OSPO, SetPO
 from rlcredit.estimators.constructions import Additive
 from rlcredit.estimators.values import Myerson
@@ -128,7 +128,7 @@ def train(
         results = [made.step(1), made.step(2)]
         with made.policy.whole() as whole:
             weights = {n: p.detach().clone() for n, p in whole.model.named_parameters()}
-        for other in world.gather(Parcel(tensors=weights)):
+        for other in world.gather(Payload(tensors=weights)):
             assert all(torch.equal(other.tensors[n], p) for n, p in weights.items())
         if world.leads:
             found = {f"weights.{name}": value for name, value in weights.items()}
