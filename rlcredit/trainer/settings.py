@@ -40,8 +40,8 @@ class TrainerSettings:
     """CPU threads of torch in each process; None leaves torch's choice to a single process, and
     shares the machine's cores among several."""
     processes: int = field(default=1, metadata=ASIDE)
-    """Of the run on this machine, a GPU each where there are GPUs; 1 starts none. Under torchrun
-    its own number counts."""
+    """Of the run on this machine, a GPU each where there are GPUs; 1 starts none. Under torchrun,
+    srun or mpirun their number counts."""
     weights: Weights = field(default=Weights.replicated, metadata=ASIDE)
     """``sharded``: each process holds a part of them (FSDP2); needs several processes."""
     compute_dtype: Dtype | None = None

@@ -122,6 +122,7 @@ def train(
     cache: Path, folder: Path, methods: Sequence[str], shard: bool = False, *, world: World
 ) -> float:
     """Two steps of each method; the first process writes what came of them."""
+    assert (world.local_rank, world.local_size) == (world.rank, world.size)
     for method in methods:
         wrap = partial(Sharded.of, world=world, dtype=None) if shard else unchanged
         made = trainer(method, policy(cache), world, wrap=wrap)
