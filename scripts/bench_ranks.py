@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from rlcredit.distributed.launcher import Start, start_processes
-from rlcredit.distributed.world import Parcel, World
+from rlcredit.distributed.world import Payload, World
 from rlcredit.run.launch import no_sentence
 from scripts.bench_trl import Timing, own_step, paired_ratio
 from scripts.bench_work import Work, own_trainer
@@ -66,12 +66,12 @@ def take_turns(work: Work, steps: int, place: Path, *, world: World) -> None:
     mine = {
         name: timing.summary(samples, skip=1) for name, timing in timings.items() if timing.seconds
     }
-    parcels = world.gather(Parcel(tensors={}, notes=mine))
+    payloads = world.gather(Payload(tensors={}, notes=mine))
     if world.leads:
         for name, row in mine.items():
             row["peak_mb_of_each"] = [
                 each.notes[name]["peak_mb"]  # pyright: ignore[reportIndexIssue] from JSON
-                for each in parcels
+                for each in payloads
                 if name in each.notes
             ]
         place.write_text(json.dumps(mine))

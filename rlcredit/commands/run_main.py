@@ -1,4 +1,4 @@
-"""What every command does around its function: Hydra, errors as sentences, torchrun's ranks."""
+"""What every command does around its function: Hydra, errors as sentences, files of one rank."""
 
 import os
 import sys
@@ -10,13 +10,14 @@ from omegaconf import DictConfig
 from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.errors import in_a_sentence
 from rlcredit.commands.schema import register
+from rlcredit.distributed.environment import place
 
 WITHOUT_FILES = (
     "hydra.output_subdir=null",
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
 )
-"""Words for the processes of torchrun that are not the first; it alone writes files."""
+"""Words for processes that were started together with a first one; it alone writes files."""
 
 CONFIG_PATH = ("--config-path", "-cp")
 """Hydra's words for the folder of the primary config."""
@@ -37,14 +38,14 @@ def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> No
     """
     register()
     sys.argv = [*_with_absolute_conf(sys.argv)]
-    if os.environ.get("RANK", "0") != "0":
-        sys.argv += WITHOUT_FILES
     # Hydra then hands errors on instead of printing them, and explain() says them in a sentence.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     task = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(
         command
     )
     with in_a_sentence():
+        if place(os.environ).rank > 0:
+            sys.argv += WITHOUT_FILES
         task()
 
 

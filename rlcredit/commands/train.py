@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rlcredit.commands.build import job
 from rlcredit.commands.errors import explain
 from rlcredit.commands.run_main import run_main
+from rlcredit.distributed.environment import place
 from rlcredit.run.launch import launch
 from rlcredit.run.sweep_table import save_failure
 
@@ -23,14 +24,15 @@ def run(cfg: DictConfig) -> float | None:
     In a sweep a job that fails is recorded, its measure is NaN, and the others go on.
 
     Raises:
-        ValueError: If torchrun starts a sweep.
+        ValueError: If torchrun, srun or mpirun starts a sweep in several processes.
     """
     folder = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
     if HydraConfig.get().mode is RunMode.RUN:
         return launch(job(cfg), folder, explain=explain)
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if (size := place(os.environ).size) > 1:
         raise ValueError(
-            "torchrun starts the processes of one run, and -m asks for a sweep of runs; use "
+            f"{size} processes were started together (by torchrun, srun or mpirun), which share "
+            "one run, and -m asks for a sweep of runs; start one process of "
             "rlcredit train -m ... trainer.processes=N, which starts the processes of each"
         )
     try:

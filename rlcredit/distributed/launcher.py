@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from torch.distributed import (
+    DistError,
     DistNetworkError,
     TCPStore,  # pyright: ignore[reportPrivateImportUsage] exported where torch has it
 )
@@ -23,6 +24,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from rlcredit.distributed.board import Board, RankError
+from rlcredit.distributed.environment import meeting_point, place
 from rlcredit.distributed.world import World
 
 GRACE_S = 10.0
@@ -85,27 +87,39 @@ def start_processes(
         return None if said is None else json.loads(said)
     if got and not killed:
         sys.exit(128 + got[-1])
-    raise RankError(_blame(codes, killed, board))
+    raise RankError(first_failure(codes, killed, board))
 
 
-def world_of_torchrun(*, device: str, timeout_s: float) -> World:
-    """The world of a process that torchrun started; a world of one where it was not.
+def join_started(environment: Mapping[str, str], *, device: str, timeout_s: float) -> World:
+    """Meet the processes that torchrun, srun, mpirun or another program started with this one.
+
+    Args:
+        environment: Variables of this process by name, as in ``os.environ``.
+        device: Type of the devices that compute, ``cpu`` or ``cuda``.
+        timeout_s: How long a process waits for the others.
+
+    Returns:
+        A world of one, where the environment names no others.
 
     Raises:
+        ValueError: If the variables contradict each other, or do not say where to meet.
         RankError: If the processes do not all come in time.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    here = place(environment)
+    if here.size == 1:
         return World()
-    store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
-    return World.join(
-        store,
-        rank=rank,
-        size=size,
-        local_rank=int(os.environ["LOCAL_RANK"]),
-        local_size=int(os.environ["LOCAL_WORLD_SIZE"]),
-        device=device,
-        timeout_s=timeout_s,
-    )
+    url = meeting_point(environment, size=here.size)
+    wait = timedelta(seconds=timeout_s)
+    try:
+        store, rank, size = next(rendezvous(url, here.rank, here.size, timeout=wait))
+    except DistError as error:
+        raise RankError(
+            f"rank {here.rank} of {here.size} has not met the others at {url} in "
+            f"trainer.timeout_s={timeout_s:g} seconds: MASTER_ADDR must name the machine of rank "
+            "0, MASTER_PORT a port that is free there and open to the others, and all must start "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    return World.join(store, rank=rank, size=size, device=device, timeout_s=timeout_s)
 
 
 def _serve(start: Start) -> TCPStore:
@@ -142,8 +156,6 @@ def _run(
             store,
             rank=rank,
             size=start.processes,
-            local_rank=rank,
-            local_size=start.processes,
             device=start.device,
             timeout_s=start.timeout_s,
         )
@@ -195,7 +207,7 @@ def _handing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[list[int]]
             signal.signal(number, handler)
 
 
-def _blame(codes: Sequence[int], killed: set[int], board: Board) -> str:
+def first_failure(codes: Sequence[int], killed: set[int], board: Board) -> str:
     """Who failed first, as far as can be told: who died, then who raised, then who waited."""
     ranks = [rank for rank, code in enumerate(codes) if code]
     notes = {rank: board.get(f"failure/{rank}") for rank in ranks}

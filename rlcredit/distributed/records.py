@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from rlcredit.distributed.world import Parcel, World
+from rlcredit.distributed.world import Payload, World
 from rlcredit.types import Prompt, Rollouts, Signals
 
 LEFT_PADDED = frozenset({"rollouts.prompt_ids", "rollouts.prompt_mask"})
@@ -35,19 +35,19 @@ def gather_records(
     if world.size == 1:
         return rollouts, signals
     own = tensors_of(rollouts, "rollouts") | tensors_of(signals, "signals")
-    parcels = world.gather(
-        Parcel(
+    payloads = world.gather(
+        Payload(
             tensors=own,
             notes={"texts": rollouts.texts, "evaluations": signals.num_evaluations},
         )
     )
     device = rollouts.response_ids.device
     whole = {
-        name: joined([parcel.tensors[name] for parcel in parcels], name, filler).to(device)
+        name: joined([payload.tensors[name] for payload in payloads], name, filler).to(device)
         for name in own
     }
-    texts: list[Any] = [group for parcel in parcels for group in _list(parcel, "texts")]
-    counts: list[Any] = [parcel.notes["evaluations"] for parcel in parcels]
+    texts: list[Any] = [group for payload in payloads for group in _list(payload, "texts")]
+    counts: list[Any] = [payload.notes["evaluations"] for payload in payloads]
     return (
         replace(
             with_tensors(rollouts, "rollouts", whole),
@@ -116,7 +116,7 @@ def joined(parts: Sequence[Tensor], name: str, filler: int) -> Tensor:
     return whole
 
 
-def _list(parcel: Parcel, name: str) -> list[Any]:
-    value = parcel.notes[name]
+def _list(payload: Payload, name: str) -> list[Any]:
+    value = payload.notes[name]
     assert isinstance(value, list)
     return value

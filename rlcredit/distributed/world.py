@@ -5,9 +5,10 @@ above this package asks whether there are several.
 """
 
 import json
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import torch
@@ -26,7 +27,7 @@ _NOTES = "__notes__"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parcel:
+class Payload:
     """What a process shows the others: tensors, and plain values that JSON can hold."""
 
     tensors: Mapping[str, Tensor]
@@ -43,7 +44,7 @@ class Parcel:
         return save(tensors | {_NOTES: notes})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Parcel":
+    def from_bytes(cls, data: bytes) -> "Payload":
         """The inverse of :meth:`to_bytes`; tensors are on the CPU."""
         tensors = load(data)
         notes = json.loads(bytes(tensors.pop(_NOTES).tolist()))
@@ -57,7 +58,7 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    """Among the processes of this machine; the number of its GPU."""
+    """Among the processes of this machine."""
     local_size: int = 1
     timeout_s: float = 1800.0
     board: Board | None = None
@@ -69,19 +70,15 @@ class World:
         *,
         rank: int,
         size: int,
-        local_rank: int,
-        local_size: int,
         device: str,
         timeout_s: float,
     ) -> "World":
-        """Meet the other processes of the run.
+        """Meet the other processes of the run, and learn which of them share this machine.
 
         Args:
             store: Of the rendezvous; its address is known to all.
             rank: Of this process.
             size: How many there are.
-            local_rank: Of this process on its machine.
-            local_size: How many there are on its machine.
             device: Type of the devices that compute, ``cpu`` or ``cuda``.
             timeout_s: How long a process waits for the others before it ends the run.
 
@@ -90,16 +87,8 @@ class World:
         """
         board = Board(store=PrefixStore("board", store), rank=rank, size=size)
         board.enter("start")
-        world = cls(
-            rank=rank,
-            size=size,
-            local_rank=local_rank,
-            local_size=local_size,
-            timeout_s=timeout_s,
-            board=board,
-        )
-        if device != "cpu":
-            torch.cuda.set_device(local_rank)
+        board.put(f"machine/{rank}", socket.gethostname())
+        world = cls(rank=rank, size=size, timeout_s=timeout_s, board=board)
         with world._meeting():
             dist.init_process_group(
                 "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
@@ -108,7 +97,12 @@ class World:
                 world_size=size,
                 timeout=timedelta(seconds=timeout_s),
             )
-        return world
+        machines = [board.get(f"machine/{each}") for each in range(size)]
+        local_rank = machines[:rank].count(machines[rank])
+        if device != "cpu":
+            # as seen from here: srun and others may show each process its own GPUs alone
+            torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        return replace(world, local_rank=local_rank, local_size=machines.count(machines[rank]))
 
     def leave(self) -> None:
         """Say goodbye; the world must not be used afterwards."""
@@ -123,7 +117,7 @@ class World:
     def device(self, kind: str) -> torch.device:
         """The device of this process: on a machine with several GPUs each has its own."""
         if kind == "cuda" and self.size > 1:
-            return torch.device("cuda", self.local_rank)
+            return torch.device("cuda", torch.cuda.current_device())
         return torch.device(kind)
 
     def part(self, total: int, rank: int | None = None) -> slice:
@@ -150,15 +144,15 @@ class World:
         if self.board is not None:
             self.board.enter(phase)
 
-    def gather(self, parcel: Parcel) -> list[Parcel]:
-        """The parcels of all processes, by rank.
+    def gather(self, payload: Payload) -> list[Payload]:
+        """The payloads of all processes, by rank.
 
         Raises:
             RankError: If a process is dead, or does not come in time.
         """
         if self.size == 1:
-            return [parcel]
-        data = parcel.to_bytes()
+            return [payload]
+        data = payload.to_bytes()
         with self._meeting():
             length = torch.tensor([len(data)])
             lengths = [torch.zeros_like(length) for _ in range(self.size)]
@@ -169,7 +163,7 @@ class World:
             blocks = [torch.zeros_like(block) for _ in range(self.size)]
             dist.all_gather(blocks, block)
         return [
-            Parcel.from_bytes(each[: int(n)].numpy().tobytes())
+            Payload.from_bytes(each[: int(n)].numpy().tobytes())
             for each, n in zip(blocks, lengths, strict=True)
         ]
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from rlcredit.checkpoint.folders import Checkpoint, CheckpointError, at_step, latest, latest_whole
-from rlcredit.distributed.launcher import Start, start_processes, world_of_torchrun
+from rlcredit.distributed.launcher import Start, join_started, start_processes
 from rlcredit.distributed.world import World
 from rlcredit.run.console import Header, RunConsole
 from rlcredit.run.folder import RunSummary, Status
@@ -32,8 +32,8 @@ def launch(
 ) -> float | None:
     """Train, evaluate and write everything down; a finished run is only reported.
 
-    Several processes are started from here, unless torchrun has started them already. One is this
-    one.
+    Several processes are started from here, unless another program (torchrun, srun, mpirun) has
+    started them already; then its number counts. One is this one.
 
     Args:
         job: What to run.
@@ -45,7 +45,8 @@ def launch(
         retriever, or Pass@1. None in all processes but the first.
 
     Raises:
-        ValueError: For settings that cannot be run.
+        ValueError: For settings that cannot be run, or an environment that says of this process
+            what cannot be.
         CheckpointError: If a checkpoint cannot be written, or must not be used.
         RefusedBatchError: If a loss or gradient is not finite, or the sampler is not the policy;
             the batch is saved.
@@ -54,7 +55,7 @@ def launch(
     """
     settings = job.trainer
     device = torch.device(settings.device).type
-    world = world_of_torchrun(device=device, timeout_s=settings.timeout_s)
+    world = join_started(os.environ, device=device, timeout_s=settings.timeout_s)
     if world.size == 1 and settings.processes > 1 and _finished(job, folder) is None:
         start = Start(
             processes=settings.processes,

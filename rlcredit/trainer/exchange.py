@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from rlcredit.distributed.world import Parcel, World
+from rlcredit.distributed.world import Payload, World
 from rlcredit.policy.base import Policy
 from rlcredit.trainer.backward import Gradient
 
@@ -33,8 +33,8 @@ def add_up(world: World, gradient: Gradient, policy: Policy) -> Gradient:
     names = sorted(gradient.metrics)
     figures = [torch.tensor(gradient.loss, dtype=torch.float64)]
     figures += [gradient.metrics[name].double().cpu() for name in names]
-    parcels = world.gather(
-        Parcel(
+    payloads = world.gather(
+        Payload(
             tensors={
                 "figures": torch.stack(figures),
                 "logprobs": gradient.logprobs,
@@ -45,13 +45,13 @@ def add_up(world: World, gradient: Gradient, policy: Policy) -> Gradient:
     if not policy.is_sharded:
         world.sum(_gradients(policy.model))
     device = gradient.logprobs.device
-    loss, *metrics = torch.stack([parcel.tensors["figures"] for parcel in parcels]).sum(0)
+    loss, *metrics = torch.stack([payload.tensors["figures"] for payload in payloads]).sum(0)
     return replace(
         gradient,
         loss=float(loss),
         metrics=dict(zip(names, metrics, strict=True)),
-        logprobs=torch.cat([parcel.tensors["logprobs"] for parcel in parcels]).to(device),
-        entropy=torch.cat([parcel.tensors["entropy"] for parcel in parcels]).to(device),
+        logprobs=torch.cat([payload.tensors["logprobs"] for payload in payloads]).to(device),
+        entropy=torch.cat([payload.tensors["entropy"] for payload in payloads]).to(device),
     )
 
 

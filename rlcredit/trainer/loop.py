@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlcredit.credit.masked import masked_mean
 from rlcredit.distributed.records import gather_records, rows_of_prompts
-from rlcredit.distributed.world import Parcel, World
+from rlcredit.distributed.world import Payload, World
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy
@@ -167,8 +167,8 @@ class Trainer:
             parts = [self.reference.logprobs(own, rows).logprobs for rows in chunks]
             for rows in fillers:
                 self.reference.logprobs(own, rows)
-        parcels = self.world.gather(Parcel(tensors={"logprobs": torch.cat(parts)}))
-        whole = torch.cat([parcel.tensors["logprobs"] for parcel in parcels])
+        payloads = self.world.gather(Payload(tensors={"logprobs": torch.cat(parts)}))
+        whole = torch.cat([payload.tensors["logprobs"] for payload in payloads])
         return whole.view(rollouts.response_mask.shape).to(rollouts.response_mask.device)
 
     def microbatches(self, rollouts: Rollouts) -> list[slice]:

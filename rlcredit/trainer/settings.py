@@ -41,7 +41,7 @@ class TrainerSettings:
     shares the machine's cores among several."""
     processes: int = field(default=1, metadata=ASIDE)
     """Processes of the run on this machine, a GPU each where there are GPUs; 1 starts none. Under
-    torchrun its own number counts."""
+    torchrun, srun or mpirun their number counts."""
     weights: Weights = field(default=Weights.replicated, metadata=ASIDE)
     """``sharded``: each process holds a part of them (FSDP2); needs several processes."""
     compute_dtype: Dtype | None = None

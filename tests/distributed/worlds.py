@@ -20,7 +20,7 @@ from rlcredit.credit.simplex import Divergence
 from rlcredit.distributed.board import Board
 from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.distributed.records import tensors_of
-from rlcredit.distributed.world import Parcel, World
+from rlcredit.distributed.world import Payload, World
 from rlcredit.estimators import GRPO, OSPO, SetPO
 from rlcredit.estimators.constructions import Additive
 from rlcredit.estimators.values import Myerson
@@ -122,13 +122,14 @@ def train(
     cache: Path, folder: Path, methods: Sequence[str], shard: bool = False, *, world: World
 ) -> float:
     """Two steps of each method; the first process writes what came of them."""
+    assert (world.local_rank, world.local_size) == (world.rank, world.size)
     for method in methods:
         wrap = partial(Sharded.of, world=world, dtype=None) if shard else unchanged
         made = trainer(method, policy(cache), world, wrap=wrap)
         results = [made.step(1), made.step(2)]
         with made.policy.whole() as whole:
             weights = {n: p.detach().clone() for n, p in whole.model.named_parameters()}
-        for other in world.gather(Parcel(tensors=weights)):
+        for other in world.gather(Payload(tensors=weights)):
             assert all(torch.equal(other.tensors[n], p) for n, p in weights.items())
         if world.leads:
             found = {f"weights.{name}": value for name, value in weights.items()}

@@ -1,5 +1,6 @@
 import ast
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -90,13 +91,16 @@ def test_more_processes_than_prompts_are_refused():
         composed(*SMALL, "trainer.processes=4")
 
 
-def test_torchrun_is_refused_for_a_sweep(monkeypatch):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "seven")
+def test_processes_that_were_started_together_are_refused_for_a_sweep(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         overrides = [*SMALL, "hydra.mode=MULTIRUN", "hydra.runtime.output_dir=nowhere"]
         cfg = compose("train", overrides=overrides, return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
-        with pytest.raises(ValueError, match="torchrun starts the processes of one run"):
+        with pytest.raises(
+            ValueError, match=r"2 processes were started together .* asks for a sweep"
+        ):
             run_config(cfg)
 
 
@@ -117,6 +121,30 @@ def test_two_processes_that_are_told_to_stop_go_on_with_the_same_bits(tmp_path, 
     assert metrics(folder) == metrics(straight)
     for name in ("completions.jsonl", "policy/model.safetensors"):
         assert (folder / name).read_bytes() == (straight / name).read_bytes()
+
+
+def test_two_processes_that_know_rank_and_address_are_one_run(tmp_path, cache):
+    small = ["trainer.steps=1", "evaluation.every=0", "evaluation.max_prompts=1"]
+    words = [*SMALL, *small, f"cache={cache}", f"hydra.run.dir={tmp_path / 'run'}"]
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment = os.environ | meeting | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "train.py", *words]
+    ranks = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment | {"RANK": rank}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]
+    said = [rank.communicate(timeout=250)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert "nDCG@10" in said[0]
+    assert said[1] == ""
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [0, 1]
+    touches = (tmp_path / "run" / "test_touches.jsonl").read_text().splitlines()
+    assert len(touches) == 2  # of the first process alone: before and after
 
 
 @pytest.mark.slow

@@ -1,0 +1,103 @@
+"""The rank of a process that another program started, and the number of its peers.
+
+torchrun, Ray Train, mpirun and srun tell it to every process in environment variables.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Which process this is, of how many that were started together."""
+
+    rank: int = 0
+    size: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Launcher:
+    """The variables by which a program tells the processes that it starts their places."""
+
+    rank: str
+    size: str
+
+
+TORCH = _Launcher(rank="RANK", size="WORLD_SIZE")
+OPEN_MPI = _Launcher(rank="OMPI_COMM_WORLD_RANK", size="OMPI_COMM_WORLD_SIZE")
+MPICH = _Launcher(rank="PMI_RANK", size="PMI_SIZE")
+SLURM = _Launcher(rank="SLURM_PROCID", size="SLURM_STEP_NUM_TASKS")
+# mpirun starts its helpers through srun, so Slurm's variables in its processes are the helpers'
+INNERMOST_FIRST = (TORCH, OPEN_MPI, MPICH)
+# A batch script has SLURM_PROCID=0 and SLURM_NTASKS, a shell of salloc SLURM_NTASKS, and each is
+# one process. Only srun sets SLURM_STEP_ID ("Output environment variables" in srun(1), sbatch(1)
+# and salloc(1)). The step in which salloc may start its shell is srun's too, with the tasks of
+# the whole allocation, but its number is reserved: those of other steps end here (slurm.h).
+SLURM_MAX_NORMAL_STEP_ID = 0xFFFFFFF0
+
+
+def place(environment: Mapping[str, str]) -> Place:
+    """Find this process among those that were started together; alone if nobody says otherwise.
+
+    Args:
+        environment: Variables by name, as in ``os.environ``.
+
+    Raises:
+        ValueError: If only one of rank and number of processes is set, if either is no number, or
+            if the rank is not below the number.
+    """
+    for launcher in INNERMOST_FIRST:
+        if launcher.rank in environment or launcher.size in environment:
+            return _read(launcher, environment)
+    step = environment.get("SLURM_STEP_ID", "")
+    if step.isdigit() and int(step) <= SLURM_MAX_NORMAL_STEP_ID:
+        return _read(SLURM, environment)
+    return Place()
+
+
+def meeting_point(environment: Mapping[str, str], *, size: int) -> str:
+    """Find the address where processes that were started together meet, as a URL of torch.
+
+    Args:
+        environment: Variables by name, as in ``os.environ``.
+        size: How many processes there are, for the message.
+
+    Raises:
+        ValueError: If ``MASTER_ADDR`` or ``MASTER_PORT`` is missing, or the port is none.
+    """
+    host, port = environment.get("MASTER_ADDR"), environment.get("MASTER_PORT")
+    if not host or not port:
+        missing = "MASTER_PORT" if host else "MASTER_ADDR"
+        raise ValueError(
+            f"{size} processes were started together, and {missing}, which says where they meet, "
+            "is not set; before they start:\n"
+            "export MASTER_ADDR=<the machine of rank 0; 127.0.0.1 where there is one machine>\n"
+            "export MASTER_PORT=29400"
+        )
+    if not 0 < _number("MASTER_PORT", port) < 2**16:
+        raise ValueError(f"MASTER_PORT={port}: a port is 1 to 65535, the same for all processes")
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def _read(launcher: _Launcher, environment: Mapping[str, str]) -> Place:
+    missing = [name for name in (launcher.rank, launcher.size) if name not in environment]
+    if missing:
+        raise ValueError(
+            f"{missing[0]} is not set: {launcher.rank} and {launcher.size} say together which "
+            "process this is, of how many; set both, or unset both to run alone"
+        )
+    rank = _number(launcher.rank, environment[launcher.rank])
+    size = _number(launcher.size, environment[launcher.size])
+    if rank >= size:
+        raise ValueError(
+            f"{launcher.rank}={rank} and {launcher.size}={size}: ranks count from 0, so the last "
+            f"of {size} processes is {size - 1}; set them as the program that starts them does, or "
+            "unset both to run alone"
+        )
+    return Place(rank=rank, size=size)
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{name}={text!r} must be a whole number, 0 or more; set it or unset it")
+    return int(text)
