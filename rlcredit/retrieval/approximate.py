@@ -4,23 +4,28 @@ A prompt's pool is still scored exactly, as it is small; only searches of the wh
 approximate. FAISS is an optional dependency, imported when an index is first needed.
 """
 
+import hashlib
+import importlib
+import json
 import logging
+import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlcredit.retrieval.base import Documents, Encoded
+from rlcredit.retrieval.damaged import set_aside
 from rlcredit.retrieval.dense import Dense
 from rlcredit.retrieval.digest import digest
-from rlcredit.retrieval.graphs import faiss, stored_graph
 from rlcredit.retrieval.measures import order
 from rlcredit.retrieval.vectors import VectorIndex
 
@@ -33,6 +38,21 @@ _QUERIES = 256
 _USUAL_RECALL = 0.99
 _POINTS_PER_CLUSTER = 39
 """Fewest vectors of a cluster; with fewer, k-means learns too little (FAISS's own limit)."""
+
+
+def faiss() -> Any:
+    """Import FAISS.
+
+    Raises:
+        RuntimeError: If it is not installed.
+    """
+    try:
+        return importlib.import_module("faiss")
+    except ImportError as error:
+        raise RuntimeError(
+            "approximate search needs FAISS, which is not installed; "
+            "pip install 'rlcredit[train]', or choose an exact retriever (retriever=minilm)"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +83,7 @@ class Approximate(ABC):
         exact = self.dense.index(documents, cache=cache)
         built = replace(self, **{name: 1 for name in self.read_when_searching})
         name = digest(exact.digest, repr(replace(built, depth=1)), faiss().__version__)
-        graph = stored_graph(
-            cache / "indexes", name, exact.vectors.shape, partial(self.build, exact)
-        )
+        graph = self._stored(cache / "indexes" / f"{name}.faiss", exact)
         made = ApproximateIndex(
             exact=exact,
             digest=digest(name, repr(self)),
@@ -82,11 +100,40 @@ class Approximate(ABC):
 
     @abstractmethod
     def build(self, exact: VectorIndex) -> Any:
-        """A FAISS index over the vectors, the same for the same vectors."""
+        """A FAISS index over the vectors; on one thread the same for the same vectors."""
 
     @abstractmethod
     def parameters(self, depth: int) -> Any:
         """FAISS's parameters of a search for so many documents."""
+
+    def _stored(self, path: Path, exact: VectorIndex) -> Any:
+        """The index at a path, memory-mapped; built on one thread and stored where there is none.
+
+        The file appears under its name only when it is complete, and its checksum stands beside it.
+        A damaged file is set aside as ``<name>.damaged`` with a warning, and made again. An index
+        that cannot be stored is used all the same, with a warning.
+        """
+        try:
+            if path.exists():
+                return _read(path, exact.vectors.shape)
+        except (ValueError, RuntimeError, OSError) as error:
+            set_aside(path, error)
+        threads = faiss().omp_get_max_threads()
+        faiss().omp_set_num_threads(1)
+        try:
+            graph = self.build(exact)
+        finally:
+            faiss().omp_set_num_threads(threads)
+        try:
+            _write(path, graph)
+        except (OSError, RuntimeError) as error:
+            _log.warning(
+                "the index could not be stored as %s (%s); this run goes on with it in memory, the "
+                "next one builds it again. Make room there, or set another cache=<folder>",
+                path,
+                error,
+            )
+        return graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +154,12 @@ class HNSW(Approximate):
 
     def build(self, exact: VectorIndex) -> Any:
         """Put the vectors into a graph one after another."""
-        library = faiss()
-        made = library.IndexHNSWFlat(
-            exact.vectors.shape[1], self.links, library.METRIC_INNER_PRODUCT
+        vectors = exact.vectors.cpu().numpy()
+        made = faiss().index_factory(
+            vectors.shape[1], f"HNSW{self.links},Flat", faiss().METRIC_INNER_PRODUCT
         )
         made.hnsw.efConstruction = self.ef_construction
-        made.add(exact.vectors.cpu().numpy())
+        made.add(vectors)
         return made
 
     def parameters(self, depth: int) -> Any:
@@ -136,16 +183,10 @@ class IVF(Approximate):
 
     def build(self, exact: VectorIndex) -> Any:
         """Find the centres by k-means, and put each vector into its list."""
-        library, (number, width) = faiss(), exact.vectors.shape
-        wanted = self.clusters or 4 * isqrt(number)
-        centres = library.IndexFlatIP(width)
-        made = library.IndexIVFFlat(
-            centres,
-            width,
-            max(min(wanted, number // _POINTS_PER_CLUSTER), 1),
-            library.METRIC_INNER_PRODUCT,
-        )
         vectors = exact.vectors.cpu().numpy()
+        number, width = vectors.shape
+        clusters = max(min(self.clusters or 4 * isqrt(number), number // _POINTS_PER_CLUSTER), 1)
+        made = faiss().index_factory(width, f"IVF{clusters},Flat", faiss().METRIC_INNER_PRODUCT)
         made.train(vectors)
         made.add(vectors)
         return made
@@ -230,3 +271,33 @@ class ApproximateIndex:
                 _AT,
                 self.kind.read_when_searching[0],
             )
+
+
+def _read(path: Path, shape: Sequence[int]) -> Any:
+    record = json.loads(path.with_suffix(".json").read_text())
+    if record != {"checksum": _checksum(path)}:
+        raise ValueError("its checksum is wrong")
+    graph = faiss().read_index(str(path), faiss().IO_FLAG_MMAP_IFC)
+    if (graph.ntotal, graph.d) != tuple(shape):
+        raise ValueError(
+            f"it holds {graph.ntotal} documents of {graph.d} dimensions, not {shape[0]} of "
+            f"{shape[1]}"
+        )
+    return graph
+
+
+def _write(path: Path, graph: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
+    os.close(handle)
+    try:
+        faiss().write_index(graph, partial)
+        path.with_suffix(".json").write_text(json.dumps({"checksum": _checksum(Path(partial))}))
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlcredit.distributed.machine import machine_type
 from rlcredit.retrieval.digest import digest
-from rlcredit.rewards.disk import Shelf
+from rlcredit.rewards.disk import DiskCache
 
 Key = tuple[str, str]
 """Hash of all that a row depends on but its text, and the text."""
@@ -47,10 +47,10 @@ class Cache:
         Raises:
             OSError: If there is a folder and it cannot be used.
         """
-        shelf = None if self.folder is None else Shelf(Path(self.folder).expanduser())
+        disk = None if self.folder is None else DiskCache(Path(self.folder).expanduser())
         return Caches(
-            rewards=Rows(max_bytes=self.memory_mb * 2**20, shelf=shelf),
-            encodings=Rows(max_bytes=self.memory_mb * 2**20, shelf=shelf),
+            rewards=Rows(max_bytes=self.memory_mb * 2**20, disk=disk),
+            encodings=Rows(max_bytes=self.memory_mb * 2**20, disk=disk),
         )
 
 
@@ -66,10 +66,10 @@ class Caches:
 
 @dataclass(kw_only=True, eq=False)
 class Rows:
-    """float32 rows by key: the recent ones in memory, all of them on the shelf, if there is one."""
+    """float32 rows by key: the recent ones in memory, all of them on disk, if there is a folder."""
 
     max_bytes: int
-    shelf: Shelf | None = None
+    disk: DiskCache | None = None
     _recent: OrderedDict[Key, bytes] = field(default_factory=OrderedDict, init=False, repr=False)
     _bytes: int = field(default=0, init=False)
 
@@ -79,8 +79,8 @@ class Rows:
         for key, row in zip(keys, rows, strict=True):
             if row is not None:
                 self._recent.move_to_end(key)
-        if self.shelf is not None:
-            self._take_down(keys, rows)
+        if self.disk is not None:
+            self._read_disk(keys, rows)
         known = torch.tensor([row is not None for row in rows], dtype=torch.bool)
         joined = bytearray().join(row for row in rows if row is not None)
         if not joined:
@@ -89,26 +89,26 @@ class Rows:
 
     def put(self, keys: Sequence[Key], rows: Float[Tensor, "N D"]) -> None:
         """Remember rows."""
-        if self.max_bytes == 0 and self.shelf is None:
+        if self.max_bytes == 0 and self.disk is None:
             return
         raw = rows.detach().float().cpu().contiguous().numpy().tobytes()
         size = len(raw) // max(len(keys), 1)
         values = [raw[i * size : (i + 1) * size] for i in range(len(keys))]
         for key, value in zip(keys, values, strict=True):
             self._keep(key, value)
-        if self.shelf is not None:
+        if self.disk is not None:
             names = map(_name, keys)
-            self.shelf.put(dict(zip(names, values, strict=True)))
+            self.disk.put(dict(zip(names, values, strict=True)))
 
     def __len__(self) -> int:
         return len(self._recent)
 
-    def _take_down(self, keys: Sequence[Key], rows: list[bytes | None]) -> None:
+    def _read_disk(self, keys: Sequence[Key], rows: list[bytes | None]) -> None:
         """Fill in what memory does not have."""
-        assert self.shelf is not None
+        assert self.disk is not None
         missing = [i for i, row in enumerate(rows) if row is None]
         names = {i: _name(keys[i]) for i in missing}
-        found = self.shelf.get([*names.values()])
+        found = self.disk.get([*names.values()])
         for i, name in names.items():
             value = rows[i] = found.get(name)
             if value is not None:
@@ -128,7 +128,7 @@ def _cost(key: Key, value: bytes) -> int:
 
 
 def _name(key: Key) -> bytes:
-    """Name of a key on the shelf, with the packages and the type of machine that compute."""
+    """The name of a key on disk, with the packages and the type of machine that compute."""
     return bytes.fromhex(digest(*key, *_VERSIONS, machine_type()))
 
 

@@ -9,8 +9,7 @@ import logging
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import xxhash
@@ -22,16 +21,17 @@ _KEYS_AT_ONCE = 1000
 _CHECKSUM_BYTES = 8
 _PATIENCE_S = 30.0
 """How long a write waits for another process's."""
-_UNREADABLE = {sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
-"""Ends of reads that are no passing trouble: the file is cut short."""
+_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What a damaged file raises. A file that is locked, full or unreadable raises OperationalError."""
 
 
-class Shelf:
+class DiskCache:
     """Bytes by key. A value once written is never replaced, so every reader sees the same bits.
 
-    A file that is no database, is cut short, or holds a value with a wrong checksum is set aside as
-    ``rows.damaged`` with a warning, and a new one begun: what it held is computed again. A write
-    that fails (a full disk) is said once, and nothing is written from then on.
+    A file that is no database, is cut short, or holds a value with a wrong checksum (SQLite has
+    none of its own) is set aside as ``rows.damaged`` with a warning, and a new one begun: what it
+    held is computed again. A write that fails (a full disk) is said once, and nothing is written
+    from then on.
 
     Raises:
         OSError: If the folder cannot be made, read or written.
@@ -42,8 +42,7 @@ class Shelf:
         self._writes = True
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with self._alone():
-                self._connection = self._opened()
+            self._open()
         except (OSError, sqlite3.OperationalError) as error:
             raise OSError(
                 f"the reward cache's folder {folder} cannot be used ({error}); set "
@@ -57,35 +56,31 @@ class Shelf:
         try:
             for first in range(0, len(keys), _KEYS_AT_ONCE):
                 some = keys[first : first + _KEYS_AT_ONCE]
-                marks = ",".join("?" * len(some))
                 rows = self._connection.execute(
-                    f"SELECT key, value FROM rows WHERE key IN ({marks})", some
+                    "SELECT CAST(key AS BLOB), CAST(ifnull(value, '') AS BLOB) FROM rows "
+                    f"WHERE key IN ({','.join('?' * len(some))})",
+                    some,
                 )
                 found |= {key: _checked(key, value) for key, value in rows}
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise OSError(
-                    f"the reward cache {self.path} cannot be read ({error}); look at its disk, or "
-                    "set reward.cache.folder=null"
-                ) from error
-            with self._alone():
-                self._connection = self._renewed(error)
+        except sqlite3.OperationalError as error:
+            raise OSError(
+                f"the reward cache {self.path} cannot be read ({error}); look at its disk, or "
+                "set reward.cache.folder=null"
+            ) from error
+        except _DAMAGE as error:
+            self._open(instead_of_damaged=error)
             return {}
         return found
 
     def put(self, items: Mapping[bytes, bytes]) -> None:
         """Keep values, all or none."""
-        if not items or not self._writes:
+        if not self._writes:
             return
         rows = [(key, value + _checksum(key, value)) for key, value in items.items()]
         try:
             with self._connection:
                 self._connection.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", rows)
-        except sqlite3.DatabaseError as error:
-            if _is_damage(error):
-                with self._alone():
-                    self._connection = self._renewed(error)
-                return
+        except sqlite3.OperationalError as error:
             self._writes = False
             _log.warning(
                 "rewards cannot be written to %s any more (%s); the run goes on without. Make room "
@@ -93,35 +88,40 @@ class Shelf:
                 self.path,
                 error,
             )
+        except _DAMAGE as error:
+            self._open(instead_of_damaged=error)
 
-    def __len__(self) -> int:
-        return int(self._connection.execute("SELECT count(*) FROM rows").fetchone()[0])
+    def _open(self, *, instead_of_damaged: Exception | None = None) -> None:
+        """Connect to the file, which is made where there is none, and made anew if it is damaged.
 
-    def _opened(self) -> sqlite3.Connection:
-        """A connection to the file, which is made, and made anew if it is damaged."""
+        Args:
+            instead_of_damaged: What the file raised that was open until now.
+        """
+        with self.path.with_name("lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # no other process opens it or sets it aside meanwhile
+            if instead_of_damaged is not None:
+                self._connection.close()
+                if self.path.exists() and self.path.stat().st_ino == self._inode:
+                    self._set_aside(instead_of_damaged)  # else another process has done so
+            try:
+                self._connection = self._connected()
+            except sqlite3.OperationalError:
+                raise
+            except _DAMAGE as error:
+                self._set_aside(error)
+                self._connection = self._connected()
+            self._inode = self.path.stat().st_ino
+
+    def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_PATIENCE_S, isolation_level="IMMEDIATE")
         weakref.finalize(self, connection.close)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, value BLOB)")
-            connection.execute("SELECT key, value FROM rows LIMIT 1").fetchall()
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            if not _is_damage(error):
-                raise
-            self._set_aside(error)
-            return self._opened()
-        self._inode = self.path.stat().st_ino
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, value BLOB)")
+        connection.execute("SELECT typeof(key), typeof(value) FROM rows LIMIT 1").fetchall()
         return connection
 
-    def _renewed(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
-        self._connection.close()
-        if self.path.exists() and self.path.stat().st_ino == self._inode:
-            self._set_aside(error)  # else another process has done so
-        return self._opened()
-
-    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+    def _set_aside(self, error: Exception) -> None:
         aside = self.path.with_suffix(".damaged")
         os.replace(self.path, aside)
         for name in ("-wal", "-shm"):
@@ -132,19 +132,6 @@ class Shelf:
             error,
             aside.name,
         )
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other process opens or sets aside the file meanwhile."""
-        with self.path.with_name("lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return not isinstance(error, sqlite3.OperationalError) or (
-        getattr(error, "sqlite_errorcode", None) in _UNREADABLE
-    )
 
 
 def _checksum(key: bytes, value: bytes) -> bytes:

@@ -1,16 +1,16 @@
-"""Arithmetic as people write it: a small parser of its own, exact values, and a canonical form.
+"""Arithmetic as people write it: whole numbers, + - * / and parentheses, exact values, one form.
 
-    sum      = product { ("+" | "-") product }
-    product  = atom { ("*" | "/") atom }
-    atom     = digits | "(" sum ")"
-
-A text that is no such expression is refused; nothing is ever evaluated as code.
+Python's own parser reads it; a text that holds anything else is refused, and nothing is evaluated
+as code.
 """
 
+import ast
+import operator
+import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from typing import TypeAlias
 
 MAX_LENGTH = 200
@@ -22,30 +22,25 @@ MAX_DIGITS = 12
 SAME_AS = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-"}
 """Other signs for the operators, and what each is read as."""
 
-_INVERSE = {"+": False, "-": True, "*": False, "/": True}
+Expression: TypeAlias = ast.expr
+"""Nodes of whole numbers and of the four operations alone."""
+
+_REFUSED = re.compile(r"[^0-9+*/() -]|[+*/-] *[+*/-]")
+"""What no expression holds: other characters, and signs side by side."""
+_LONG = re.compile(rf"[0-9]{{{MAX_DIGITS + 1}}}")
+_LEADING_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
+_OPERATIONS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+_NODES = (ast.BinOp, ast.Constant, *_OPERATIONS)
+_SUMS, _INVERSES = (ast.Add, ast.Sub), (ast.Sub, ast.Div)
 
 
 class ExpressionError(ValueError):
     """A text that is no expression of this grammar."""
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A whole number, 0 or more."""
-
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A sum or a product as it is written, first to last: ``a - b + c`` is one chain of three."""
-
-    is_sum: bool
-    parts: tuple[tuple[bool, "Expression"], ...]
-    """Each with True where it is subtracted, or divided by; never so the first."""
-
-
-Expression: TypeAlias = Number | Chain
 
 
 def parse(text: str) -> Expression:
@@ -65,38 +60,36 @@ def parse(text: str) -> Expression:
         raise ExpressionError(
             f"an expression of {len(text)} characters; at most {MAX_LENGTH} are read"
         )
-    tokens = list(_tokens(text))
-    found, at = _sum(tokens, 0, 0)
-    if at < len(tokens):
-        raise ExpressionError(f"{tokens[at]!r} stands where a sign is expected in {text!r}")
-    return found
+    written = "".join(" " if sign.isspace() else SAME_AS.get(sign, sign) for sign in text).strip()
+    if _LONG.search(written):
+        raise ExpressionError(f"a number of more than {MAX_DIGITS} digits in {text!r}")
+    if max(accumulate((sign == "(") - (sign == ")") for sign in written), default=0) > MAX_DEPTH:
+        raise ExpressionError(f"parentheses more than {MAX_DEPTH} deep in {text!r}")
+    if not _REFUSED.search(written):
+        try:
+            found = ast.parse(_LEADING_ZEROS.sub("", written), mode="eval").body
+        except SyntaxError:
+            pass
+        else:
+            if all(isinstance(node, _NODES) for node in ast.walk(found)):
+                return found
+    raise ExpressionError(
+        f"{text!r} is no expression; whole numbers, + - * / and parentheses are read"
+    )
 
 
 def value(expression: Expression) -> Fraction | None:
     """The exact value; None where something is divided by 0."""
-    if isinstance(expression, Number):
-        return Fraction(expression.value)
-    total = Fraction(0 if expression.is_sum else 1)
-    for inverse, part in expression.parts:
-        operand = value(part)
-        if operand is None:
-            return None
-        if expression.is_sum:
-            total += -operand if inverse else operand
-        elif not inverse:
-            total *= operand
-        elif operand:
-            total /= operand
-        else:
-            return None
-    return total
+    try:
+        return _value(expression)
+    except ZeroDivisionError:
+        return None
 
 
 def numbers(expression: Expression) -> Counter[int]:
     """How often each number is written."""
-    if isinstance(expression, Number):
-        return Counter([expression.value])
-    return sum((numbers(part) for _, part in expression.parts), Counter())
+    leaves = (node for node in ast.walk(expression) if isinstance(node, ast.Constant))
+    return Counter(map(_whole, leaves))
 
 
 def canonical(expression: Expression) -> str:
@@ -110,81 +103,31 @@ def canonical(expression: Expression) -> str:
     >>> canonical(parse("2*(3+1)")) == canonical(parse("(1 + 3) * 2"))
     True
     """
-    if isinstance(expression, Number):
-        return str(expression.value)
-    sign, inverse_sign = ("+", "-") if expression.is_sum else ("*", "/")
-    parts = sorted(
-        (inverse, canonical(part)) for inverse, part in _flat(expression.parts, expression.is_sum)
-    )
+    if not isinstance(expression, ast.BinOp):
+        return str(_whole(expression))
+    is_sum = isinstance(expression.op, _SUMS)
+    sign, inverse_sign = ("+", "-") if is_sum else ("*", "/")
+    parts = sorted((inverse, canonical(part)) for inverse, part in _parts(expression, is_sum))
     return "(" + "".join(f"{inverse_sign if inv else sign}{text}" for inv, text in parts) + ")"
 
 
-def _flat(
-    parts: tuple[tuple[bool, Expression], ...], is_sum: bool
-) -> Iterator[tuple[bool, Expression]]:
-    """The parts, with those of an inner chain of their kind in its place, unless it is inverse."""
-    for inverse, part in parts:
-        if not inverse and isinstance(part, Chain) and part.is_sum == is_sum:
-            yield from _flat(part.parts, is_sum)
-        else:
-            yield inverse, part
+def _parts(node: Expression, is_sum: bool) -> Iterator[tuple[bool, Expression]]:
+    """Terms of a sum or factors of a product, with True where one is subtracted, or divided by."""
+    if not isinstance(node, ast.BinOp) or isinstance(node.op, _SUMS) != is_sum:
+        yield False, node
+        return
+    yield from _parts(node.left, is_sum)
+    if isinstance(node.op, _INVERSES):
+        yield True, node.right
+    else:
+        yield from _parts(node.right, is_sum)
 
 
-def _tokens(text: str) -> Iterator[str]:
-    digits = ""
-    for character in text:
-        if character.isascii() and character.isdigit():
-            digits += character
-            if len(digits) > MAX_DIGITS:
-                raise ExpressionError(f"a number of more than {MAX_DIGITS} digits in {text!r}")
-            continue
-        if digits:
-            yield digits
-            digits = ""
-        sign = SAME_AS.get(character, character)
-        if sign in "+-*/()":
-            yield sign
-        elif not sign.isspace():
-            raise ExpressionError(
-                f"{character!r} in {text!r}; whole numbers, + - * / and parentheses are read"
-            )
-    if digits:
-        yield digits
+def _value(node: Expression) -> Fraction:
+    if isinstance(node, ast.BinOp):
+        return _OPERATIONS[type(node.op)](_value(node.left), _value(node.right))
+    return Fraction(_whole(node))
 
 
-def _sum(tokens: list[str], at: int, depth: int) -> tuple[Expression, int]:
-    return _chain(tokens, at, depth, is_sum=True)
-
-
-def _chain(tokens: list[str], at: int, depth: int, *, is_sum: bool) -> tuple[Expression, int]:
-    """A sum, or a product, from token ``at``; and the first token behind it."""
-    signs = "+-" if is_sum else "*/"
-    parts: list[tuple[bool, Expression]] = []
-    inverse = False
-    while True:
-        if is_sum:
-            part, at = _chain(tokens, at, depth, is_sum=False)
-        else:
-            part, at = _atom(tokens, at, depth)
-        parts.append((inverse, part))
-        if at == len(tokens) or tokens[at] not in signs:
-            break
-        inverse = _INVERSE[tokens[at]]
-        at += 1
-    return (parts[0][1] if len(parts) == 1 else Chain(is_sum, tuple(parts))), at
-
-
-def _atom(tokens: list[str], at: int, depth: int) -> tuple[Expression, int]:
-    if at == len(tokens):
-        raise ExpressionError("the expression ends where a number is expected")
-    token = tokens[at]
-    if token.isdigit():
-        return Number(int(token)), at + 1
-    if token != "(":
-        raise ExpressionError(f"{token!r} stands where a number or a parenthesis is expected")
-    if depth == MAX_DEPTH:
-        raise ExpressionError(f"parentheses more than {MAX_DEPTH} deep")
-    inner, at = _sum(tokens, at + 1, depth + 1)
-    if at == len(tokens) or tokens[at] != ")":
-        raise ExpressionError("a parenthesis is not closed")
-    return inner, at + 1
+def _whole(leaf: Expression) -> int:
+    return ast.literal_eval(leaf)

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from rlcredit.estimators.utilities import Max
-from rlcredit.retrieval import graphs
-from rlcredit.retrieval.approximate import HNSW, IVF
+from rlcredit.retrieval.approximate import HNSW, IVF, faiss
 from rlcredit.retrieval.base import Encoded, Index, Retriever, Searcher
 from rlcredit.retrieval.dense import Dense
 from rlcredit.retrieval.linear import LSA
@@ -122,6 +121,23 @@ def test_the_file_is_read_back_and_keyed_by_all_it_depends_on(kind, built, tmp_p
     assert len({again.digest, wide.digest, index.exact.digest}) == 3
 
 
+def test_an_index_is_what_faiss_s_own_constructors_make(kind, built):
+    library, vectors = faiss(), built[0].exact.vectors.numpy()
+    if isinstance(kind, HNSW):
+        by_hand = library.IndexHNSWFlat(16, kind.links, library.METRIC_INNER_PRODUCT)
+        by_hand.hnsw.efConstruction = kind.ef_construction
+    else:
+        centres = library.IndexFlatIP(16)  # as many as 39 documents each leave room for
+        by_hand = library.IndexIVFFlat(centres, 16, 3000 // 39, library.METRIC_INNER_PRODUCT)
+    threads = library.omp_get_max_threads()
+    library.omp_set_num_threads(1)
+    by_hand.train(vectors)
+    by_hand.add(vectors)
+    library.omp_set_num_threads(threads)
+    mine, theirs = (library.serialize_index(one) for one in (built[0].graph, by_hand))
+    assert mine.tobytes() == theirs.tobytes()
+
+
 def test_too_few_found_is_a_warning_with_the_setting_to_raise(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         IVF(dense=Projected(), probes=1).index(DOCUMENTS, cache=tmp_path)
@@ -222,7 +238,7 @@ def test_without_faiss_the_error_says_what_to_install(monkeypatch):
     with pytest.raises(
         RuntimeError, match=r"pip install 'rlcredit\[train\]', or .*retriever=minilm"
     ):
-        graphs.faiss()
+        faiss()
 
 
 def test_vectors_are_made_part_by_part_and_gone_on_with_after_a_kill(tmp_path, monkeypatch, caplog):

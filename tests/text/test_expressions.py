@@ -1,6 +1,5 @@
-"""The parser against Python's own arithmetic, the canonical form against its laws."""
+"""The parser against trees whose values are known, the canonical form against its laws."""
 
-import ast
 import operator
 from fractions import Fraction
 
@@ -19,51 +18,53 @@ from rlcredit.text.expressions import (
     value,
 )
 
-PYTHON = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+OPERATIONS = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
 }
+TREES = st.recursive(
+    st.integers(0, 12),
+    lambda inner: st.tuples(inner, st.sampled_from("+-*/"), inner, st.booleans()),
+    max_leaves=8,
+)
+"""Numbers, and (left, sign, right, whether in brackets that it may not need)."""
 
 
-def python_value(text):
-    """Python's parser, exact arithmetic: an oracle that shares no line with ours."""
+def written(tree, least=0):
+    """A tree as text, in brackets where it binds more loosely than ``least``."""
+    if isinstance(tree, int):
+        return str(tree)
+    left, sign, right, bracketed = tree
+    binds = 2 if sign in "*/" else 1
+    text = f"{written(left, binds)}{sign} {written(right, binds + 1)}"
+    return f"({text})" if bracketed or binds < least else text
 
-    def walk(node):
-        if isinstance(node, ast.Constant):
-            return Fraction(node.value)
-        left, right = walk(node.left), walk(node.right)
-        return PYTHON[type(node.op)](left, right)
 
+def exact(tree):
+    if isinstance(tree, int):
+        return Fraction(tree)
+    left, sign, right, _ = tree
+    return OPERATIONS[sign](exact(left), exact(right))
+
+
+EXPRESSIONS = TREES.map(written).filter(lambda text: len(text) <= MAX_LENGTH)
+
+
+@given(TREES)
+def test_values_are_those_of_the_tree(tree):
     try:
-        return walk(ast.parse(text, mode="eval").body)
+        expected = exact(tree)
     except ZeroDivisionError:
-        return None
-
-
-def trees(leaves):
-    return st.recursive(
-        leaves.map(str),
-        lambda inner: st.tuples(inner, st.sampled_from("+-*/"), inner, st.booleans()).map(
-            lambda t: f"({t[0]} {t[1]} {t[2]})" if t[3] else f"{t[0]}{t[1]}{t[2]}"
-        ),
-        max_leaves=8,
-    )
-
-
-EXPRESSIONS = trees(st.integers(0, 12)).filter(lambda text: len(text) <= MAX_LENGTH)
-
-
-@given(EXPRESSIONS)
-def test_values_are_python_s(text):
-    assert value(parse(text)) == python_value(text)
+        expected = None
+    assert value(parse(written(tree))) == expected
 
 
 @given(EXPRESSIONS)
 def test_every_written_number_is_counted(text):
-    written = "".join(c if c.isdigit() else " " for c in text).split()
-    assert sorted(numbers(parse(text)).elements()) == sorted(map(int, written))
+    digits = "".join(c if c.isdigit() else " " for c in text).split()
+    assert sorted(numbers(parse(text)).elements()) == sorted(map(int, digits))
 
 
 @given(EXPRESSIONS, EXPRESSIONS, EXPRESSIONS)
@@ -107,12 +108,32 @@ def test_other_rearrangements_are_other_solutions(one, other):
 
 def test_brackets_that_change_nothing_are_no_difference():
     assert canonical(parse("((2)) * (3)")) == canonical(parse("2*3"))
-    assert parse("(((4)))") == parse("4")
+    assert canonical(parse("(((4)))")) == canonical(parse("4"))
 
 
 def test_the_signs_that_models_write_are_read():
     assert value(parse("3 × 4 ÷ 2 − 1")) == 5
     assert value(parse("3 · 4 – 1")) == 11
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("7", "7"),
+        ("007 + 00", "(+0+7)"),
+        ("0" * MAX_DIGITS, "0"),
+        ("100-01", "(+100-1)"),
+        (" 1\n+\t2 ", "(+1+2)"),
+        ("1\x1c+\u2003\u30002\xa0", "(+1+2)"),  # white space of other scripts
+        ("( ( 2 ) )*3", "(*2*3)"),
+        ("5-(3-1)-2", "(+5-(+3-1)-2)"),
+        ("5-3+(1+2)", "(+1+2+5-3)"),
+        ("2*(3/4)*5/6", "(*2*3*5/4/6)"),
+        ("8/(2*2)+1", "(+(*8/(*2*2))+1)"),
+    ],
+)
+def test_what_is_read_and_its_form(text, form):
+    assert canonical(parse(text)) == form
 
 
 def test_division_by_zero_has_no_value():
@@ -145,6 +166,38 @@ def test_division_by_zero_has_no_value():
         "1e3",
         "0x10",
         "1_000",
+        "1_0",
+        "0x1f",
+        "0o7",
+        "0b1",
+        "1j",
+        "1l",
+        ".5",
+        "1.",
+        "1 2 + 3",
+        "1 # 2",
+        "1 +\\\n2",
+        "1; 2",
+        "2 * * 3",
+        "2 / / 3",
+        "1 + (-3)",
+        "2(*3)",
+        "2(**3)",
+        "3()",
+        "(1, 2)",
+        "[1]",
+        "(1 if 2 else 3)",
+        "1 and 2",
+        "1 < 2",
+        "a.b",
+        "f(1)",
+        "'1'",
+        "...",
+        "5 % 2",
+        "1 @ 2",
+        "~1",
+        "１ + 2",  # full width
+        "0" * (MAX_DIGITS + 1),
         "1,000",
         "(1 + 2",
         "1 + 2)",
@@ -156,6 +209,8 @@ def test_division_by_zero_has_no_value():
         "1" + "+1" * MAX_LENGTH,
         "(" * (MAX_DEPTH + 1) + "1" + ")" * (MAX_DEPTH + 1),
         "(" * 190,
+        "-" * 190 + "1",
+        "1" + "(1" * MAX_DEPTH,
     ],
 )
 def test_what_is_no_expression_is_refused(text):
