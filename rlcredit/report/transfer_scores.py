@@ -15,8 +15,8 @@ from transformers.utils.logging import disable_progress_bar
 from rlcredit.evaluation.cells import Source
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.expansion import Expansion
-from rlcredit.evaluation.judge import POLICY, Judge, Scores
 from rlcredit.evaluation.trec import write_qrels
+from rlcredit.report.judge import POLICY, Judge, Scores
 from rlcredit.report.matrix import (
     MARK,
     UNSEEN,

@@ -1,4 +1,4 @@
-"""Small evaluations and tasks for the tests of reports."""
+"""Small evaluations and a task, made by hand."""
 
 import numpy as np
 import pytest

@@ -13,8 +13,8 @@ from torch.distributed.fsdp import fully_shard
 from rlcredit.checkpoint.folders import CheckpointError, latest
 from rlcredit.checkpoint.state import full_weights, restore
 from rlcredit.checkpoint.writer import CheckpointWriter
+from tests.checkpoint.test_checkpoint import fresh, keep, train, weights
 from tests.forked import FORKED
-from tests.trainer.test_checkpoint import fresh, keep, train, weights
 
 MODES = ("sharded", "replicated")
 
