@@ -7,16 +7,18 @@ checkpoints/step-000025/shard-*.safetensors   trained parameters and moments, a 
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-FORMAT = 3
+FORMAT = 4
 """Version of the folder; 1 was a pair of files that one process wrote, 2 had a digest of import
-paths."""
+paths, 3 no seal of the run's other files."""
 PREFIX = "step-"
+_NAME = re.compile(rf"{PREFIX}\d+")
 STATE = "state.json"
 MOST_LINES = 12
 """Differences that an error lists."""
@@ -44,6 +46,8 @@ class Checkpoint:
     """Numbers the run keeps besides weights and moments."""
     score: float | None
     """The validation measure at this step, where it was taken; the best one is kept."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """The seal of the run's other files as they were at this step."""
 
     def refuse_other(self, digest: str, identity: Mapping[str, Any]) -> None:
         """Refuse to go on with another config, and say which settings differ.
@@ -64,7 +68,8 @@ class Checkpoint:
 
 def folders(parent: Path) -> list[Path]:
     """All checkpoints, oldest first; none where there is no folder."""
-    return sorted(parent.glob(f"{PREFIX}*"))
+    found = (path for path in parent.glob(f"{PREFIX}*") if _NAME.fullmatch(path.name))
+    return sorted(path for path in found if path.is_dir())
 
 
 def latest(parent: Path) -> Checkpoint | None:
@@ -143,6 +148,8 @@ def _state(folder: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text())
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds {type(state).__name__}, and an object was written there")
     except (OSError, ValueError) as error:
         raise DamagedCheckpointError(_damaged(folder, f"{STATE}: {error}")) from error
     if state.get("format", 1) != FORMAT:
@@ -164,6 +171,7 @@ def _checkpoint(folder: Path, state: Mapping[str, Any]) -> Checkpoint:
         identity=state["identity"],
         carry=state["carry"],
         score=state["score"],
+        record=state["record"],
     )
 
 

@@ -82,6 +82,7 @@ class CheckpointWriter:
         optimizer: torch.optim.Optimizer,
         carry: Mapping[str, float],
         score: float | None = None,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         """Copy the training state and return; the files are written meanwhile.
 
@@ -94,6 +95,7 @@ class CheckpointWriter:
             optimizer: Of these parameters.
             carry: What the run keeps besides; that of the first rank counts.
             score: The validation measure at this step, if it was taken.
+            record: The seal of the run's other files as they are now.
 
         Raises:
             CheckpointError: If the one before could not be written.
@@ -112,6 +114,7 @@ class CheckpointWriter:
             "identity": plain(self.identity),
             "carry": dict(carry),
             "score": score,
+            "record": dict(record or {}),
             "ranks": dist.get_world_size() if dist.is_initialized() else 1,
         }
         if self.improves(score):

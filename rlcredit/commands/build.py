@@ -18,8 +18,12 @@ from rlcredit.run.job import Job
 from rlcredit.trainer.pairing import check_pairing
 
 
-def job(cfg: DictConfig) -> Job:
+def job(cfg: DictConfig, words: Sequence[str] | None = None) -> Job:
     """Build every component of a config; the folder and the data are not touched.
+
+    Args:
+        cfg: Composed, with or without its node ``hydra``.
+        words: The overrides that it was composed with; None: those of the running command.
 
     Raises:
         ValueError: If a value is out of range, or an estimator and a loss do not go together.
@@ -47,6 +51,8 @@ def job(cfg: DictConfig) -> Job:
         identity=identity,
         evaluation_digest=evaluation_digest(cfg),
         config=_config(cfg),
+        config_text=_config_text(cfg),
+        words=tuple(HydraConfig.get().overrides.task if words is None else words),
         dataset_name=str(choices["dataset"]),
         estimator_name=str(choices["estimator"]),
         retriever_name=str(choices["retriever"]),
@@ -105,6 +111,12 @@ def allowed_by_command(cfg: DictConfig) -> tuple[str, ...]:
 def retriever_config(name: str) -> DictConfig:
     """The config of a retriever by its name in conf/retriever."""
     return compose("train", overrides=[f"retriever={name}"]).retriever
+
+
+def _config_text(cfg: DictConfig) -> str:
+    """The config without Hydra's own node, references to other settings as they were written."""
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    return OmegaConf.to_yaml(own)
 
 
 def _config(cfg: DictConfig) -> dict[str, Any]:

@@ -12,12 +12,8 @@ from rlcredit.commands.errors import in_a_sentence
 from rlcredit.commands.schema import register
 from rlcredit.distributed.environment import place
 
-WITHOUT_FILES = (
-    "hydra.output_subdir=null",
-    "hydra/job_logging=none",
-    "hydra/hydra_logging=none",
-)
-"""Words for processes that were started together with a first one; it alone writes files."""
+SILENT = ("hydra/job_logging=none", "hydra/hydra_logging=none")
+"""Words for processes that were started together with a first one; it alone prints."""
 
 CONFIG_PATH = ("--config-path", "-cp")
 """Hydra's words for the folder of the primary config."""
@@ -45,7 +41,7 @@ def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> No
     )
     with in_a_sentence():
         if place(os.environ).rank > 0:
-            sys.argv += WITHOUT_FILES
+            sys.argv += SILENT
         task()
 
 

@@ -1,6 +1,7 @@
 """Jobs of one command: their common name, and the table of what became of them."""
 
 import os
+import secrets
 import shutil
 import sys
 from hashlib import blake2b
@@ -17,6 +18,8 @@ from rlcredit.run.sweep_table import note_job, noted_jobs, print_sweep
 
 SWEEP = "RLCREDIT_SWEEP"
 """Environment variable with a sweep's group, for jobs that Slurm starts by a command of its own."""
+NOTES = "RLCREDIT_SWEEP_NOTES"
+"""Environment variable with the name of a sweep's folder of notes, which no other sweep shares."""
 
 
 def sweep_group() -> str:
@@ -37,13 +40,14 @@ class SweepTable(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Name the sweep for its jobs."""
+        """Name the sweep for its jobs; the same command given twice at once is two sweeps."""
+        del config
         os.environ[SWEEP] = _group_of_command()
-        shutil.rmtree(self._notes(config), ignore_errors=True)
+        os.environ[NOTES] = f".{os.environ[SWEEP]}-{secrets.token_hex(4)}"
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Note where a job lies."""
-        if config.hydra.mode is RunMode.MULTIRUN and SWEEP in os.environ:
+        if config.hydra.mode is RunMode.MULTIRUN and NOTES in os.environ:
             note_job(
                 self._notes(config),
                 number=config.hydra.job.num,
@@ -53,16 +57,32 @@ class SweepTable(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """The same for one that was killed before it began."""
         del job_return
-        self.on_job_start(config)
+        if (
+            NOTES in os.environ
+            and not (self._notes(config) / f"{config.hydra.job.num:06d}").exists()
+        ):
+            self.on_job_start(config)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print the table."""
         notes = self._notes(config)
-        folders = noted_jobs(notes)
+        jobs = noted_jobs(notes)
         shutil.rmtree(notes, ignore_errors=True)
-        del os.environ[SWEEP]
-        if print_sweep(folders) > 0:
+        del os.environ[SWEEP], os.environ[NOTES]
+        if print_sweep(jobs) > 0:
             sys.exit(1)
 
     def _notes(self, config: DictConfig) -> Path:
-        return Path(config.hydra.sweep.dir) / f".{os.environ[SWEEP]}"
+        return Path(config.hydra.sweep.dir) / os.environ[NOTES]
+
+
+def note_refused(why: str) -> None:
+    """Note for the sweep's table why the running job may not use its folder."""
+    hydra = HydraConfig.get()
+    if NOTES in os.environ:
+        note_job(
+            Path(hydra.sweep.dir) / os.environ[NOTES],
+            number=hydra.job.num,
+            folder=Path(os.path.relpath(hydra.runtime.output_dir)),
+            refused=why,
+        )

@@ -31,6 +31,7 @@ from rlcredit.commands.table_choice import finished_runs, sort_out
 from rlcredit.identity import digest, numerics_of, without_numerics
 from rlcredit.run.folder import RunSummary
 from rlcredit.run.launch import launch
+from rlcredit.run.ownership import FolderError
 from rlcredit.run.sweep_table import save_failure
 from rlcredit.tables.declare import Table
 from rlcredit.tables.jobs import PlannedJob
@@ -299,15 +300,14 @@ def _launched(planned: PlannedJob, planner: Planner) -> str | None:
     with open_dict(cfg):
         cfg.hydra.runtime.output_dir = str(folder)
     HydraConfig.instance().set_config(cfg)
-    hydra = folder / ".hydra"
-    hydra.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    OmegaConf.save(settings, hydra / "config.yaml")
-    OmegaConf.save(OmegaConf.create(list(planned.overrides)), hydra / "overrides.yaml")
     with (folder / "console.txt").open("w", encoding="utf-8") as console:
         try:
             with contextlib.redirect_stdout(console):
-                launch(job(settings), folder)
+                launch(job(settings, planned.overrides), folder)
+        except FolderError as error:  # not ours to write into
+            return str(error)
         except Exception as error:
             sentence = explain(error)
             save_failure(folder, sentence or traceback.format_exc())

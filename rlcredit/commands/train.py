@@ -13,8 +13,10 @@ from omegaconf import DictConfig
 from rlcredit.commands.build import job
 from rlcredit.commands.errors import explain
 from rlcredit.commands.run_main import run_main
+from rlcredit.commands.sweep import note_refused
 from rlcredit.distributed.environment import place
 from rlcredit.run.launch import launch
+from rlcredit.run.ownership import FolderError
 from rlcredit.run.sweep_table import save_failure
 
 
@@ -37,6 +39,10 @@ def run(cfg: DictConfig) -> float | None:
         )
     try:
         return launch(job(cfg), folder, explain=explain)
+    except FolderError as error:  # not ours to write into
+        note_refused(str(error))
+        print(f"this job was refused and the sweep goes on: {error}", file=sys.stderr)
+        return math.nan
     except Exception as error:
         sentence = explain(error)
         save_failure(folder, sentence or traceback.format_exc())

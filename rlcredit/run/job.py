@@ -42,6 +42,10 @@ class Job:
     evaluation_digest: str
     config: Mapping[str, object]
     """Resolved, plain values; for trackers."""
+    config_text: str
+    """The composed config as YAML; the run writes it into its folder once."""
+    words: tuple[str, ...]
+    """The overrides that the run was asked for with; written beside the config."""
     dataset_name: str
     estimator_name: str
     retriever_name: str

@@ -4,8 +4,8 @@ Knows files and order; knows nothing of Hydra, nor of how a step is computed.
 """
 
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -18,6 +18,8 @@ from rlcredit.distributed.world import World
 from rlcredit.run.console import Header, RunConsole
 from rlcredit.run.folder import RunSummary, Status
 from rlcredit.run.job import Job, Parts, assemble
+from rlcredit.run.ownership import clear, new_run_id, owned, refuse_foreign, run_id, write_config
+from rlcredit.run.seal import verify
 from rlcredit.run.session import Session
 from rlcredit.trainer.settings import Resume
 
@@ -57,6 +59,9 @@ def launch(
     device = torch.device(settings.device).type
     world = join_started(os.environ, device=device, timeout_s=settings.timeout_s)
     if world.size == 1 and settings.processes > 1 and _finished(job, folder) is None:
+        if job.resume is Resume.wait:
+            with _owned(job, folder, RunConsole()):
+                pass  # waited for here, since the processes wait for each other only so long
         start = Start(
             processes=settings.processes,
             device=device,
@@ -75,22 +80,42 @@ def run_rank(job: Job, folder: Path, *, world: World) -> float | None:
     _share_cores(job, world)
     world.enter("loading")
     console = RunConsole() if world.leads else RunConsole(Console(quiet=True))
-    done = _finished(job, folder) if world.leads else None
-    if world.largest(int(done is not None)) == [1]:
-        return None if done is None else _report_finished(done, folder, console)
-    checkpoint = _prepared(job, folder, warn=console.warn) if world.leads else None
-    checkpoint = _agreed(checkpoint, folder, world)
-    parts = assemble(job, failures=folder / "failed_texts", say=console.say, world=world)
-    console.header(header(job, parts, folder))
-    return Session(job=job, parts=parts, folder=folder, console=console)(checkpoint)
+    with ExitStack() as ownership:
+        done = _finished(job, folder) if world.leads else None
+        if world.leads and done is None:
+            ownership.enter_context(_owned(job, folder, console))
+            done = _finished(job, folder)  # it may have ended while this process waited for it
+        if world.largest(int(done is not None)) == [1]:
+            return None if done is None else _report_finished(done, folder, console)
+        checkpoint = _prepared(job, folder, warn=console.warn) if world.leads else None
+        checkpoint = _agreed(checkpoint, folder, world)
+        parts = assemble(job, failures=folder / "failed_texts", say=console.say, world=world)
+        console.header(header(job, parts, folder))
+        return Session(job=job, parts=parts, folder=folder, console=console)(checkpoint)
+
+
+@contextmanager
+def _owned(job: Job, folder: Path, console: RunConsole) -> Iterator[None]:
+    """The folder, made if need be, and owned by this process."""
+    refuse_foreign(folder, job.digest, anew=job.resume is Resume.never)
+    folder.mkdir(parents=True, exist_ok=True)
+    with owned(folder, wait=job.resume is Resume.wait, warn=console.warn):
+        yield
 
 
 def _prepared(job: Job, folder: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The folder, cleared where the run starts anew, and its checkpoint, every byte verified."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The owned folder, cleared where the run starts anew, and its checkpoint, all verified.
+
+    The run's id and config are written once, by its first sitting.
+    """
+    refuse_foreign(folder, job.digest, anew=job.resume is Resume.never)  # it may have been awaited
     if job.resume is Resume.never:
-        _clear(folder)
-    return _own_checkpoint(job, folder, warn=warn)
+        clear(folder)
+    checkpoint = _own_checkpoint(job, folder, warn=warn)
+    if run_id(folder) is None:
+        new_run_id(folder, job.digest)
+    write_config(folder, config=job.config_text, words=job.words)
+    return checkpoint
 
 
 def _agreed(checkpoint: Checkpoint | None, folder: Path, world: World) -> Checkpoint | None:
@@ -126,6 +151,7 @@ def _finished(job: Job, folder: Path) -> RunSummary | None:
     done = None if job.resume is Resume.never else RunSummary.read(folder)
     if done is None or done.status is not Status.finished or done.digest != job.digest:
         return None
+    verify(folder, done.record, finished=True)
     return done
 
 
@@ -146,6 +172,7 @@ def _own_checkpoint(job: Job, folder: Path, *, warn: Callable[[str], None]) -> C
     checkpoint = latest_whole(parent, say=warn) if previous else latest(parent)
     if checkpoint is not None:
         checkpoint.refuse_other(job.digest, job.identity)
+        verify(folder, checkpoint.record, finished=False)
     if summary is not None and summary.digest != job.digest:
         other = "another config" if summary.identity else "an older version or another config"
         raise CheckpointError(
@@ -154,32 +181,6 @@ def _own_checkpoint(job: Job, folder: Path, *, warn: Callable[[str], None]) -> C
             "another hydra.run.dir, or resume=never to remove it and start anew"
         )
     return checkpoint
-
-
-WRITTEN = (
-    "metrics.jsonl",
-    "completions.jsonl",
-    "responses.jsonl",
-    "summary.json",
-    "failure.txt",
-    "failed_batch",
-    "run_id",
-    "checkpoints",
-    "evaluations",
-    "trec",
-    "solutions",
-    "policy",
-)
-"""What a run leaves in its folder; the count of looks at the test split outlives a new start."""
-
-
-def _clear(folder: Path) -> None:
-    for name in WRITTEN:
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def header(job: Job, parts: Parts, folder: Path) -> Header:

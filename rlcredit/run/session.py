@@ -1,6 +1,5 @@
 """A run under way: its evaluations, steps, checkpoints and summary, in every process of it."""
 
-import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -30,7 +29,9 @@ from rlcredit.run.folder import (
     touch_test_split,
 )
 from rlcredit.run.job import Job, Parts
+from rlcredit.run.ownership import run_id
 from rlcredit.run.responses import COLUMNS, CompletionsFile, response_rows
+from rlcredit.run.seal import Sealer
 from rlcredit.run.stop import StopRequest, stop_request
 from rlcredit.run.watch import SegmentWatch
 from rlcredit.tracking.base import RunInfo, RunTracker
@@ -73,6 +74,7 @@ class Session:
     """Step of the checkpoint that the run goes on from."""
     checkpoints: CheckpointWriter = field(init=False)
     completions: CompletionsFile = field(init=False)
+    sealer: Sealer = field(init=False)
     measured: dict[str, float] = field(default_factory=dict)
     """Final measures on the test split, once they are known."""
     seconds_before: float = 0.0
@@ -88,6 +90,7 @@ class Session:
             keep=self.job.trainer.keep_checkpoints,
             world=self.world,
         )
+        self.sealer = Sealer(folder=self.folder)
 
     def __call__(self, checkpoint: Checkpoint | None) -> float | None:
         """Everything that is left: the headline measure in the first process, None in the others.
@@ -155,7 +158,7 @@ class Session:
             return
         info = RunInfo(
             folder=self.folder,
-            run_id=_run_id(self.folder, self.job.digest),
+            run_id=run_id(self.folder) or "",
             group=self.job.group,
             name=f"{self.job.dataset_name}/{self.job.estimator_name}/seed{self.job.seed}",
             config=self.job.config,
@@ -288,6 +291,7 @@ class Session:
             optimizer=self.parts.trainer.optimizer,
             carry=self.watch.carry() | {"wall_s": self.wall_s},
             score=score,
+            record=self.sealer() if self.world.leads else {},
         )
 
     def conclude(self, before: Evaluation | None, after: Evaluation | None) -> float | None:
@@ -319,6 +323,7 @@ class Session:
             test_touches=count_touches(self.folder),
             code_revision=code_revision(Path(__file__).parent),
             versions=computed_with(),
+            record=self.sealer(),
         )
         path = summary.write(self.folder)
         self.measured = after.metrics()
@@ -339,11 +344,3 @@ class Session:
             }
         )
         return summary.measures[summary.headline].after.mean
-
-
-def _run_id(folder: Path, digest: str) -> str:
-    """One name across sittings, and another for a new start in the same folder."""
-    path = folder / "run_id"
-    if not path.exists():
-        path.write_text(f"{digest[:8]}-{secrets.token_hex(4)}\n")
-    return path.read_text().strip()

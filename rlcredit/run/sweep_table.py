@@ -32,15 +32,32 @@ def save_failure(folder: Path, why: str) -> None:
     replace_file(folder / FAILURE_FILE, why.rstrip() + "\n")
 
 
-def note_job(notes: Path, *, number: int, folder: Path) -> None:
-    """Write down where a job of a sweep lies, in a folder that all of its processes see."""
+def note_job(notes: Path, *, number: int, folder: Path, refused: str = "") -> None:
+    """Write down where a job of a sweep lies, in a folder that all of its processes see.
+
+    Args:
+        notes: Of one sweep; no other shares it.
+        number: Of the job.
+        folder: Where the job's run lies.
+        refused: Why nothing ran, and nothing was written there: the folder is not this job's.
+    """
     notes.mkdir(parents=True, exist_ok=True)
-    replace_file(notes / f"{number:06d}", f"{folder}\n")
+    replace_file(notes / f"{number:06d}", f"{folder}\n{refused}\n")
 
 
-def noted_jobs(notes: Path) -> list[Path]:
-    """Where the jobs of a sweep lie, in their order."""
-    return [Path(path.read_text().strip()) for path in sorted(notes.glob("[0-9]*"))]
+def noted_jobs(notes: Path) -> list[Job]:
+    """What became of the jobs of a sweep, in their order."""
+    jobs: list[Job] = []
+    for path in sorted(notes.glob("[0-9]*")):
+        folder, _, refused = path.read_text(encoding="utf-8").partition("\n")
+        jobs.append(
+            _refused(Path(folder), refused.strip()) if refused.strip() else read_job(Path(folder))
+        )
+    return jobs
+
+
+def _refused(folder: Path, why: str) -> Job:
+    return Job(folder=folder, status=Status.failed, summary=None, failure=why)
 
 
 def read_job(folder: Path) -> Job:
@@ -84,12 +101,11 @@ def _row(job: Job) -> list[str]:
     ]
 
 
-def print_sweep(folders: Sequence[Path], console: Console | None = None) -> int:
+def print_sweep(jobs: Sequence[Job], console: Console | None = None) -> int:
     """Print the table and why jobs failed; how many are not finished."""
     console = console or Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
-    jobs = [read_job(folder) for folder in folders]
     console.print(sweep_table(jobs))
     for job in jobs:
         if job.status is not Status.finished:

@@ -5,16 +5,32 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import mkstemp
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a whole file, or leave the old one: never half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write a whole file, or leave the old one: never half of it.
+
+    The half-written file has a name that nobody else uses, and no link is followed.
+    """
+    handle, temporary = mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    """The permissions that this process takes from new files; ``mkstemp`` takes all of others'."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def dump(record: Mapping[str, object]) -> str:

@@ -97,6 +97,8 @@ class Resume(StrEnum):
     previous = "previous"
     """Like auto, but where the newest checkpoint is damaged, the newest whole one is used."""
     never = "never"
+    wait = "wait"
+    """Like auto, once the process that runs there has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
