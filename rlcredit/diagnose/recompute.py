@@ -4,21 +4,24 @@ First as the run computed it, then response by response (group by group for loss
 group), with an eye on every module's input and output, the log-probs, the loss and the gradients.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 
-from rlcredit.losses.base import PolicyLoss, WrappedLoss
+from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
 from rlcredit.trainer.mismatch import mismatch_metrics
 from rlcredit.trainer.refused import Refused
-from rlcredit.types import Loss, Rollouts, UpdateBatch
+from rlcredit.types import Rollouts, UpdateBatch
 
 Record = TypeVar("Record", Rollouts, UpdateBatch)
 
@@ -31,7 +34,7 @@ class Finding:
     what: str
     """How many of its values, and what they are."""
     rows: tuple[int, ...] = ()
-    """Rows of the flattened [P * G] batch; none where it belongs to no row."""
+    """Of the flattened [P * G] batch; none where it belongs to no row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +53,11 @@ class Replay:
 
     loss: float
     grad_norm: float
-    """Norm of the whole update's gradient, before clipping."""
+    """Of the whole update, before clipping."""
     kl_nats: float
-    """Divergence per token between sampler and trainer."""
+    """Per token, between sampler and trainer."""
     given: tuple[Finding, ...]
-    """Findings in the weights and in the batch, before anything is computed."""
+    """In the weights and in the batch, before anything is computed."""
     first: tuple[Finding, ...]
     """The first tensor that is not finite, with all rows for which it is the first; what it holds
     is told of the first of them."""
@@ -68,7 +71,7 @@ class Replay:
 
 
 MOST_ROWS = 5
-"""Largest number of responses that are listed by divergence."""
+"""Of the responses listed by divergence."""
 
 
 def replay(policy: Policy, loss: PolicyLoss, refused: Refused, *, tokens: int) -> Replay:
@@ -89,19 +92,9 @@ def replay(policy: Policy, loss: PolicyLoss, refused: Refused, *, tokens: int) -
     )
     found: dict[str, tuple[str, list[int]]] = {}
     for rows, part, its_batch in _units(loss, rollouts, batch):
-        watch = _Watch()
-        policy.model.zero_grad(set_to_none=True)
-        with watch.modules(policy.model):
-            accumulate(
-                policy,
-                _WatchedLoss(loss=loss, watch=watch),
-                part,
-                its_batch,
-                chunks=[slice(0, len(rows))],
-                on_policy=on_policy,
-            )
-        if watch.first is not None:
-            where, what = watch.first
+        first = _first(policy, loss, part, its_batch, on_policy=on_policy)
+        if first is not None:
+            where, what = first
             found.setdefault(where, (what, []))[1].extend(rows)
     policy.model.zero_grad(set_to_none=True)
     return Replay(
@@ -115,6 +108,24 @@ def replay(policy: Policy, loss: PolicyLoss, refused: Refused, *, tokens: int) -
         ),
         furthest=_furthest(whole, batch),
     )
+
+
+def _first(
+    policy: Policy, loss: PolicyLoss, rollouts: Rollouts, batch: UpdateBatch, *, on_policy: bool
+) -> tuple[str, str] | None:
+    """Compute the gradient of a part; the first tensor on the way that is not finite, if any."""
+    watch = _Watch()
+    policy.model.zero_grad(set_to_none=True)
+    with watch.modules(policy.model):
+        logprobs = policy.logprobs(rollouts).logprobs.view(batch.response_mask.shape)
+        watch.look("the log-probabilities", logprobs)
+        watch.await_gradient("the log-probabilities", logprobs)
+        if on_policy:
+            batch = replace(batch, old_logprobs=logprobs.detach())
+        value = loss(logprobs, batch).value
+        watch.look("the loss", value)
+        value.backward()
+    return watch.first
 
 
 def _units(
@@ -148,79 +159,59 @@ def _cut(record: Record, prompts: slice, responses: slice) -> Record:
 
 @dataclass(kw_only=True)
 class _Watch:
-    """Remembers the first tensor that is not finite."""
+    """Remembers the first tensor that is not finite, in the order of computation."""
 
     first: tuple[str, str] | None = None
-    handles: list[Any] = field(default_factory=list)
+    """Where it is, and what it holds."""
 
     def look(self, where: str, value: Any) -> None:
-        """Look at a tensor, or at the tensors of a tuple; anything else is passed over."""
-        for tensor in value if isinstance(value, tuple) else (value,):
-            if self.first is None and isinstance(tensor, Tensor):
-                what = described(tensor)
-                if what is not None:
-                    self.first = (where, what)
+        """Look at a tensor, or at those of a tuple; anything else is passed over."""
+        for tensor in _tensors(value):
+            what = described(tensor) if self.first is None else None
+            if what is not None:
+                self.first = (where, what)
 
-    def gradient(self, where: str, value: Any) -> None:
-        """Look at the gradient when it arrives."""
-        for tensor in value if isinstance(value, tuple) else (value,):
-            if isinstance(tensor, Tensor) and tensor.requires_grad:
+    def await_gradient(self, where: str, value: Any) -> None:
+        """Look at the gradients of a tensor, or of those of a tuple, as soon as they are there."""
+        for tensor in _tensors(value):
+            if tensor.requires_grad:
                 tensor.register_hook(lambda grad: self.look(f"gradient at {where}", grad))
 
     @contextmanager
     def modules(self, model: nn.Module) -> Iterator[None]:
         """Look at every module without parts, and at the gradient of every parameter."""
-        with ExitStack() as stack:
-            for name, module in model.named_modules():
-                if not any(module.children()):
-                    before, after = self._hooks(name)
-                    stack.enter_context(_removed(module.register_forward_pre_hook(before)))
-                    stack.enter_context(_removed(module.register_forward_hook(after)))
-            for name, parameter in model.named_parameters():
-                if parameter.requires_grad:
-                    hook = self._arrived(name)
-                    handle = parameter.register_post_accumulate_grad_hook(hook)
-                    stack.enter_context(_removed(handle))
+        names = {m: name for name, m in model.named_modules() if not any(m.children())}
+        trained = model.named_parameters()
+        parameters: dict[Tensor, str] = {p: name for name, p in trained if p.requires_grad}
+
+        def before(module: nn.Module, args: Any) -> None:
+            if module in names:
+                self.look(f"input of {names[module]}", args)
+
+        def after(module: nn.Module, args: Any, output: Any) -> None:
+            if module in names:
+                self.look(f"output of {names[module]}", output)
+                self.await_gradient(f"the output of {names[module]}", output)
+
+        def arrived(parameter: Tensor) -> None:
+            self.look(f"gradient of {parameters[parameter]}", parameter.grad)
+
+        with ExitStack() as hooks:
+            hooks.enter_context(register_module_forward_pre_hook(before))
+            hooks.enter_context(register_module_forward_hook(after))
+            for parameter in parameters:
+                hooks.enter_context(parameter.register_post_accumulate_grad_hook(arrived))
             yield
 
-    def _hooks(self, name: str) -> tuple[Callable[..., None], Callable[..., None]]:
-        def before(module: nn.Module, args: tuple[Any, ...]) -> None:
-            self.look(f"input of {name}", args)
 
-        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self.look(f"output of {name}", output)
-            self.gradient(f"the output of {name}", output)
-
-        return before, after
-
-    def _arrived(self, name: str) -> Callable[[Tensor], None]:
-        return lambda parameter: self.look(f"gradient of {name}", parameter.grad)
-
-
-@contextmanager
-def _removed(handle: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _WatchedLoss(WrappedLoss):
-    """Another loss, whose input, value and gradient are looked at."""
-
-    watch: _Watch
-
-    def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
-        self.watch.look("the log-probabilities", logprobs)
-        self.watch.gradient("the log-probabilities", logprobs)
-        out = self.loss(logprobs, batch)
-        self.watch.look("the loss", out.value)
-        return out
+def _tensors(value: Any) -> list[Tensor]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [each for each in values if isinstance(each, Tensor)]
 
 
 def described(tensor: Tensor) -> str | None:
     """How many values are not finite; None where all are."""
+    tensor = tensor.detach()  # a graph of the look would not be there when layers are recomputed
     if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
         return None
     nan, total = int(torch.isnan(tensor).sum()), tensor.numel()

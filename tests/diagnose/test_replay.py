@@ -13,6 +13,7 @@ from rlcredit.diagnose.refused_batch import load_batch, save_batch
 from rlcredit.losses.lpo import LPO
 from rlcredit.losses.surrogate import ClippedSurrogate
 from rlcredit.trainer.refused import MismatchError, NonFiniteError, Refused
+from tests.distributed.worlds import ADAPTED, pretrained
 from tests.trainer.test_loop import Exploding, fresh_policy, trainer, weights
 from tests.trainer.test_mismatch import stale
 
@@ -124,6 +125,18 @@ def test_a_weight_that_is_no_number_is_named_and_so_is_what_it_reaches_first(fre
         policy.model.get_submodule(name).weight[0, 0] = torch.nan
     shown = replay(policy, made.training_loss, refused, tokens=64)
     assert [each.where for each in shown.given] == [f"parameter {name}.weight"]
+    assert [(each.where, len(each.rows)) for each in shown.first] == [(f"output of {name}", 12)]
+
+
+def test_adapters_and_recomputed_layers_are_watched_too(fresh_policy, tmp_path):
+    fresh_policy().export(tmp_path)
+    policy = pretrained(tmp_path, **ADAPTED)
+    made = trainer(policy)
+    refused = batch_of(made)
+    name = "model.layers.0.mlp.down_proj.lora_A.default"
+    with torch.no_grad():
+        policy.model.get_submodule(name).weight[0, 0] = torch.nan
+    shown = replay(policy, made.training_loss, refused, tokens=64)
     assert [(each.where, len(each.rows)) for each in shown.first] == [(f"output of {name}", 12)]
 
 
