@@ -14,6 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 FORMAT = 4
 """Version of the folder; 1 was a pair of files that one process wrote, 2 had a digest of import
 paths, 3 no seal of the run's other files."""
@@ -147,9 +149,7 @@ def _state(folder: Path) -> dict[str, Any]:
         CheckpointError: If another version of this package wrote it.
     """
     try:
-        state: dict[str, Any] = json.loads((folder / STATE).read_text())
-        if not isinstance(state, dict):
-            raise ValueError(f"it holds {type(state).__name__}, and an object was written there")
+        state = msgspec.json.decode((folder / STATE).read_bytes(), type=dict[str, Any])
     except (OSError, ValueError) as error:
         raise DamagedCheckpointError(_damaged(folder, f"{STATE}: {error}")) from error
     if state.get("format", 1) != FORMAT:
@@ -164,15 +164,7 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _checkpoint(folder: Path, state: Mapping[str, Any]) -> Checkpoint:
-    return Checkpoint(
-        folder=folder,
-        step=state["step"],
-        digest=state["digest"],
-        identity=state["identity"],
-        carry=state["carry"],
-        score=state["score"],
-        record=state["record"],
-    )
+    return msgspec.convert({"folder": folder, **state}, Checkpoint)
 
 
 def best_score(parent: Path) -> float | None:
@@ -192,8 +184,8 @@ def superseded(parent: Path, *, keep: int) -> list[Path]:
 def _score(folder: Path) -> float | None:
     """Read without verifying: a damaged checkpoint has no score, and is refused when it is used."""
     try:
-        score = json.loads((folder / STATE).read_text()).get("score")
-    except (OSError, ValueError, AttributeError):
+        score = msgspec.json.decode((folder / STATE).read_bytes(), type=dict[str, Any]).get("score")
+    except (OSError, ValueError):
         return None
     return score if isinstance(score, float) else None
 

@@ -217,8 +217,8 @@ class _FolderWriter(_NewFolderWriter):
         """
         state = dict(self.state) | {"sha256": sums(self.temporary)}
         path = self.temporary / STATE
-        text = json.dumps(state | {"check": checksum(state)}, indent=1, sort_keys=True)
-        path.write_text(text)
+        sealed = state | {"check": checksum(state)}
+        path.write_text(json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False))
         _flush(path)
         _flush(self.temporary)
         if self.folder.exists():

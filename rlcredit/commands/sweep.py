@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rlcredit.run.sweep_table import note_job, noted_jobs, print_sweep
+from rlcredit.run.sweep_table import is_noted, note_job, noted_jobs, print_sweep
 
 SWEEP = "RLCREDIT_SWEEP"
 """Environment variable with a sweep's group, for jobs that Slurm starts by a command of its own."""
@@ -57,10 +57,7 @@ class SweepTable(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """The same for one that was killed before it began."""
         del job_return
-        if (
-            NOTES in os.environ
-            and not (self._notes(config) / f"{config.hydra.job.num:06d}").exists()
-        ):
+        if NOTES in os.environ and not is_noted(self._notes(config), number=config.hydra.job.num):
             self.on_job_start(config)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:

@@ -52,7 +52,9 @@ def save_batch(folder: Path, error: RefusedBatchError, model: nn.Module) -> Path
         "rollouts": _numbers(refused.rollouts),
         "groups": groups,
     }
-    (folder / "batch.json").write_text(json.dumps(record, indent=1, ensure_ascii=False))
+    (folder / "batch.json").write_text(
+        json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    )
     return folder
 
 

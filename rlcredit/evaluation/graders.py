@@ -296,7 +296,7 @@ class VerifiedGrader(Grader):
                 right = [each.solution for each in own if each.correct]
                 record = {"prompt_id": prompt.prompt_id, "samples": len(own), "correct": len(right)}
                 record |= {"solutions": sorted(set(right))}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _judged(
         self, prompts: Sequence[Prompt], responses: Written

@@ -1,15 +1,17 @@
 """Evaluations on disk, with every prompt's score: a resumed run, and any later table, read them."""
 
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rlcredit.evaluation.cells import Cell, Source
-from rlcredit.evaluation.credit_check import CreditCheck
 from rlcredit.evaluation.evaluate import Evaluation
-from rlcredit.evaluation.samples import Completion, SegmentCredit
 from rlcredit.tracking.lines import replace_file
+from rlcredit.tracking.strict_json import convert
 
 
 def evaluation_path(run: Path, split: str, phase: str) -> Path:
@@ -30,9 +32,7 @@ def save_evaluation(run: Path, evaluation: Evaluation, *, digest: str) -> Path:
     record = asdict(evaluation) | {
         "digest": digest,
         "scores": [
-            {"retriever": cell.retriever, "measure": cell.measure, "source": cell.source}
-            | {"values": values}
-            for cell, values in evaluation.scores.items()
+            cell._asdict() | {"values": values} for cell, values in evaluation.scores.items()
         ],
     }
     replace_file(path, json.dumps(record, ensure_ascii=False, allow_nan=False))
@@ -51,38 +51,53 @@ def load_evaluation(
     if not path.exists():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if digest not in (None, record.pop("digest")):
+        stored = read_scores(path)
+        if digest not in (None, stored.digest):
             return None
-        return _evaluation(record)
-    except (ValueError, KeyError, TypeError) as error:
+        record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        del record["digest"]
+        evaluation = convert(record | {"scores": {}}, Evaluation)
+    except ValueError as error:
         raise ValueError(
-            f"{path} is no evaluation of this version ({error!r}); remove the file, and it is made "
+            f"{path} is no evaluation of this version ({error}); remove the file, and it is made "
             "again"
         ) from error
+    return replace(evaluation, scores=stored.by_cell())
 
 
-def _evaluation(record: dict[str, Any]) -> Evaluation:
-    credit = record["credit"]
-    return Evaluation(
-        split=record["split"],
-        phase=record["phase"],
-        prompt_ids=tuple(record["prompt_ids"]),
-        scores={
-            Cell(row["retriever"], row["measure"], Source(row["source"])): tuple(row["values"])
-            for row in record["scores"]
-        },
-        responses={
-            Source(source): tuple(tuple(row) for row in rows)
-            for source, rows in record["responses"].items()
-        },
-        credit=None if credit is None else CreditCheck(**credit),
-        figures=record.get("figures", {}),  # later than the first files
-        examples=tuple(
-            Completion(
-                **{key: value for key, value in example.items() if key != "segments"},
-                segments=tuple(SegmentCredit(**segment) for segment in example["segments"]),
+@dataclass(frozen=True, kw_only=True)
+class CellScores:
+    """The scores of one cell, as a file holds them."""
+
+    retriever: str
+    measure: str
+    source: Source
+    values: tuple[float | None, ...]
+    """One per prompt; None where the measure is undefined for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredScores:
+    """What a file of an evaluation says of scores."""
+
+    digest: str
+    prompt_ids: tuple[str, ...]
+    scores: tuple[CellScores, ...]
+
+    def by_cell(self) -> dict[Cell, tuple[float, ...]]:
+        """The scores of each cell, NaN where the measure is undefined."""
+        return {
+            Cell(row.retriever, row.measure, row.source): tuple(
+                math.nan if value is None else value for value in row.values
             )
-            for example in record["examples"]
-        ),
-    )
+            for row in self.scores
+        }
+
+
+def read_scores(path: Path) -> StoredScores:
+    """Read the scores alone; what else the file holds is not looked at.
+
+    Raises:
+        ValueError: If they are not there, or have another shape.
+    """
+    return msgspec.json.decode(path.read_bytes(), type=StoredScores)

@@ -11,12 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from rlcredit.distributed.machine import machine_type
 from rlcredit.evaluation.figures import Comparison
 from rlcredit.evaluation.stats import Interval
 from rlcredit.tracking.lines import replace_file
+from rlcredit.tracking.strict_json import convert
 
 SUMMARY_FILE = "summary.json"
 FAILURE_FILE = "failure.txt"
@@ -100,35 +102,12 @@ class RunSummary:
         if not path.exists():
             return None
         try:
-            return parse_summary(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return convert(msgspec.json.decode(path.read_bytes()), cls)
+        except ValueError as error:
             raise ValueError(
-                f"{path} is no summary of this version ({error!r}); remove the file, or start the "
+                f"{path} is no summary of this version ({error}); remove the file, or start the "
                 "run anew with resume=never"
             ) from error
-
-
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("name", "digest", "data", "data_digest", "headline"), str),
-    **dict.fromkeys(("steps", "test_touches"), int),
-    "wall_time_s": (int, float),
-    "code_revision": (str, type(None)),
-    "versions": dict,
-}
-
-
-def parse_summary(record: dict[str, Any]) -> RunSummary:
-    """A summary from what its JSON says. KeyError or TypeError if that is no summary."""
-    for name, kind in _KINDS.items():
-        if not isinstance(record[name], kind):
-            raise TypeError(f"{name}={record[name]!r}")
-    changes = {
-        name: Change(**{part: Interval(**bounds) for part, bounds in change.items()})
-        for name, change in record["measures"].items()
-    }
-    credit = {phase: Interval(**bounds) for phase, bounds in record["credit"].items()}
-    parts = {"status": Status(record["status"]), "measures": changes, "credit": credit}
-    return RunSummary(**(record | parts))
 
 
 def touch_test_split(run: Path, *, phase: str) -> int:

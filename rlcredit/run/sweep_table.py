@@ -45,19 +45,22 @@ def note_job(notes: Path, *, number: int, folder: Path, refused: str = "") -> No
     replace_file(notes / f"{number:06d}", f"{folder}\n{refused}\n")
 
 
+def is_noted(notes: Path, *, number: int) -> bool:
+    """Whether a job has been noted."""
+    return (notes / f"{number:06d}").exists()
+
+
 def noted_jobs(notes: Path) -> list[Job]:
     """What became of the jobs of a sweep, in their order."""
     jobs: list[Job] = []
     for path in sorted(notes.glob("[0-9]*")):
         folder, _, refused = path.read_text(encoding="utf-8").partition("\n")
-        jobs.append(
-            _refused(Path(folder), refused.strip()) if refused.strip() else read_job(Path(folder))
-        )
+        if why := refused.strip():
+            job = Job(folder=Path(folder), status=Status.failed, summary=None, failure=why)
+        else:
+            job = read_job(Path(folder))
+        jobs.append(job)
     return jobs
-
-
-def _refused(folder: Path, why: str) -> Job:
-    return Job(folder=folder, status=Status.failed, summary=None, failure=why)
 
 
 def read_job(folder: Path) -> Job:

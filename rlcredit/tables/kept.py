@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlcredit.identity import digest, without_numerics
-from rlcredit.run.folder import RunSummary, parse_summary
+from rlcredit.run.folder import RunSummary
 from rlcredit.tables.declare import Phase
 from rlcredit.tables.parts import (
     BOUNDS,
@@ -38,6 +38,7 @@ from rlcredit.tables.parts import (
     write_table,
 )
 from rlcredit.tables.records import FinishedRun, Record, Scores
+from rlcredit.tracking.strict_json import convert
 
 REMEDY = "restore the file (git checkout), or remove its part and run its jobs again"
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, pa.ArrowException)
@@ -154,7 +155,7 @@ class KeptRecords:
             yield KeptRun(
                 records=self,
                 part=path.stem.removeprefix("index-"),
-                summary=parse_summary(known | {"measures": measures}),
+                summary=convert(known | {"measures": measures}, RunSummary),
                 words=tuple(row["overrides"]),
                 scored_with=json.loads(row["evaluation"]),
                 prompt_ids=tuple(row["prompt_ids"]),

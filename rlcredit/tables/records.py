@@ -3,19 +3,17 @@
 ``kept.py`` holds the second kind; this module says what both have, and reads the first.
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from rlcredit.evaluation.evaluate import Cell, Source
-from rlcredit.evaluation.on_disk import evaluation_path
+from rlcredit.evaluation.on_disk import StoredScores, evaluation_path, read_scores
 from rlcredit.identity import digest, without_numerics
 from rlcredit.run.folder import FAILURE_FILE, RunSummary, Status
 from rlcredit.tables.declare import Phase
@@ -133,12 +131,10 @@ class RunFolder:
     def evaluation_digest(self) -> str:
         """Digest of the settings that its scores were made with; empty if they do not say."""
         try:
-            text = evaluation_path(self.folder, "test", "after").read_text(encoding="utf-8")
-            record = json.loads(text)
+            made = read_scores(evaluation_path(self.folder, "test", "after")).digest
         except (OSError, ValueError):
             return ""  # reading its scores will say what is wrong with them
-        made = record.get("digest") if isinstance(record, dict) else None
-        return made.partition("-")[2] if isinstance(made, str) else ""
+        return made.partition("-")[2]
 
     def read(self) -> Record:
         """Its scores and what it logged, with what could not be read in ``problems``."""
@@ -147,12 +143,12 @@ class RunFolder:
         logged: tuple[Mapping[str, int | float], ...] = ()
         try:
             scores = _read_scores(self.folder)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            problems.append(f"{self.folder}: scores cannot be read ({_said(error)}): {REMEDY}")
+        except (ValueError, OSError) as error:
+            problems.append(f"{self.folder}: scores cannot be read ({error}): {REMEDY}")
         try:
             logged = _read_lines(self.folder, problems)
         except (ValueError, OSError) as error:
-            why = f"metrics.jsonl cannot be read ({_said(error)})"
+            why = f"metrics.jsonl cannot be read ({error})"
             problems.append(f"{self.folder}: {why}: {REMEDY}")
         try:
             words = self.overrides()
@@ -241,12 +237,6 @@ def conflict(runs: Sequence[FinishedRun]) -> str | None:
     return None
 
 
-def _said(error: Exception) -> str:
-    """Errors of a wrong type in a file are known by their kind alone."""
-    own = isinstance(error, ValueError | OSError)
-    return str(error) if own else f"{type(error).__name__}: {error}"
-
-
 def _read_scores(folder: Path) -> dict[Phase, Scores]:
     scores: dict[Phase, Scores] = {}
     for phase in Phase:
@@ -254,24 +244,19 @@ def _read_scores(folder: Path) -> dict[Phase, Scores]:
         if not path.exists():
             raise ValueError(f"{path.name} is missing")
         try:
-            scores[phase] = _evaluated(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path.name}: {_said(error)}") from error
+            scores[phase] = _evaluated(read_scores(path))
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from error
     return scores
 
 
-def _evaluated(record: Mapping[str, Any]) -> Scores:
-    prompt_ids = tuple(record["prompt_ids"])
-    values = {
-        Cell(row["retriever"], row["measure"], Source(row["source"])).name: np.array(
-            [math.nan if v is None else v for v in row["values"]], dtype=np.float64
-        )
-        for row in record["scores"]
-    }
-    short = [name for name, row in values.items() if len(row) != len(prompt_ids)]
+def _evaluated(stored: StoredScores) -> Scores:
+    values = {cell.name: np.array(row, dtype=np.float64) for cell, row in stored.by_cell().items()}
+    number = len(stored.prompt_ids)
+    short = [name for name, row in values.items() if len(row) != number]
     if short:
-        raise ValueError(f"{short[0]} has not one score for each of {len(prompt_ids)} queries")
-    return Scores(prompt_ids=prompt_ids, values=values)
+        raise ValueError(f"{short[0]} has not one score for each of {number} queries")
+    return Scores(prompt_ids=stored.prompt_ids, values=values)
 
 
 def _read_lines(folder: Path, problems: list[str]) -> tuple[Mapping[str, int | float], ...]:
@@ -283,13 +268,9 @@ def _read_lines(folder: Path, problems: list[str]) -> tuple[Mapping[str, int | f
     text = path.read_text(encoding="utf-8", errors="replace")
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            lines.append(_numbers(json.loads(line)))
+            logged = msgspec.json.decode(line, type=dict[str, Any])
         except ValueError:
             problems.append(f"{folder}: line {number} of metrics.jsonl is broken and left out")
+        else:
+            lines.append({k: v for k, v in logged.items() if isinstance(v, int | float)})
     return tuple(lines)
-
-
-def _numbers(line: object) -> Mapping[str, int | float]:
-    if not isinstance(line, dict):
-        raise ValueError(f"{line!r} is no record of metrics")
-    return {str(k): v for k, v in line.items() if isinstance(v, int | float)}

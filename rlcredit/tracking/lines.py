@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import mkstemp
 
+import msgspec
+
 
 def replace_file(path: Path, text: str) -> None:
     """Write a whole file, or leave the old one: never half of it.
@@ -62,20 +64,13 @@ def read_lines(path: Path) -> list[dict[str, object]]:
         if number == len(lines):
             break  # what follows the last line break was never finished
         try:
-            record = json.loads(line)
+            records.append(msgspec.json.decode(line, type=dict[str, object]))
         except ValueError as error:
-            raise ValueError(_damaged(path, number)) from error
-        if not isinstance(record, dict):
-            raise ValueError(_damaged(path, number))
-        records.append(record)
+            raise ValueError(
+                f"{path}, line {number}: every line must be one JSON object ({error}). Repair or "
+                "remove the line, or start the run anew with resume=never"
+            ) from error
     return records
-
-
-def _damaged(path: Path, number: int) -> str:
-    return (
-        f"{path}, line {number}: every line must be one JSON object. Repair or remove the line, or "
-        "start the run anew with resume=never"
-    )
 
 
 class LineFile:

@@ -1,6 +1,8 @@
 """Evaluations read back as they were written."""
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 
@@ -15,8 +17,6 @@ def test_an_evaluation_reads_back_equal_bit_for_bit(make_evaluation, tmp_path):
 
 
 def test_an_evaluation_without_credit_reads_back_too(make_evaluation, tmp_path):
-    from dataclasses import replace
-
     evaluation = replace(make_evaluation("after"), credit=None, examples=())
     save_evaluation(tmp_path, evaluation, digest="d1")
     assert load_evaluation(tmp_path, "test", "after", digest="d1") == evaluation
@@ -35,3 +35,31 @@ def test_a_file_that_is_no_evaluation_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"test-before.json is no evaluation.*remove the file"):
         load_evaluation(tmp_path, "test", "before", digest="d1")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"colour": "red"}, r"unknown field `\$\.colour`"),
+        ({"prompt_ids": ["q0", 1]}, r"Expected `str`, got `int` - at `\$\.prompt_ids\[1\]`"),
+        ({"scores": [{"retriever": "bm25"}]}, r"missing required field `measure`"),
+        ({"responses": {"me": []}}, r"Invalid enum value 'me'"),
+        ({"credit": {"rho": {"q0": 1}, "counted": 0.5, "skipped": 0}}, r"at `\$\.credit\.counted`"),
+        ({"examples": [{"prompt_id": "q0"}]}, r"missing required field `prompt` - at"),
+        ({"digest": None}, r"Expected `str`, got `null` - at `\$\.digest`"),
+    ],
+)
+def test_a_key_that_is_no_evaluation_s_is_named(change, said, make_evaluation, tmp_path):
+    path = save_evaluation(tmp_path, make_evaluation("before"), digest="d1")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=rf"test-before.json is no evaluation .*{said}"):
+        load_evaluation(tmp_path, "test", "before", digest="d1")
+
+
+def test_a_measure_that_is_undefined_for_a_prompt_is_read_as_nan(make_evaluation, tmp_path):
+    path = save_evaluation(tmp_path, make_evaluation("before"), digest="d1")
+    record = json.loads(path.read_text())
+    record["scores"][0]["values"][3] = None
+    path.write_text(json.dumps(record))
+    (first, *_) = load_evaluation(tmp_path, "test", "before").scores.values()
+    assert [i for i, value in enumerate(first) if math.isnan(value)] == [3]

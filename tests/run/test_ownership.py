@@ -67,9 +67,12 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, holder)
 
 def test_waiting_ends_with_the_other_process(tmp_path, holder, monkeypatch):
     said = []
-    monkeypatch.setattr(
-        "rlcredit.run.ownership.time.sleep", lambda s: holder.kill() or holder.wait()
-    )
+
+    def meanwhile(seconds):
+        holder.kill()
+        holder.wait()
+
+    monkeypatch.setattr("rlcredit.run.ownership.time.sleep", meanwhile)
     with owned(tmp_path, wait=True, warn=said.append):
         pass
     assert len(said) == 1
@@ -133,7 +136,9 @@ def test_a_file_in_a_folder_s_place_is_refused(tmp_path):
 
 def test_another_config_s_unfinished_run_is_removed_only_when_asked(tmp_path):
     new_run_id(tmp_path, "f" * 32)
-    with pytest.raises(FolderError, match="another config .digest ffffffff, this one is 01234567"):
+    with pytest.raises(
+        FolderError, match=r"another config \(digest ffffffff, this one is 01234567"
+    ):
         refuse_foreign(tmp_path, DIGEST, anew=False)
     refuse_foreign(tmp_path, DIGEST, anew=True)
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,6 +59,38 @@ def test_no_summary_is_none_and_a_damaged_one_is_named(tmp_path):
         RunSummary.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"colour": "red"}, r"unknown field `\$\.colour`"),
+        ({"steps": "100"}, r"Expected `int`, got `str` - at `\$\.steps`"),
+        ({"steps": None}, r"Expected `int`, got `null` - at `\$\.steps`"),
+        ({"status": "begun"}, r"Invalid enum value 'begun' - at `\$\.status`"),
+        ({"versions": {"torch": 2}}, r"Expected `str`, got `int` - at `\$\.versions\[...\]`"),
+        (
+            {"credit": {"after": {"mean": 0.1, "low": None, "high": None, "n": 3}}},
+            r"unknown field `\$\.credit\.after\.n`",
+        ),
+        ({"credit": {"after": {"mean": 0.1}}}, r"missing required field `low`"),
+    ],
+)
+def test_a_key_that_is_no_summary_s_is_named(change, said, make_evaluation, tmp_path):
+    path = summary_of(make_evaluation).write(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=rf"summary.json is no summary.*{said}.*resume=never"):
+        RunSummary.read(tmp_path)
+
+
+def test_a_summary_from_before_its_youngest_fields_is_read(make_evaluation, tmp_path):
+    summary = summary_of(make_evaluation, credit={})
+    path = summary.write(tmp_path)
+    record = json.loads(path.read_text())
+    for name in ("figures", "identity"):
+        del record[name]
+    path.write_text(json.dumps(record | {"wall_time_s": 62}))
+    assert RunSummary.read(tmp_path) == replace(summary, wall_time_s=62.0)
+
+
 def test_every_look_at_the_test_split_is_counted_across_processes(tmp_path):
     assert count_touches(tmp_path) == 0
     assert touch_test_split(tmp_path, phase="before") == 1
@@ -93,7 +126,7 @@ def test_a_sweep_counts_what_is_not_finished_and_says_why(make_evaluation, tmp_p
     summary_of(make_evaluation).write(done)
     save_failure(failed, "Traceback ...\nValueError: no [red]space[/red]\n")
     broken.mkdir()
-    assert print_sweep([done, failed, broken]) == 2
+    assert print_sweep([read_job(folder) for folder in (done, failed, broken)]) == 2
     out = capsys.readouterr().out
     assert "ValueError: no [red]space[/red]" in out
     assert "no summary was written" in out
@@ -118,5 +151,5 @@ def test_a_later_success_removes_the_note_of_a_failure_and_a_later_failure_wins(
 
 def test_an_interrupted_run_is_not_counted_as_finished(make_evaluation, tmp_path, capsys):
     summary_of(make_evaluation, status=Status.interrupted, measures={}).write(tmp_path)
-    assert print_sweep([tmp_path]) == 1
+    assert print_sweep([read_job(tmp_path)]) == 1
     assert "interrupted" in capsys.readouterr().out
