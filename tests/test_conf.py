@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlcredit.commands.build import retriever_config
-from rlcredit.commands.components import COMPONENTS, build, components
+from rlcredit.commands.components import COMPONENTS, build, components, known_classes
 from rlcredit.commands.digests import run_digest
 from rlcredit.commands.errors import explain
 from rlcredit.commands.saved import typed
@@ -121,6 +122,12 @@ INSTALLED = [cls for cls in WHOLE if cls is not VLLMRollout or find_spec("vllm")
 def test_an_empty_config_builds_the_class_defaults(cls):
     node = OmegaConf.structured(schema(cls))
     assert build(node) == cls()
+
+
+@pytest.mark.parametrize("cls", known_classes().values(), ids=lambda cls: cls.__name__)
+def test_a_component_cannot_be_changed_and_takes_keywords_alone(cls):
+    assert cls.__dataclass_params__.frozen
+    assert all(field.kw_only for field in fields(cls))
 
 
 def documented_commands():

@@ -156,6 +156,15 @@ def test_an_empty_response_gets_nothing_and_breaks_nothing(estimator):
     assert (values[0, 0][mask[0, 0]] != 0).any()
 
 
+def test_responses_that_all_are_empty_have_finite_figures(estimator):
+    signals = make_signals(estimator.needs)
+    nothing = torch.zeros_like(signals.response_mask)
+    segments = replace(signals.segments, ids=torch.full_like(signals.segments.ids, -1))
+    advantages = estimator(replace(signals, response_mask=nothing, segments=segments))
+    assert (advantages.values == 0).all()
+    assert all(torch.isfinite(value) for value in advantages.metrics.values())
+
+
 def test_the_same_signals_give_the_same_advantages_and_stay_as_they_were(estimator):
     signals = make_signals(estimator.needs)
     copy = apply(signals, torch.clone)

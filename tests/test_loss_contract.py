@@ -108,8 +108,9 @@ def test_better_tokens_become_likelier(loss):
 def test_a_batch_without_tokens_costs_nothing(loss):
     logprobs, batch = example(loss)
     empty = replace(batch, response_mask=torch.zeros_like(batch.response_mask), num_tokens=0)
-    assert loss(logprobs, empty).value == 0
-    assert (gradient(loss, logprobs, empty) == 0).all()
+    for none in (empty, replace(empty, num_rollouts=0, num_prompts=0)):
+        assert loss(logprobs, none).value == 0
+        assert (gradient(loss, logprobs, none) == 0).all()
 
 
 def test_half_precision_is_left_at_the_door(loss):

@@ -136,6 +136,13 @@ def test_no_player_and_one_player():
     assert window_value(one, max_width=3, normalise=False).tolist() == [pytest.approx(0.7)]
 
 
+def test_a_batch_of_groups_is_valued_game_by_game():
+    windows = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(5), dtype=DOUBLE)
+    found = window_value(windows, max_width=2, normalise=True)
+    for p, g in ((0, 0), (0, 2), (1, 1)):
+        close(found[p, g], window_value(windows[p, g], max_width=2, normalise=True))
+
+
 def test_a_width_below_one_is_refused():
     with pytest.raises(ValueError, match="max_width is 0"):
         window_value(torch.zeros(2, 2), max_width=0, normalise=True)

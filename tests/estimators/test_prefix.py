@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlcredit.credit.group import Scale
-from rlcredit.credit.prefix import judged_segment
+from rlcredit.credit.prefix import judged_segment, prefix_table
 from rlcredit.estimators import Prefix
 from rlcredit.types import Signals
 from tests.strategies import DOUBLE, make_game, make_layout, make_segments
@@ -26,6 +26,13 @@ def signals_of():
     game = make_game(Prefix().needs.coalitions, segments.mask, lambda p, g, s: VALUES[g, s])
     rewards = game.rewards[:, :, 1].clone()
     return Signals(rewards=rewards, response_mask=mask, segments=segments, game=game)
+
+
+def test_prefixes_land_by_their_size_and_other_coalitions_nowhere():
+    members = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0], [0, 0, 0]])
+    rewards = torch.tensor([6.0, 1, 50, 40, torch.nan, 0])
+    evaluated = torch.tensor([True, True, True, True, False, True])
+    assert prefix_table(members.bool(), rewards, evaluated).tolist() == [0, 1, 0, 6]
 
 
 def test_a_token_is_judged_by_the_state_it_was_chosen_in():

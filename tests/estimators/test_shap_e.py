@@ -92,6 +92,13 @@ def test_length_weights_keep_the_total_for_unequal_lengths_and_are_capped():
     torch.testing.assert_close(capped, 4 * 3 * shapley_of_max(REWARDS)[0, 0, 0])
 
 
+def test_lengths_are_those_of_candidates_in_a_group_smaller_than_its_sets():
+    signals = signals_of(REWARDS[:, :2], lengths=LENGTHS[:2])
+    weighted = replace(SHAPE, length_weighted=True)(signals).credit[0, :, 0]
+    phi = 3 * shapley_of_max(REWARDS)[0, :2, 0]
+    torch.testing.assert_close(weighted, phi * torch.tensor([7 / 3, 7 / 9], dtype=DOUBLE))
+
+
 def test_a_response_without_exactly_k_candidates_counts_as_k_zeros_and_gets_the_plain_advantage():
     mask = torch.ones_like(REWARDS, dtype=torch.bool)
     mask[0, 1, 1] = False

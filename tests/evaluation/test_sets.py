@@ -54,6 +54,16 @@ def test_best_mean_and_worst_are_of_the_candidates_own_scores(reward):
     assert again == scores
 
 
+def test_sets_are_ranked_as_deep_as_the_measures_look_and_not_as_the_reward_does(tmp_path):
+    documents = Documents(ids=tuple(f"d{i:02}" for i in range(12)), texts=("tent",) * 12)
+    reward = Ranking(measure=NDCG(), utility=Max()).bind(BM25().index(documents, cache=tmp_path))
+    last = Prompt(prompt_id="p", text="", query="", relevance={"d00": 3})  # ties: the larger id
+    offers = offered_sets(RULES, [last], {Source.greedy: [["<c1>tent</c1><c2>tent</c2>"]]})
+    scores = score_sets({"bm25": reward}, [last], offers, num_candidates=2, prompts_per_batch=1)
+    assert scores[Cell("bm25", "nDCG@10", Source.greedy)] == (0.0,)
+    assert scores[Cell("bm25", "RR", Source.greedy)] == (1 / 12,)
+
+
 def test_run_files_get_a_column_for_each_candidate_of_whole_sets():
     texts = set_texts(offered_sets(RULES, PROMPTS, RESPONSES), 2)
     assert texts == {

@@ -78,5 +78,7 @@ def test_unpaired_missing_and_undefined_values_are_refused():
         paired_interval(np.zeros(3), np.zeros(2))
     with pytest.raises(ValueError, match="at least one value"):
         mean_interval(np.zeros(0))
+    with pytest.raises(ValueError, match=r"not shape \(2, 3\)"):
+        mean_interval(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="finite"):
         mean_interval(np.array([0.0, np.nan]))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rlcredit.estimators.utilities import Max
+from rlcredit.retrieval.base import Encoded
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.linear import LSA
 from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
@@ -132,6 +133,29 @@ def test_memory_is_bounded_and_the_least_recently_used_go_first():
     assert known.tolist() == [True, False, True, True]
     assert found[:, 1].tolist() == [97.0, 99.0, 100.0]
     assert len(rows) == 3
+
+
+def test_the_memory_is_as_much_for_encodings_as_for_rewards():
+    caches = Cache(memory_mb=3).open()
+    assert caches.rewards.max_bytes == caches.encodings.max_bytes == 3 * 1024 * 1024
+
+
+def test_what_an_encoder_says_of_a_text_is_remembered_with_its_vector(dense):
+    def embed(texts):
+        return Encoded(
+            known=torch.tensor([text != "odd" for text in texts]),
+            truncated=torch.tensor([text == "long" for text in texts]),
+            rows=torch.arange(1.0, 33).view(2, 16)[[len(text) % 2 for text in texts]],
+        )
+
+    engine = reward(replace(dense, embed=embed)).engine
+    texts = ["odd", "long", "plain"]
+    for asked in (texts, texts[::-1], ["short", *texts]):
+        found, fresh = engine.encode(asked), embed(asked)
+        assert torch.equal(found.known, fresh.known)
+        assert torch.equal(found.truncated, fresh.truncated)
+        assert torch.equal(found.rows, fresh.rows)
+    assert engine.counts == Counts(texts=10, remembered_texts=6, truncated=1)
 
 
 def test_a_plan_of_some_pairs_asks_for_these_alone(bm25):

@@ -1,5 +1,6 @@
 """Rewards by rule, and what several attempts at a problem come to."""
 
+import re
 from itertools import combinations
 
 import numpy as np
@@ -60,7 +61,9 @@ def test_the_figures_are_settings():
     ],
 )
 def test_a_better_answer_must_earn_more(figures):
-    with pytest.raises(ValueError, match=r"reward\.correct="):
+    asked = {"correct": 1.0, "well_formed": 0.1, "malformed": 0.0} | figures
+    correct, *others = (f"reward.{name}={value}" for name, value in asked.items())
+    with pytest.raises(ValueError, match=re.escape(f"{correct}, {' and '.join(others)}: ")):
         Verifier(**figures)
 
 

@@ -1,6 +1,7 @@
 """Sets of candidates: which tokens, which rewards, and what the set earns."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,6 +62,15 @@ def test_tokens_belong_to_the_candidate_that_they_write():
         inside = [(4, 10), (19, 20)]
         expected = next((i for i, (a, b) in enumerate(inside) if a <= start < end <= b), -1)
         assert number == expected, text[start:end]
+
+
+def test_half_a_token_makes_it_no_candidate_s_and_more_than_half_does():
+    rollouts = written(["<c1>ab</c1>"])
+    char_spans = rollouts.char_spans.clone()
+    char_spans[0, 0, :4] = torch.tensor([[3, 5], [5, 7], [3, 6], [4, 7]])  # >a  b<  >ab  ab<
+    scorer = SetScorer(reward=Letters(), rules=RULES, utility=Max())
+    candidates, _, _ = scorer(replace(rollouts, char_spans=char_spans))
+    assert candidates.candidate_ids[0, 0, :4].tolist() == [-1, -1, 0, 0]
 
 
 def test_a_copy_is_paid_once_where_rewards_are_added():

@@ -34,6 +34,8 @@ def test_the_crossed_interval_covers_the_mean_about_as_often_as_it_says():
 def test_equal_scores_have_an_interval_of_no_width_and_one_seed_draws_queries():
     found = crossed_interval(np.full((3, 4), 0.5))
     assert (found.low, found.mean, found.high) == (0.5, 0.5, 0.5)
+    rounded = crossed_interval(np.array([[0.0, 1e-17], [1e-17, 0.0]]))
+    assert rounded.low == rounded.mean == rounded.high
     row = np.arange(10.0)
     assert crossed_interval(row[None]) == mean_interval(row)
     with pytest.raises(ValueError, match="undefined"):
