@@ -10,9 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from rlcredit.checkpoint.folders import latest
 from rlcredit.commands.components import component_class
 from rlcredit.commands.schema import schema
 from rlcredit.identity import BEFORE, PACKAGE, TARGET, public_name
+from rlcredit.run.folder import RunSummary
+from rlcredit.run.seal import verify
 
 _RESOLVER = re.compile(r"\$\{[^}]*:")
 """An interpolation that calls something, such as ``${oc.env:HOME}``."""
@@ -26,11 +29,17 @@ def saved_config(run: Path, *, allow: Sequence[str] = ()) -> DictConfig:
         allow: Packages from outside whose components may stand in it.
 
     Raises:
-        ValueError: If it is no run folder, or its config names anything but components.
+        ValueError: If it is no run folder, its record is damaged, or its config names anything but
+            components.
     """
     path = run / ".hydra" / "config.yaml"
     if not path.exists():
         raise ValueError(f"{run} is no run folder: it has no .hydra/config.yaml; give run=<folder>")
+    summary = RunSummary.read(run)
+    if summary is not None:
+        verify(run, summary.record, finished=True)
+    elif (checkpoint := latest(run / "checkpoints")) is not None:
+        verify(run, checkpoint.record, finished=False)
     return read_config(path, allow=allow)
 
 

@@ -1,17 +1,15 @@
 """Evaluations on disk, with every prompt's score: a resumed run, and any later table, read them."""
 
-import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from rlcredit.evaluation.cells import Cell, Source
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.tracking.lines import replace_file
-from rlcredit.tracking.strict_json import convert
+from rlcredit.tracking.strict_json import checked_text, convert, read_checked
 
 
 def evaluation_path(run: Path, split: str, phase: str) -> Path:
@@ -35,7 +33,7 @@ def save_evaluation(run: Path, evaluation: Evaluation, *, digest: str) -> Path:
             cell._asdict() | {"values": values} for cell, values in evaluation.scores.items()
         ],
     }
-    replace_file(path, json.dumps(record, ensure_ascii=False, allow_nan=False))
+    replace_file(path, checked_text(record))
     return path
 
 
@@ -54,7 +52,7 @@ def load_evaluation(
         stored = read_scores(path)
         if digest not in (None, stored.digest):
             return None
-        record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        record = read_checked(path)
         del record["digest"]
         evaluation = convert(record | {"scores": {}}, Evaluation)
     except ValueError as error:
@@ -95,9 +93,9 @@ class StoredScores:
 
 
 def read_scores(path: Path) -> StoredScores:
-    """Read the scores alone; what else the file holds is not looked at.
+    """Read the scores alone; what else the file holds is not converted.
 
     Raises:
         ValueError: If they are not there, or have another shape.
     """
-    return msgspec.json.decode(path.read_bytes(), type=StoredScores)
+    return msgspec.convert(read_checked(path), StoredScores)

@@ -19,6 +19,7 @@ from rlcredit.rewards.base import scores_parts
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.score import Scorer
 from rlcredit.run.folder import RunSummary
+from rlcredit.run.seal import verify
 from rlcredit.tasks.base import Dataset
 from rlcredit.text.base import Segmenter
 
@@ -63,6 +64,7 @@ def explore(job: Explored, *, num_prompts: int) -> Exploration:
             f"{job.run} holds no finished run (no summary.json, or no evaluations/test-after.json);"
             " give explore=<folder of a finished run>, or prompts=0 for a report without explorer"
         )
+    verify(job.run, summary.record, finished=True)
     groups = evaluation.responses[Source.sampled][:num_prompts]
     if len(groups[0]) < SMALLEST_GROUP:
         raise ValueError(

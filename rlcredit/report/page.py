@@ -18,6 +18,7 @@ from rlcredit.evaluation.lines import seconds, with_interval
 from rlcredit.report.curves import Curve, Point, aligned, curves_svg, scatter_svg
 from rlcredit.report.views import Hit, PromptView
 from rlcredit.run.folder import SUMMARY_FILE, RunSummary, Status
+from rlcredit.run.seal import verify
 from rlcredit.run.sweep_table import read_job
 from rlcredit.tracking.jsonl import METRICS_FILE
 from rlcredit.tracking.lines import read_lines, replace_file
@@ -91,6 +92,7 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[ReportedRun], list[Gap]]:
             if job.summary is None or job.status is not Status.finished:
                 gaps.append(Gap(folder=folder, why=f"{job.status}: {job.failure or 'no summary'}"))
             else:
+                verify(folder, job.summary.record, finished=True)
                 runs.append(_read_run(folder, job.summary))
         except (ValueError, OSError) as error:
             gaps.append(Gap(folder=folder, why=str(error)))

@@ -11,6 +11,8 @@ from rlcredit.retrieval.base import Retriever
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.run.console import RunConsole
 from rlcredit.run.folder import RunSummary, touch_test_split
+from rlcredit.run.ownership import owned
+from rlcredit.run.seal import verify
 from rlcredit.tasks.base import Dataset, SearchTask, Task
 
 
@@ -36,24 +38,26 @@ def rescore(
         cache: Where document embeddings are kept.
 
     Raises:
-        ValueError: If the folder holds no finished run, or the data are no longer those of the run.
+        ValueError: If the folder holds no finished run, its record is damaged, it cannot be written
+            or is in use, or the data are no longer those of the run.
     """
     summary, *stored = stored_evaluations(run)
-    task = unchanged_task(run, dataset, summary)
-    index = retriever.index(task.documents, cache=cache)
-    expansion = Expansion.of(task.documents, reward, cache=cache)
-    bound = reward.bind(index, failures=run / "failed_texts")
-    touch_test_split(run, phase=f"scored again with {name}")
-    scored: list[Evaluation] = []
-    for old in stored:
-        prompts = task.test[: len(old.prompt_ids)]
-        scores = score_responses(
-            {name: bound}, task.rules, prompts, old.responses, expansion=expansion
-        )
-        new = replace(old, scores=scores, credit=None)
-        save_evaluation(run, replace(new, phase=f"{old.phase}-{name}"), digest=summary.digest)
-        scored.append(new)
     console = RunConsole()
+    with owned(run, wait=False, warn=console.warn):
+        task = unchanged_task(run, dataset, summary)
+        index = retriever.index(task.documents, cache=cache)
+        expansion = Expansion.of(task.documents, reward, cache=cache)
+        bound = reward.bind(index, failures=run / "failed_texts")
+        touch_test_split(run, phase=f"scored again with {name}")
+        scored: list[Evaluation] = []
+        for old in stored:
+            prompts = task.test[: len(old.prompt_ids)]
+            scores = score_responses(
+                {name: bound}, task.rules, prompts, old.responses, expansion=expansion
+            )
+            new = replace(old, scores=scores, credit=None)
+            save_evaluation(run, replace(new, phase=f"{old.phase}-{name}"), digest=summary.digest)
+            scored.append(new)
     console.results(
         scored[0],
         scored[1],
@@ -77,6 +81,7 @@ def stored_evaluations(run: Path) -> tuple[RunSummary, Evaluation, Evaluation]:
             f"{run} holds no finished run (no summary.json, or no evaluations/test-*.json); give "
             "the folder that a run printed at its end, as run=<folder>"
         )
+    verify(run, summary.record, finished=True)
     return summary, before, after
 
 

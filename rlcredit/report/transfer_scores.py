@@ -33,6 +33,7 @@ from rlcredit.retrieval.base import Retriever
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.run.console import RunConsole
 from rlcredit.run.folder import RunSummary, code_revision, computed_with, touch_test_split
+from rlcredit.run.ownership import owned
 from rlcredit.run.results import SOURCE_NAMES
 from rlcredit.tasks.base import Dataset, Task
 from rlcredit.tracking.lines import replace_file
@@ -137,7 +138,8 @@ def transfer(
         folder=out / "trec",
     )
     for run in runs:
-        touch_test_split(run.folder, phase=f"transfer to {', '.join(columns)}")
+        with owned(run.folder, wait=False, warn=RunConsole().warn):
+            touch_test_split(run.folder, phase=f"transfer to {', '.join(columns)}")
     write_qrels(out / "trec" / "test.qrels", judge.prompts)
     matrix = _matrix(rows, judge)
     cells = list(matrix.cells())

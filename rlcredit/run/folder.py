@@ -11,14 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 
 from rlcredit.distributed.machine import machine_type
 from rlcredit.evaluation.figures import Comparison
 from rlcredit.evaluation.stats import Interval
 from rlcredit.tracking.lines import replace_file
-from rlcredit.tracking.strict_json import convert
+from rlcredit.tracking.strict_json import checked_text, convert, read_checked
 
 SUMMARY_FILE = "summary.json"
 FAILURE_FILE = "failure.txt"
@@ -81,13 +80,14 @@ class RunSummary:
     ``threads``."""
     identity: Mapping[str, Any] = field(default_factory=dict)
     """What the digest is the hash of; empty in summaries that are older than it."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """Seal of the run's other files (``run/seal.py``); empty in older summaries."""
 
     def write(self, run: Path) -> Path:
         """Write ``summary.json``, whole or not at all; an earlier failure is forgotten."""
         path = run / SUMMARY_FILE
         run.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
-        replace_file(path, text + "\n")
+        replace_file(path, checked_text(asdict(self), indent=1) + "\n")
         (run / FAILURE_FILE).unlink(missing_ok=True)
         return path
 
@@ -102,7 +102,7 @@ class RunSummary:
         if not path.exists():
             return None
         try:
-            return convert(msgspec.json.decode(path.read_bytes()), cls)
+            return convert(read_checked(path), cls)
         except ValueError as error:
             raise ValueError(
                 f"{path} is no summary of this version ({error}); remove the file, or start the "

@@ -256,7 +256,7 @@ def index_row(run: FinishedRun, record: Record) -> dict[str, Any]:
     if len(asked) > 1:
         raise ValueError(f"{run.place} was scored on other queries before training than after it")
     plain = asdict(summary)
-    identity, measures = plain.pop("identity"), plain.pop("measures")
+    identity, measures, _ = (plain.pop(name) for name in ("identity", "measures", "record"))
     return {
         "digest": summary.digest,
         "digest_before": None,

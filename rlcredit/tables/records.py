@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rlcredit.evaluation.on_disk import StoredScores, evaluation_path, read_scores
 from rlcredit.identity import digest, without_numerics
 from rlcredit.run.folder import FAILURE_FILE, RunSummary, Status
+from rlcredit.run.seal import verify
 from rlcredit.tables.declare import Phase
 
 REMEDY = "restore it, or move the folder away and run again"
@@ -142,6 +143,7 @@ class RunFolder:
         scores: dict[Phase, Scores] = {}
         logged: tuple[Mapping[str, int | float], ...] = ()
         try:
+            verify(self.folder, self.summary.record, finished=True)
             scores = _read_scores(self.folder)
         except (ValueError, OSError) as error:
             problems.append(f"{self.folder}: scores cannot be read ({error}): {REMEDY}")

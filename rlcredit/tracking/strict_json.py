@@ -1,11 +1,39 @@
 """What JSON holds, read strictly into the classes that it was written from."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+CHECK = "check"
+"""Key of a file's checksum of all its other keys."""
+
+
+def checked_text(record: Mapping[str, Any], *, indent: int | None = None) -> str:
+    """A record as JSON, with its checksum."""
+    whole = {**record, CHECK: _checksum(record)}
+    return json.dumps(whole, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """What :func:`checked_text` wrote, without the checksum; older files have none.
+
+    Raises:
+        ValueError: If the file is no JSON object, or its checksum is that of another.
+    """
+    record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    if record.pop(CHECK, None) not in (None, _checksum(record)):
+        raise ValueError("it was changed after it was written")
+    return record
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def convert(plain: Any, kind: type[T]) -> T:

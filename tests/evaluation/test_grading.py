@@ -4,17 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from rlcredit.data.base import SearchTask, Task
 from rlcredit.estimators.utilities import Max
 from rlcredit.evaluation.cells import MEASURES, Cell, Source
-from rlcredit.evaluation.grading import SearchGrader, TaskGraders
-from rlcredit.evaluation.verified import VerifiedGrader
+from rlcredit.evaluation.graders import SearchGrader, Surroundings, VerifiedGrader, grader_of
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.linear import TFIDF
 from rlcredit.retrieval.measures import NDCG
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rewards.verifier import CountdownProblem, Verifier
+from rlcredit.tasks.base import SearchTask, Task
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
 
@@ -39,17 +38,16 @@ COUNTDOWN = Task(name="countdown", **SHARED, **dict.fromkeys(SPLITS, SOLVED))
 
 
 @pytest.fixture
-def graders(tmp_path):
-    def of(task):
-        return TaskGraders(
-            task=task, retrievers=RETRIEVERS, cache=tmp_path, failures=tmp_path / "failed"
-        )
+def graded(tmp_path):
+    def by(reward, task):
+        around = Surroundings(retrievers=RETRIEVERS, cache=tmp_path, failures=tmp_path / "failed")
+        return grader_of(reward, task, around)
 
-    return of
+    return by
 
 
-def test_each_retriever_ranks_the_scored_texts_by_an_index_of_its_own(graders, tmp_path):
-    grader = RANKING.grader(graders(SEARCH))
+def test_each_retriever_ranks_the_scored_texts_by_an_index_of_its_own(graded, tmp_path):
+    grader = graded(RANKING, SEARCH)
     assert isinstance(grader, SearchGrader)
     written = [["lamp lamp boat, red"], ["lamp lamp boat"], ["red chair, d"], ["red chair, red"]]
     scores = grader.scores(SEARCHED, {Source.greedy: written}, prompts_per_batch=9)
@@ -65,8 +63,8 @@ def test_each_retriever_ranks_the_scored_texts_by_an_index_of_its_own(graders, t
     assert grader.headline == "bm25/ndcg@10_sampled"
 
 
-def test_curves_are_scored_by_the_training_retriever_alone(graders):
-    grader = RANKING.grader(graders(SEARCH))
+def test_curves_are_scored_by_the_training_retriever_alone(graded):
+    grader = graded(RANKING, SEARCH)
     scores = {
         each: each.scores(SEARCHED, {Source.greedy: [["tent"]] * 4}, prompts_per_batch=9)
         for each in (grader, grader.for_curves())
@@ -76,8 +74,8 @@ def test_curves_are_scored_by_the_training_retriever_alone(graders):
     assert curves == {cell: each for cell, each in whole.items() if cell.retriever == "bm25"}
 
 
-def test_answers_to_problems_are_judged_by_rule(graders):
-    grader = Verifier(well_formed=0.25).grader(graders(COUNTDOWN))
+def test_answers_to_problems_are_judged_by_rule(graded):
+    grader = graded(Verifier(well_formed=0.25), COUNTDOWN)
     assert isinstance(grader, VerifiedGrader)
     assert grader.reward(SOLVED * 3, ["2 + 3", "2 * 3", "tent"]).tolist() == [1.0, 0.25, 0.0]
     written = {Source.sampled: [["2 + 3, tent", "2 * 3", "tent", "2 + 2"]]}
@@ -87,12 +85,12 @@ def test_answers_to_problems_are_judged_by_rule(graders):
     assert grader.headline == "pass@1"
 
 
-def test_a_ranking_is_refused_where_there_is_nothing_to_search(graders):
+def test_a_ranking_is_refused_where_there_is_nothing_to_search(graded):
     with pytest.raises(ValueError, match="dataset=countdown has no documents"):
-        RANKING.grader(graders(COUNTDOWN))
+        graded(RANKING, COUNTDOWN)
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_rule_is_refused_where_a_prompt_of_any_split_is_no_problem(graders, split):
+def test_a_rule_is_refused_where_a_prompt_of_any_split_is_no_problem(graded, split):
     with pytest.raises(ValueError, match=r"prompt 'pa' has no problem.*reward=ndcg"):
-        Verifier().grader(graders(replace(COUNTDOWN, **{split: SEARCHED})))
+        graded(Verifier(), replace(COUNTDOWN, **{split: SEARCHED}))

@@ -136,9 +136,7 @@ def test_a_file_in_a_folder_s_place_is_refused(tmp_path):
 
 def test_another_config_s_unfinished_run_is_removed_only_when_asked(tmp_path):
     new_run_id(tmp_path, "f" * 32)
-    with pytest.raises(
-        FolderError, match=r"another config \(digest ffffffff, this one is 01234567"
-    ):
+    with pytest.raises(FolderError, match=r"another config \(digest ffffffff"):
         refuse_foreign(tmp_path, DIGEST, anew=False)
     refuse_foreign(tmp_path, DIGEST, anew=True)
 
