@@ -135,6 +135,7 @@ def run_missing(
     *,
     kept: KeptRecords | None,
     workers: int = 1,
+    renew: bool = False,
 ) -> int:
     """Run what is not finished; how many jobs failed, could not be kept, or stand in their own way.
 
@@ -147,13 +148,15 @@ def run_missing(
         planner: Composes them.
         kept: Where records are kept; None: nowhere.
         workers: Jobs at a time; more than one run in processes of their own.
+        renew: Run those jobs too that finished before a component's ``numerics`` was raised; tables
+            show such runs, marked.
 
     Raises:
         ValueError: If an index of kept records cannot be read: all its jobs would run again.
     """
     if kept is not None and kept.damaged:
         raise ValueError(f"no job is run: {'; '.join(kept.damaged)}")
-    todo, reused, failed = _to_run(jobs, planner)
+    todo, reused, failed = _to_run(jobs, planner, renew=renew)
     print(f"{len(todo)} jobs to run, {len(reused)} finished ones reused", flush=True)
     done = [runs[0] for runs in reused if not any(run.kept for run in runs)]
     several = workers > 1 and len(todo) > 1
@@ -171,7 +174,7 @@ def run_missing(
 
 
 def _to_run(
-    jobs: Sequence[PlannedJob], planner: Planner
+    jobs: Sequence[PlannedJob], planner: Planner, *, renew: bool
 ) -> tuple[list[PlannedJob], list[tuple[FinishedRun, ...]], int]:
     """Jobs to run, the usable runs of the others, and how many are barred by one that is not."""
     todo: list[PlannedJob] = []
@@ -179,7 +182,7 @@ def _to_run(
     barred = 0
     finished = finished_runs(planner.outputs)
     for planned in {planned.digest: planned for planned in jobs}.values():
-        found = sort_out(finished.same(planned), planned)
+        found = sort_out(finished.same(planned) if renew else finished.of(planned), planned)
         if found.usable:
             reused.append(found.usable)
         elif any(run.kept or run.place == str(planned.folder) for run in found.unusable):

@@ -123,7 +123,13 @@ def price(table: Table, size: str, jobs: Sequence[PlannedJob], planner: Planner)
 
 
 def reproduce(
-    names: Sequence[str], *, size: str, outputs: Path, workers: int, only: Sequence[str] = ()
+    names: Sequence[str],
+    *,
+    size: str,
+    outputs: Path,
+    workers: int,
+    only: Sequence[str] = (),
+    renew: bool = False,
 ) -> int:
     """Run and render tables; how many jobs failed.
 
@@ -133,6 +139,7 @@ def reproduce(
         outputs: Where runs lie and tables are written.
         workers: Jobs at a time; 0: none is run.
         only: Data sets whose jobs are run; none: all.
+        renew: Run those jobs too that finished before a component's ``numerics`` was raised.
     """
     tables = {name: declared(name).at(size) for name in names}
     planners = {table.conf: Planner(outputs=outputs, conf=table.conf) for table in tables.values()}
@@ -149,7 +156,7 @@ def reproduce(
             if table.size(size).runs_here and (not only or planned.data in only)
         ]
         kept = KeptRecords(folder=kept_folder(outputs)) if size == "sample" else None
-        failed = _run(wanted, planners, kept=kept, workers=workers)
+        failed = _run(wanted, planners, kept=kept, workers=workers, renew=renew)
     finished = finished_runs(outputs)
     for name, table in tables.items():
         if not table.size(size).runs_here:
@@ -167,6 +174,7 @@ def _run(
     *,
     kept: KeptRecords | None,
     workers: int,
+    renew: bool,
 ) -> int:
     """Run what is missing of the jobs whose data are here; how many jobs failed."""
     missing = [planned for planned in wanted if planned.digest]
@@ -180,7 +188,7 @@ def _run(
     failed = 0
     for planner in planners.values():
         own = [planned for planned in missing if planned.conf == planner.folder]
-        failed += run_missing(own, planner, kept=kept, workers=workers) if own else 0
+        failed += run_missing(own, planner, kept=kept, workers=workers, renew=renew) if own else 0
     return failed
 
 
@@ -197,6 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=len(os.sched_getaffinity(0)),
         help="jobs at a time, each on one thread; default: one a core",
     )
+    parser.add_argument(
+        "--renew",
+        action="store_true",
+        help="run jobs again that finished before a component's numbers changed; tables mark them",
+    )
     parser.add_argument("--render-only", action="store_true", help="run nothing")
     asked = parser.parse_args(arguments)
     register()
@@ -207,5 +220,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outputs=asked.outputs,
             workers=0 if asked.render_only else max(asked.workers, 1),
             only=asked.data.split(",") if asked.data else (),
+            renew=asked.renew,
         )
     return 1 if failed else 0

@@ -14,7 +14,7 @@ from rlcredit.commands.components import COMPONENTS, component_class, components
 from rlcredit.commands.conf import composing, conf_folder
 from rlcredit.commands.digests import METHOD
 from rlcredit.commands.schema import register
-from rlcredit.commands.table_jobs import Planner
+from rlcredit.commands.table_jobs import Planner, run_missing
 from rlcredit.commands.tables import declared, table_names
 from rlcredit.identity import TARGET, digest, public_name, without_numerics
 from rlcredit.policy.tiny import Tiny
@@ -125,6 +125,21 @@ def test_a_record_of_other_numerics_is_found_and_marked_in_every_rendering(
     ]
     write_table(grid, table_folder(outputs, "table_x", "smoke"))
     assert f"    numerics: {said}" in explain_cell(outputs, "table_x/esci/ospo")
+
+
+def test_a_job_of_older_numerics_runs_again_only_when_asked(
+    plan, outputs, make_run, monkeypatch, capsys
+):
+    identity = {"policy": {"class": "Tiny", "numerics": 2}, "seed": 0}
+    now = identity | {"policy": {"class": "Tiny", "numerics": 3}}
+    job = next(job for job in plan if job.row == "ospo" and job.seed == 0)
+    make_run(job.folder, digest=digest(identity), level=0.7, identity=identity)
+    kin = digest(without_numerics(now))
+    job = dataclasses.replace(job, digest=digest(now), kin=kin, numerics={"policy": 3})
+    monkeypatch.setattr("rlcredit.commands.table_jobs._one_by_one", lambda jobs, *_: iter(()))
+    for renew, said in ((False, "0 jobs to run, 1 finished"), (True, "1 jobs to run, 0 finished")):
+        run_missing([job], Planner(outputs=outputs), kept=None, renew=renew)
+        assert said in capsys.readouterr().out
 
 
 def test_a_record_of_another_setting_is_no_kin(filled, plan, make_run):
