@@ -10,6 +10,7 @@ from omegaconf import open_dict
 
 from rlcredit.commands.evaluate import rescore_run
 from rlcredit.commands.report import report_runs
+from rlcredit.evaluation.on_disk import load_evaluation
 from rlcredit.run.folder import count_touches
 from tests.e2e.running import ROOT, run_as_a_command
 
@@ -33,13 +34,19 @@ def composed(root, *overrides):
     return cfg
 
 
-def test_stored_responses_are_scored_by_another_retriever(folder, cache, capsys):
+def test_stored_responses_get_the_scores_that_the_run_gave_them(folder, cache, capsys):
     before = count_touches(folder)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        rescore_run(composed("evaluate", f"run={folder}", "retriever=lsa", f"cache={cache}"))
-    assert "lsa" in capsys.readouterr().out
+        rescore_run(composed("evaluate", f"run={folder}", "retriever=tfidf", f"cache={cache}"))
+    assert "tfidf" in capsys.readouterr().out
     assert count_touches(folder) == before + 1
-    assert (folder / "evaluations" / "test-after-lsa.json").exists()
+
+    def scores(retriever, phase):
+        found = load_evaluation(folder, "test", phase).scores
+        return {cell[1:]: each for cell, each in found.items() if cell.retriever == retriever}
+
+    for phase in ("before", "after"):
+        assert scores("tfidf", f"{phase}-tfidf") == scores("tfidf", phase) != scores("bm25", phase)
 
 
 def test_the_explorer_shows_what_reward_and_estimators_say(folder, cache):

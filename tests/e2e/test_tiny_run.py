@@ -61,8 +61,9 @@ def test_a_run_leaves_what_it_promises(tmp_path, cache):
     assert len(list((tmp_path / "trec" / "test-after").glob("*.run.gz"))) >= 6
     assert "data: generated" in printed
     assert "bm25" in printed
-    validated = [line["step"] for line in metrics(tmp_path) if _validated(line)]
-    assert validated == [0, 2, 4]
+    lines = metrics(tmp_path)
+    assert [line["step"] for line in lines if _validated(line)] == [0, 2, 4]
+    assert not any("tfidf" in name for line in lines for name in line), "no retriever for curves"
 
 
 def test_without_steps_the_policy_is_scored_as_it_is(tmp_path, cache):

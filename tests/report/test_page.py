@@ -32,7 +32,7 @@ def test_runs_are_grouped_by_what_they_are_and_seeds_are_averaged(tmp_path):
     assert "4 finished runs" in html
     assert re.search(r'esci/grpo</th>.*?<td class="n">2</td>.*?0\.200.*?0\.400', html)
     assert html.count("data: generated") == 1
-    assert "240" in html  # 3 steps of 80 evaluations
+    assert '<td class="n">240</td>' in html  # 3 steps of 80 evaluations
 
 
 def test_a_folder_without_an_end_is_shown_as_a_gap(tmp_path):

@@ -78,12 +78,16 @@ def test_a_step_is_a_function_of_weights_seed_and_number(fresh_policy):
 
 
 def test_the_first_update_of_a_batch_is_on_policy_and_later_ones_are_not(fresh_policy):
-    once, twice = fresh_policy(), fresh_policy()
-    loss = ClippedSurrogate(clip_low=1e-6, clip_high=1e-6)
-    result = trainer(once, loss=loss).step(1)
-    assert result.metrics["loss/clip_fraction"] == 0
-    trainer(twice, loss=loss, updates_per_batch=2).step(1)
-    assert not torch.equal(weights(once), weights(twice))
+    tight = ClippedSurrogate(clip_low=1e-6, clip_high=1e-6)
+    loose = ClippedSurrogate(clip_low=0.9, clip_high=9.0)
+    for updates in (1, 2):
+        moved = []
+        for loss in (tight, loose):
+            policy = fresh_policy()
+            result = trainer(policy, loss=loss, updates_per_batch=updates).step(1)
+            assert result.metrics["loss/clip_fraction"] == 0
+            moved.append(weights(policy))
+        assert torch.equal(*moved) == (updates == 1), "a ratio that is not 1 is clipped by one"
 
 
 def test_the_divergence_from_the_reference_starts_at_zero_and_grows(fresh_policy):

@@ -67,6 +67,7 @@ def test_a_sampler_far_from_the_policy_stops_the_run_before_the_optimizer_steps(
     result = made.step(3)
     assert result.metrics["mismatch/kl_nats"] > 0.1
     assert result.metrics["mismatch/effective_share"] < 0.9
+    assert result.metrics["loss/clip_fraction"] == 0  # ratios are to the policy's own log-probs
     assert not torch.equal(weights(policy), before)
 
 
