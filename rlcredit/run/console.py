@@ -41,7 +41,7 @@ from rlcredit.evaluation.lines import (
     with_interval,
 )
 from rlcredit.run.results import results_table
-from rlcredit.run.stream import best_effort
+from rlcredit.run.stream import appended, best_effort
 from rlcredit.tasks.base import Task
 from rlcredit.types import Needs
 
@@ -103,13 +103,12 @@ class RunConsole:
     def keep(self, path: Path) -> None:
         """Write to the end of a file, in plain text, all that was said so far and will be."""
         try:
-            file = path.open("a", encoding="utf-8")
+            path.touch()
         except OSError as error:
             self.warn(f"{path} cannot be written ({error.strerror}): what is said here is not kept")
             return
-        self._log.file = best_effort(file)
+        self._log.file = appended(path)
         self._log.file.write(self._said.getvalue())
-        self._log.file.flush()
 
     @property
     def _consoles(self) -> tuple[Console, Console]:

@@ -1,6 +1,7 @@
 """What a person may stop reading: a stream that cannot be written stops nothing."""
 
 import os
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 
@@ -11,6 +12,31 @@ def best_effort(stream: TextIO) -> TextIO:
     encoding lacks are replaced. None, where a process has no such stream, stays None.
     """
     return stream if stream is None else cast(TextIO, _BestEffort(stream))
+
+
+def appended(path: Path) -> TextIO:
+    """A stream to the end of a text file, which is open while a text is written, and no longer.
+
+    What a full disk does not take is lost; what follows is written once there is room.
+    """
+    return cast(TextIO, _Appended(path))
+
+
+class _Appended:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, text: str) -> int:
+        """Write what can be written; the number of characters that were given."""
+        try:
+            with self._path.open("a", encoding="utf-8", errors="replace") as file:
+                file.write(text)
+        except OSError:
+            pass
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
 
 
 class _BestEffort:
