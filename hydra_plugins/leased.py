@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from signal import SIG_DFL, SIGTERM, Signals, signal
+from signal import SIG_DFL, SIG_IGN, SIGHUP, SIGTERM, Signals, getsignal, signal
 from types import FrameType
 from typing import Any
 
@@ -136,7 +136,8 @@ class LeasedLauncher(Launcher):
     def _work(self, config: DictConfig, devices: list[str], log: Path, answer: Any) -> None:
         """Run one job, in a process of its own."""
         os.setpgid(0, 0)  # Ctrl-C reaches the sweep alone, which asks its jobs to stop
-        signal(SIGTERM, SIG_DFL)
+        for number in _stopping():
+            signal(number, SIG_DFL)
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
         with log.open("a") as file:
             for stream in (sys.stdout, sys.stderr):
@@ -180,19 +181,28 @@ def _present() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
+def _stopping() -> list[Signals]:
+    """Signals that ask a sweep to stop, beside Ctrl-C; a hangup is none under nohup."""
+    return [number for number in (SIGTERM, SIGHUP) if getsignal(number) is not SIG_IGN]
+
+
 @contextmanager
 def _ended(running: list[_Started]) -> Iterator[None]:
     """If the sweep is told to stop, its jobs are, and everything is saved before it ends."""
 
     def stop(number: int, frame: FrameType | None) -> Any:
+        if number == SIGHUP:
+            signal(SIGHUP, SIG_IGN)  # a closed terminal sends it twice
         sys.exit(128 + number)
 
-    before = signal(SIGTERM, stop)
+    before = {number: signal(number, stop) for number in _stopping()}
     try:
         yield
     finally:
-        signal(SIGTERM, before)
+        signal(SIGTERM, before[SIGTERM])
         for job in running:
             job.process.terminate()
         for job in running:
             job.process.join()
+        for number, handler in before.items():
+            signal(number, handler)

@@ -1,7 +1,8 @@
-"""Sentences from errors: which were raised on purpose, the valid name nearest to a typo."""
+"""Sentences for a reader: errors raised on purpose, the nearest valid name, commands to paste."""
 
 import linecache
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,3 +39,17 @@ def nearest(name: str, options: Iterable[str]) -> str:
     last = re.split(r"[/.]", name)[-1]
     close = get_close_matches(last, list(options), n=1, cutoff=0.5)
     return f"\ndid you mean {close[0]!r}?" if close else ""
+
+
+def pasted(command: str, **settings: object) -> str:
+    """A command line with settings ``key=value`` that a shell, and then Hydra, read as they are."""
+    words = [f"{key}={_quoted(str(value))}" for key, value in settings.items()]
+    return shlex.join([*command.split(), *words])
+
+
+def _quoted(value: str) -> str:
+    """A value in Hydra's grammar: quoted, if it is no path of letters, digits and ``._-``."""
+    if re.fullmatch(r"[\w.-]*/[\w/.-]*", value, re.ASCII):
+        return value
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + m[2].replace('"', '\\"'), value)
+    return f'"{escaped}"'

@@ -3,13 +3,14 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from rlcredit.errors import chain, nearest, raised_here
+from rlcredit.run.stream import best_effort
 
 
 def explain(error: BaseException) -> str | None:
@@ -56,11 +57,14 @@ def _about_key(error: BaseException, link: OmegaConfBaseException) -> str:
 def in_a_sentence() -> Iterator[None]:
     """Let an error that :func:`explain` knows end the process with its sentence; others pass.
 
+    What is printed within it is said as far as it can be: nobody who stops reading stops a command.
+
     Raises:
         SystemExit: With the sentence, so that the exit status is 1.
     """
     try:
-        yield
+        with redirect_stdout(best_effort(sys.stdout)), redirect_stderr(best_effort(sys.stderr)):
+            yield
     except Exception as error:
         sentence = explain(error)
         if sentence is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import connection, get_context
+from multiprocessing import connection, forkserver, get_context, resource_tracker
 from multiprocessing.process import BaseProcess
 from traceback import format_exception
 from types import FrameType
@@ -70,6 +70,7 @@ def start_processes(
     # forkserver: what the work needs is imported once, and every process is a copy of it
     context = get_context("forkserver")
     context.set_forkserver_preload(["__main__", work.__module__])
+    _start_forkserver()
     processes = [
         context.Process(
             target=_run, args=(work, args, start, store.port, rank, explain), name=f"rank {rank}"
@@ -148,6 +149,7 @@ def _run(
 ) -> None:
     """One process, from start to end."""
     os.setpgid(0, 0)  # Ctrl-C reaches the job alone, which hands it on once
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping())
     timeout = timedelta(seconds=start.timeout_s)
     store = TCPStore(HOST, port, is_master=False, timeout=timeout)
     board = Board(store=PrefixStore("board", store), rank=rank, size=start.processes)
@@ -187,9 +189,25 @@ def _wait(processes: Sequence[BaseProcess]) -> set[int]:
     return set()
 
 
+def stopping() -> tuple[signal.Signals, ...]:
+    """Signals that ask a run to stop; a hangup is none where it is ignored, as under nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *(() if ignored else (signal.SIGHUP,)))
+
+
+def _start_forkserver() -> None:
+    """Start it deaf to what stops the job's whole group: it alone tells how the processes end."""
+    resource_tracker.ensure_running()  # first, because it unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping())
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def _handing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
-    """Hand Ctrl-C and SIGTERM on to the processes within the context; yield those that came."""
+    """Hand signals to stop on to the processes within the context; yield those that came."""
     got: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:
@@ -198,8 +216,7 @@ def _handing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[list[int]]
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, hand_on) for number in numbers}
+    before = {number: signal.signal(number, hand_on) for number in stopping()}
     try:
         yield got
     finally:

@@ -4,6 +4,7 @@ Knows token ids and padding. Does not know rewards, credit or how responses are 
 path here is the reference for the one that computes a prompt once.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -184,8 +185,7 @@ class CausalLM:
         model: Any = self.model
         if self.adapters is not None:
             model = deepcopy(self.adapters).merge_and_unload()
-        model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        save_folder(model, self.tokenizer, folder)
 
     def _ids(self, prompt: Prompt) -> list[int]:
         if self.tokenizer.chat_template is None:
@@ -237,6 +237,14 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froze
             "eos_token_id in its generation_config.json, or an eos_token in its tokenizer"
         )
     return found
+
+
+def save_folder(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a Hugging Face folder, every file of which whoever the umask allows may read."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):  # which safetensors keeps from all others
+        shutil.copymode(folder / "config.json", weights)
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase, eos_ids: frozenset[int]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from tempfile import mkdtemp
+from secrets import token_hex
 from time import monotonic
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from rlcredit.distributed.machine import machine_type
-from rlcredit.policy.causal_lm import CausalLM
+from rlcredit.policy.causal_lm import CausalLM, save_folder
 from rlcredit.policy.draws import global_stream
 from rlcredit.policy.vocabulary import END_ID, PAD_ID, train_tokenizer
 from rlcredit.policy.warm_start import WarmStart, teach
@@ -122,7 +122,8 @@ class Tiny:
         """
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            half_done = Path(mkdtemp(prefix=".making-", dir=folder.parent))
+            half_done = folder.with_name(f".making-{token_hex(8)}")
+            half_done.mkdir()
             try:
                 self._teach(task, seed=seed, folder=half_done, say=say)
                 half_done.rename(folder)
@@ -160,8 +161,7 @@ class Tiny:
             seed=seed,
             say=say,
         )
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save_folder(model, tokenizer, folder)
         record = {"loss": loss, "numerics": self.numerics, "seed": seed, "task": task.digest}
         record |= {"settings": asdict(self), "machine": machine_type()}
         record["seconds"] = round(monotonic() - began, 1)

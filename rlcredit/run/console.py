@@ -4,16 +4,19 @@ Every text is printed as it stands: no markup, no emoji codes, no terminal codes
 catalogue are interpreted.
 """
 
+import io
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
@@ -38,6 +41,7 @@ from rlcredit.evaluation.lines import (
     with_interval,
 )
 from rlcredit.run.results import results_table
+from rlcredit.run.stream import appended, best_effort
 from rlcredit.tasks.base import Task
 from rlcredit.types import Needs
 
@@ -74,25 +78,53 @@ def evaluations_per_response(needs: Needs, num_segments: int) -> int:
     return members.shape[0] - 1  # the empty coalition is worth 0 and is not evaluated
 
 
+def plain_console(**settings: Any) -> Console:
+    """A console that prints every text as it stands."""
+    return Console(markup=False, emoji=False, highlight=False, **settings)
+
+
 class RunConsole:
-    """Prints one run. On a terminal with a moving bar, elsewhere in plain lines."""
+    """Prints one run. On a terminal with a moving bar, elsewhere in plain lines.
+
+    Nobody need read it: where it cannot be written, the run goes on.
+    """
 
     def __init__(self, console: Console | None = None, *, plain_every: int = 10) -> None:
-        self.console = console or Console(
-            markup=False, emoji=False, highlight=False, soft_wrap=False
-        )
+        self.console = console or plain_console(file=best_effort(sys.stdout))
         if not self.console.is_terminal:
             self.console.width = PLAIN_WIDTH
         self.plain_every = plain_every
+        self._said = io.StringIO()
+        self._log = plain_console(
+            file=self._said, width=PLAIN_WIDTH, force_terminal=False, color_system=None
+        )
         self._started = time.monotonic()
+
+    def keep(self, path: Path) -> None:
+        """Write to the end of a file, in plain text, all that was said so far and will be."""
+        try:
+            path.touch()
+        except OSError as error:
+            self.warn(f"{path} cannot be written ({error.strerror}): what is said here is not kept")
+            return
+        self._log.file = appended(path)
+        self._log.file.write(self._said.getvalue())
+
+    @property
+    def _consoles(self) -> tuple[Console, Console]:
+        return self.console, self._log
 
     def say(self, text: str) -> None:
         """A sentence."""
-        self.console.print(Text(text), soft_wrap=True)
+        self._print(Text(text), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A sentence that should not be missed."""
-        self.console.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+        self._print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+
+    def _print(self, what: RenderableType, *, soft_wrap: bool = False) -> None:
+        for console in self._consoles:
+            console.print(what, soft_wrap=soft_wrap)
 
     def header(self, header: Header) -> None:
         """Data, policy, method, and the numbers that follow from the settings."""
@@ -119,7 +151,7 @@ class RunConsole:
         ]
         lines = columns([(name, foreign(value)) for name, value in rows if value])
         title = f"rlcredit: {task.name}, data: {task.source}"
-        self.console.print(
+        self._print(
             Panel(Text("\n".join(lines)), title=Text(title), title_align="left", box=box.ROUNDED)
         )
 
@@ -158,10 +190,10 @@ class RunConsole:
             f"{marked}sampled at T = {temperature:g}\n"
             "means with 95 % bootstrap intervals over prompts; differences are paired"
         )
-        short = self.console.width < FULL_WIDTH
         rows = [row for row in compare(before, after) if not row.cell.is_minor]
-        table = results_table(rows, title=title, trained_on=trained_on, short=short)
-        self.console.print(table)
+        for console in self._consoles:
+            short = console.width < FULL_WIDTH
+            console.print(results_table(rows, title=title, trained_on=trained_on, short=short))
         for name, now in after.figures.items():
             self.say(f"{name}: {before.figures.get(name, math.nan):.4g} -> {now:.4g}")
         for evaluation in (before, after):
@@ -177,17 +209,17 @@ class RunConsole:
     def examples(self, before: Evaluation, after: Evaluation) -> None:
         """Responses to the same prompts before and after, with the credit of their segments."""
         for old, new in zip(before.examples, after.examples, strict=True):
-            self.console.print(Text(f"prompt  {foreign(new.prompt)}", style="bold"))
+            self._print(Text(f"prompt  {foreign(new.prompt)}", style="bold"))
             for phase, completion in (("before", old), ("after", new)):
                 line = Text(f"{phase:<6}  {completion.reward:.3f}  ")
-                self.console.print(line.append_text(credited(completion)), soft_wrap=True)
+                self._print(line.append_text(credited(completion)), soft_wrap=True)
 
     def paths(self, paths: Mapping[str, Path]) -> None:
         """Where everything lies, and how long it took."""
         rows = [(name, str(path)) for name, path in paths.items()]
         rows.append(("took", seconds(time.monotonic() - self._started)))
         for line in columns(rows):
-            self.console.print(Text(line), soft_wrap=True)
+            self._print(Text(line), soft_wrap=True)
 
 
 class StepLines:

@@ -15,10 +15,19 @@ from transformers.utils.logging import disable_progress_bar
 from rlcredit.checkpoint.folders import Checkpoint, CheckpointError, at_step, latest, latest_whole
 from rlcredit.distributed.launcher import Start, join_started, start_processes
 from rlcredit.distributed.world import World
+from rlcredit.errors import pasted
 from rlcredit.run.console import Header, RunConsole
 from rlcredit.run.folder import RunSummary, Status
 from rlcredit.run.job import Job, Parts, assemble
-from rlcredit.run.ownership import clear, new_run_id, owned, refuse_foreign, run_id, write_config
+from rlcredit.run.ownership import (
+    LOG_FILE,
+    clear,
+    new_run_id,
+    owned,
+    refuse_foreign,
+    run_id,
+    write_config,
+)
 from rlcredit.run.seal import verify
 from rlcredit.run.session import Session
 from rlcredit.trainer.settings import Resume
@@ -88,6 +97,8 @@ def run_rank(job: Job, folder: Path, *, world: World) -> float | None:
         if world.largest(int(done is not None)) == [1]:
             return None if done is None else _report_finished(done, folder, console)
         checkpoint = _prepared(job, folder, warn=console.warn) if world.leads else None
+        if world.leads:
+            console.keep(folder / LOG_FILE)
         checkpoint = _agreed(checkpoint, folder, world)
         parts = assemble(job, failures=folder / "failed_texts", say=console.say, world=world)
         console.header(header(job, parts, folder))
@@ -160,7 +171,7 @@ def _report_finished(done: RunSummary, folder: Path, console: RunConsole) -> flo
     console.say(
         f"{folder} holds this very run, finished: {done.headline} "
         f"{done.measures[done.headline].before.mean:.3f} -> {score:.3f}. To score it again: "
-        f"rlcredit evaluate run={folder}; to train it anew: resume=never"
+        f"{pasted('rlcredit evaluate', run=folder)}; to train it anew: resume=never"
     )
     return score
 

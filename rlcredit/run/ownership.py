@@ -28,12 +28,15 @@ from rlcredit.tracking.lines import replace_file
 LOCK_FILE = ".lock"
 RUN_ID_FILE = "run_id"
 CONFIG_FOLDER = ".hydra"
+LOG_FILE = "train.log"
+"""What the console of a run says, in all of its sittings."""
 RECORDED = (
     "metrics.jsonl",
     "completions.jsonl",
     "responses.jsonl",
     "summary.json",
     "failure.txt",
+    LOG_FILE,
     "failed_batch",
     "failed_texts",
     "checkpoints",

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from rlcredit.checkpoint.state import restore
 from rlcredit.checkpoint.writer import CheckpointWriter
 from rlcredit.diagnose.refused_batch import save_batch
 from rlcredit.distributed.world import World
+from rlcredit.errors import pasted
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.figures import compare, evaluation_metrics, truth_rho
 from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
@@ -34,8 +35,9 @@ from rlcredit.run.responses import COLUMNS, CompletionsFile, response_rows
 from rlcredit.run.seal import Sealer
 from rlcredit.run.stop import StopRequest, stop_request
 from rlcredit.run.watch import SegmentWatch
-from rlcredit.tracking.base import RunInfo, RunTracker
-from rlcredit.tracking.jsonl import JSONL
+from rlcredit.tracking.base import RunInfo
+from rlcredit.tracking.jsonl import JSONL, JSONLRun
+from rlcredit.tracking.mirror import Mirror
 from rlcredit.trainer.loop import StepResult
 from rlcredit.trainer.refused import RefusedBatchError
 
@@ -68,8 +70,10 @@ class Session:
     folder: Path
     console: RunConsole
     watch: SegmentWatch = field(default_factory=SegmentWatch)
-    trackers: list[RunTracker] = field(default_factory=list)
-    """Trackers of the first process; the others have none."""
+    record: JSONLRun | None = None
+    """The first process's; the others have none."""
+    mirrors: Sequence[Mirror] = ()
+    """Of the record."""
     last_step: int | None = None
     """Step of the checkpoint that the run goes on from."""
     checkpoints: CheckpointWriter = field(init=False)
@@ -168,23 +172,50 @@ class Session:
                 self.job.estimator_name,
             ),
         )
-        configured = [] if isinstance(self.job.tracker, JSONL) else [self.job.tracker]
-        for tracker in (JSONL(), *configured):
-            opened = tracker.start(info, last_step=self.last_step, say=self.console.say)
-            self.trackers.append(opened)
+        say, warn = self.console.say, self.console.warn
+        self.record = JSONL().start(info, last_step=self.last_step, say=say)
         self.completions = CompletionsFile(self.folder, last_step=self.last_step)
+        configured = [] if isinstance(self.job.tracker, JSONL) else [self.job.tracker]
+        self.mirrors = [
+            Mirror(tracker, info, last_step=self.last_step, say=say, warn=warn)
+            for tracker in configured
+        ]
         failed = True
         try:
             yield
+            self.record.finish(self.measured, failed=False)
             failed = False
         finally:
-            for tracker in self.trackers:
-                tracker.finish(self.measured, failed=failed)
+            for mirror in self.mirrors:
+                mirror.finish(self.measured, failed=failed)
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
-        """Hand metrics to every tracker."""
-        for tracker in self.trackers:
-            tracker.log(metrics, step=step)
+        """Write a step's metrics to the record."""
+        if self.record is not None:
+            self.record.log(metrics, step=step)
+
+    def mirror(
+        self,
+        metrics: Mapping[str, float],
+        *,
+        step: int,
+        rows: Sequence[Sequence[object]] = (),
+        saved: bool = False,
+    ) -> None:
+        """Hand a step to the mirrors, which may be slow: once its checkpoint is under way.
+
+        Args:
+            metrics: Of the step.
+            step: Its number.
+            rows: Of the table of responses, on the steps that show it.
+            saved: Whether the step has a checkpoint.
+        """
+        for mirror in self.mirrors:
+            mirror.log(metrics, step=step)
+            if rows:
+                mirror.table("responses", COLUMNS, rows)
+            if saved:
+                mirror.sync()
 
     def validate(self, step: int) -> dict[str, float]:
         """Metrics of the validation split, on the steps that have them."""
@@ -205,7 +236,9 @@ class Session:
         """All steps that are left, with their metrics, responses and checkpoints."""
         done = self.last_step or 0
         if self.last_step is None:
-            self.log(self.validate(0), step=0)
+            metrics = self.validate(0)
+            self.log(metrics, step=0)
+            self.mirror(metrics, step=0)
         with (
             self.console.progress(steps=self.job.trainer.steps, done=done) as show,
             stop_request() as stop,
@@ -215,8 +248,7 @@ class Session:
                 metrics = result.metrics | self.validate(result.step)
                 self.log(metrics, step=result.step)
                 show(result.step, metrics)
-                if self.world.leads:
-                    self.keep(result)
+                rows = self.keep(result) if self.world.leads else ()
                 warning = self.watch(result.step, metrics)
                 if warning is not None:
                     self.console.warn(warning)
@@ -224,6 +256,7 @@ class Session:
                 then = self._after(result.step, stop, score)
                 if then.saves:
                     self.checkpoint(result.step, score)
+                self.mirror(metrics, step=result.step, rows=rows, saved=then.saves)
                 if then.stops:
                     self._stop(result.step, then)
 
@@ -238,7 +271,7 @@ class Session:
         except RefusedBatchError as error:
             where = save_batch(self.folder / "failed_batch", error, self.parts.trainer.policy.model)
             raise type(error)(
-                f"{error} in {where}: rlcredit replay batch={where}", error.refused
+                f"{error} in {where}: {pasted('rlcredit replay', batch=where)}", error.refused
             ) from error
 
     def _after(self, step: int, stop: StopRequest, score: float | None) -> AfterStep:
@@ -264,26 +297,30 @@ class Session:
         )
         sys.exit(then.stop.exit_status)
 
-    def keep(self, result: StepResult) -> None:
-        """The step's responses with their credit, on disk and (now and then) in the trackers."""
+    def keep(self, result: StepResult) -> Sequence[Sequence[object]]:
+        """Write the step's responses with their credit, and now and then the table of them.
+
+        Returns:
+            The table's rows; none on other steps.
+        """
         written = completions(result.rollouts, result.signals, result.advantages)
         self.completions.write(result.step, written)
         settings = self.job.trainer
         if result.step % settings.checkpoint_every and result.step != settings.steps:
-            return
+            return ()
         rewards = result.signals.rewards.tolist()
         rows = response_rows(result.step, result.rollouts, rewards, result.advantages)
-        for tracker in self.trackers:
-            tracker.table("responses", COLUMNS, rows)
+        if self.record is not None:
+            self.record.table("responses", COLUMNS, rows)
+        return rows
 
     def checkpoint(self, step: int, score: float | None) -> None:
         """Everything that a later sitting needs, after everything it builds on is on disk.
 
         The files are written while training goes on.
         """
-        for tracker in self.trackers:
-            tracker.sync()
-        if self.world.leads:
+        if self.record is not None:
+            self.record.sync()
             self.completions.sync()
         self.checkpoints.start(
             step=step,

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from rlcredit.distributed.launcher import stopping
+
 
 @dataclass
 class StopRequest:
@@ -21,14 +23,18 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Note the first Ctrl-C or SIGTERM within the context; the second one acts at once."""
+    """Note the first Ctrl-C, SIGTERM or hangup within the context; the second acts at once.
+
+    A hangup never acts at once: a closed terminal sends it twice, by the shell and by the kernel.
+    """
     request = StopRequest()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in stopping()}
 
     def note(number: int, frame: FrameType | None) -> None:
         request.number = number
         for each, handler in before.items():
-            signal.signal(each, handler)
+            if each != signal.SIGHUP:
+                signal.signal(each, handler)
 
     for number in before:
         signal.signal(number, note)

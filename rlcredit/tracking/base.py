@@ -51,7 +51,7 @@ class RunTracker(Protocol):
         ...
 
     def sync(self) -> None:
-        """Called before a checkpoint: what was logged must survive what the checkpoint survives."""
+        """Called at each checkpoint: what was logged must survive what the checkpoint survives."""
         ...
 
     def finish(self, summary: Mapping[str, float], *, failed: bool) -> None:
@@ -65,9 +65,11 @@ class Tracker(Protocol):
 
     def start(
         self, run: RunInfo, *, last_step: int | None, say: Callable[[str], None]
-    ) -> RunTracker:
+    ) -> RunTracker | None:
         """Open a run, or continue it after ``last_step`` and forget what lies beyond.
 
-        ``say`` tells the person what they must know, once.
+        ``say`` tells the person what they must know, once. None: the environment switches the
+        tracker off. An error costs the tracker and not the run (``rlcredit.tracking.mirror``), so a
+        setting that can only be wrong is refused when the settings are made.
         """
         ...

@@ -1,6 +1,7 @@
 """``metrics.jsonl``: the record of a run, which every other tracker mirrors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,12 @@ class JSONL:
         """Open ``metrics.jsonl``; what lies beyond ``last_step`` is removed.
 
         Raises:
+            OSError: If it cannot be written.
             ValueError: If the file ends before ``last_step``, so that the curve would have a hole.
         """
         path = run.folder / METRICS_FILE
-        lines = LineFile(path, last_step=last_step)
+        with _recording(path):
+            lines = LineFile(path, last_step=last_step)
         if last_step and (lines.last_step or 0) < last_step:
             raise ValueError(
                 f"{path} ends at step {lines.last_step}, but the checkpoint is of step {last_step}"
@@ -37,7 +40,10 @@ class JSONL:
 
 
 class JSONLRun:
-    """An open ``metrics.jsonl``, and a ``<name>.jsonl`` for each table."""
+    """An open ``metrics.jsonl``, and a ``<name>.jsonl`` for each table.
+
+    What cannot be written raises an OSError that says so, since a run without its record is none.
+    """
 
     def __init__(self, folder: Path, lines: LineFile) -> None:
         self._folder = folder
@@ -56,22 +62,37 @@ class JSONLRun:
             )
         if "step" in metrics:
             raise ValueError("a metric may not be named 'step': that is the line's own key")
-        self._lines.append([{"step": step, **metrics}])
+        with _recording(self._lines.path):
+            self._lines.append([{"step": step, **metrics}])
         self._last = step
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Write ``<name>.jsonl``, one object a row; a text with credit as a list of pairs."""
         records = [dict(zip(columns, map(_plain, row), strict=True)) for row in rows]
         path = self._folder / f"{name}.jsonl"
-        replace_file(path, "".join(f"{dump(record)}\n" for record in records))
+        with _recording(path):
+            replace_file(path, "".join(f"{dump(record)}\n" for record in records))
 
     def sync(self) -> None:
         """Wait until the disk holds every line."""
-        self._lines.sync()
+        with _recording(self._lines.path):
+            self._lines.sync()
 
     def finish(self, summary: Mapping[str, float], *, failed: bool) -> None:
         """Nothing but a last look at the disk; the summary has a file of its own."""
-        self._lines.sync()
+        self.sync()
+
+
+@contextmanager
+def _recording(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({error.strerror or error}), and it is the run's record, so "
+            "the run ends. Make room, and give the same command again: it goes on from the last "
+            "checkpoint"
+        ) from error
 
 
 def _plain(value: object) -> object:

@@ -1,6 +1,9 @@
 """Weights & Biases mirrors the record. The only file that imports wandb."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -30,31 +33,48 @@ class WandB:
     """Longest wait for the upload at the end; what is missing stays on disk."""
 
     def __post_init__(self) -> None:
-        """Refuse waiting times that are none."""
+        """Refuse waiting times that are none, and names that W&B refuses."""
         for name in ("init_timeout_s", "finish_timeout_s"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(
                     f"tracker.{name}={getattr(self, name)}: it must be a positive number of "
                     "seconds; tracker=jsonl switches W&B off"
                 )
+        try:
+            wandb.Settings(project=self.project, entity=self.entity)
+        except wandb.errors.UsageError as error:
+            raise ValueError(
+                f"tracker.project={self.project}: {error}; choose another name, or tracker=jsonl, "
+                "which switches W&B off"
+            ) from error
 
     def start(
         self, run: RunInfo, *, last_step: int | None, say: Callable[[str], None]
-    ) -> "WandBRun":
-        """Open the run online or offline; says which, and how to sync."""
+    ) -> "WandBRun | None":
+        """Open the run online or offline; says which, and how to sync. None with mode disabled.
+
+        Raises:
+            ValueError: If a variable WANDB_* or a settings file holds what W&B refuses.
+            Exception: Whatever W&B raises where it cannot write.
+        """
+        mode = _mode()
+        if mode == "disabled":
+            say("W&B is off (WANDB_MODE=disabled)")
+            return None
         folder = run.folder.resolve() / "wandb"
-        command = f"wandb sync {folder}"
-        online, why = _key_configured()
+        command = shlex.join(["wandb", "sync", str(folder)])
+        online, why = _key_configured() if mode == "online" else (False, f"WANDB_MODE={mode}")
         if online:
             try:
                 opened = self._init(run, offline=False)
                 say(f"W&B: {opened.url}")
-                return WandBRun(opened, command=f"wandb sync --include-online {folder}", say=say)
+                online_too = shlex.join(["wandb", "sync", "--include-online", str(folder)])
+                return WandBRun(opened, command=online_too)
             except wandb.errors.Error as error:
                 why = f"the server did not take the run ({_first_line(error)})"
                 wandb.teardown()
         say(f"W&B is offline: {why}. Sync later with: {command} (tracker=jsonl switches it off)")
-        return WandBRun(self._init(run, offline=True), command=command, say=say)
+        return WandBRun(self._init(run, offline=True), command=command)
 
     def _init(self, run: RunInfo, *, offline: bool) -> wandb.Run:
         wandb.setup(wandb.Settings(silent=True))
@@ -83,19 +103,18 @@ class WandB:
 
 
 class WandBRun:
-    """An open W&B run. If it breaks, that is said once, and the run goes on without it."""
+    """An open W&B run. What W&B cannot take raises RuntimeError, with how to sync the rest."""
 
-    def __init__(self, run: wandb.Run, *, command: str, say: Callable[[str], None]) -> None:
+    def __init__(self, run: wandb.Run, *, command: str) -> None:
         self.run = run
         self._command = command
-        self._say = say
         self._step = 0
-        self._broken = False
 
     def log(self, metrics: Mapping[str, float], *, step: int) -> None:
         """Mirror one step's metrics, with the step as their axis."""
         self._step = step
-        self._mirror(lambda: self.run.log({STEP: step, **metrics}, step=step))
+        with self._taken():
+            self.run.log({STEP: step, **metrics}, step=step)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Show a table, and beside it a page on which texts are coloured by credit.
@@ -103,31 +122,30 @@ class WandBRun:
         The page is a file of its own: HTML inside a table would lie outside the run folder.
         """
         data: list[Any] = [[_cell(value) for value in row] for row in rows]
-        shown: dict[str, Any] = {name: wandb.Table(columns=list(columns), data=data)}
-        if any(isinstance(value, CreditedText) for row in rows for value in row):
-            shown[f"{name}_by_credit"] = wandb.Html(page_html(columns, rows), inject=False)
-        self._mirror(lambda: self.run.log(shown, step=self._step))
+        with self._taken():
+            shown: dict[str, Any] = {name: wandb.Table(columns=list(columns), data=data)}
+            if any(isinstance(value, CreditedText) for row in rows for value in row):
+                page = page_html(columns, rows)
+                shown[f"{name}_by_credit"] = wandb.Html(page, inject=False)
+            self.run.log(shown, step=self._step)
 
     def sync(self) -> None:
         """Nothing: the mirror may lag behind the record."""
 
     def finish(self, summary: Mapping[str, float], *, failed: bool) -> None:
         """Close the run; waits for the upload no longer than ``finish_timeout_s``."""
-        self._mirror(lambda: self.run.summary.update(dict(summary)))
-        self._mirror(lambda: self.run.finish(exit_code=1 if failed else 0))
+        with self._taken():
+            self.run.summary.update(dict(summary))
+            self.run.finish(exit_code=1 if failed else 0)
 
-    def _mirror(self, act: Callable[[], object]) -> None:
-        """Whatever fails inside a mirror must not end the run, whose record is kept elsewhere."""
-        if self._broken:
-            return
+    @contextmanager
+    def _taken(self) -> Iterator[None]:
         try:
-            act()
+            yield
         except Exception as error:
-            self._broken = True
-            self._say(
-                f"W&B stopped taking data ({_first_line(error)}); the run is not affected. Sync "
-                f"the rest with: {self._command}"
-            )
+            raise RuntimeError(
+                f"W&B refuses it ({_first_line(error)}). Sync the rest with: {self._command}"
+            ) from error
 
 
 def page_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -163,11 +181,23 @@ def _cell(value: object) -> object:
     )
 
 
+def _mode() -> str:
+    """The mode that environment and settings files ask for.
+
+    Raises:
+        ValueError: If they hold what W&B refuses.
+    """
+    try:
+        return wandb.setup(wandb.Settings(silent=True)).settings.mode
+    except (ValueError, wandb.errors.Error) as error:
+        raise ValueError(
+            f"{error}. Correct or unset the variable WANDB_* (or the line of a W&B settings file) "
+            "that says so"
+        ) from error
+
+
 def _key_configured() -> tuple[bool, str]:
     """Whether W&B has a key (environment, netrc, settings), without asking the server; why not."""
-    mode = wandb.setup(wandb.Settings(silent=True)).settings.mode
-    if mode != "online":
-        return False, f"WANDB_MODE={mode}"
     try:
         return wandb.login(prompt=False, verify=False), "no key is configured (wandb login)"
     except wandb.errors.Error as error:

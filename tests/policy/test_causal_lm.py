@@ -1,5 +1,7 @@
 """Log-probs against a plain forward pass, encoding, end tokens, export."""
 
+import os
+import stat
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -223,8 +225,13 @@ def test_all_end_tokens_of_the_generation_config_and_the_tokenizer_count():
 
 def test_an_exported_folder_loads_as_the_same_model(tmp_path: Path):
     policy = toy_policy()
-    policy.export(tmp_path)
-    assert (tmp_path / "model.safetensors").exists()
+    umask = os.umask(0o027)
+    try:
+        policy.export(tmp_path)
+    finally:
+        os.umask(umask)
+    weights = tmp_path / "model.safetensors"
+    assert stat.S_IMODE(weights.stat().st_mode) == 0o640  # as every file of the group
     again = CausalLM(
         model=AutoModelForCausalLM.from_pretrained(tmp_path),
         tokenizer=AutoTokenizer.from_pretrained(tmp_path),

@@ -95,6 +95,9 @@ def test_a_kept_policy_is_found_by_what_it_depends_on(tmp_path: Path):
         "tokenizer_config.json",
         "warm_start.json",
     ]
+    modes = {path.stat().st_mode for path in folder.iterdir()}
+    assert modes == {(folder / "config.json").stat().st_mode}  # none is its maker's alone
+    assert folder.stat().st_mode == folder.parent.stat().st_mode
     assert json.loads((folder / "warm_start.json").read_text())["settings"]["num_layers"] == 1
     load(SMALL, tmp_path, seed=1)
     load(SMALL, tmp_path, digest="another task")

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlcredit.errors import raised_here
 from rlcredit.tracking import JSONL
 from rlcredit.tracking.base import CreditedText, RunInfo, RunTracker, Tracker
 from rlcredit.tracking.lines import dump, read_lines
+from tests.full_disk import full_disk
 
 
 def run_in(folder: Path) -> RunInfo:
@@ -119,3 +121,16 @@ def test_a_table_is_written_by_rows_and_replaces_its_predecessor(tmp_path):
         {"prompt": "a", "step": 3, "response": [["red", 0.25], [", ", None], ["<b>", -1.0]]}
     ]
     assert credited.text == "red, <b>"
+
+
+def test_a_disk_that_is_full_ends_the_record_with_a_sentence(tmp_path):
+    run = start(tmp_path)
+    run.log({"a": 1.0}, step=1)
+    sentence = r"metrics\.jsonl cannot be written \(File too large\), and it is the run's record"
+    with full_disk(24), pytest.raises(OSError, match=sentence) as error:
+        run.log({"a": 2.0}, step=2)
+    assert raised_here(error.value)
+    with full_disk(4), pytest.raises(OSError, match=r"metrics\.jsonl cannot be written"):
+        start(tmp_path, last_step=1)
+    with full_disk(4), pytest.raises(OSError, match=r"responses\.jsonl cannot be written"):
+        run.table("responses", ["a"], [[1]])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import struct
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
+from wandb.sdk.data_types._private import MEDIA_TMP
 
 from rlcredit.tracking import WandB
 from rlcredit.tracking.base import CreditedText, RunInfo, RunTracker, Tracker
+from rlcredit.tracking.mirror import Mirror
 from rlcredit.tracking.wandb import page_html
 from tests.tracking.wandb_server import Server
 
@@ -44,15 +47,20 @@ def run_in(folder) -> RunInfo:
     )
 
 
+def mirror(tracker, folder, said) -> Mirror:
+    return Mirror(tracker, run_in(folder), last_step=None, say=said.append, warn=said.append)
+
+
 def in_process(folder, script):
     """What becomes of a process of its own that opens a run and then does this."""
     opening = (
         "from pathlib import Path; from rlcredit.tracking import WandB\n"
         "from rlcredit.tracking.base import RunInfo\n"
+        "from rlcredit.tracking.mirror import Mirror\n"
         "from tests.tracking.wandb_server import kill_service\n"
         f"info = RunInfo(folder=Path({str(folder)!r}), run_id='abc123', group='g', name='n', "
         "config={})\n"
-        "run = WandB().start(info, last_step=None, say=print)\n"
+        "run = Mirror(WandB(), info, last_step=None, say=print, warn=print)\n"
     )
     command = [sys.executable, "-c", opening + script]
     root = Path(__file__).parents[2]
@@ -193,7 +201,7 @@ def test_a_resumed_run_has_the_same_id_and_adds_to_its_curve(tmp_path, server):
 def test_a_server_that_hangs_costs_the_timeout_at_the_end_and_is_told_once(tmp_path, server):
     said = []
     tracker = WandB(project="p", finish_timeout_s=2.0)
-    run = tracker.start(run_in(tmp_path), last_step=None, say=said.append)
+    run = mirror(tracker, tmp_path, said)
     server.hanging = True
     run.log({"train/loss": 0.25}, step=1)
     began = time.monotonic()
@@ -201,7 +209,7 @@ def test_a_server_that_hangs_costs_the_timeout_at_the_end_and_is_told_once(tmp_p
     assert time.monotonic() - began < 15.0
     server.hanging = False
     assert len(said) == 2
-    assert "W&B stopped taking data" in said[1]
+    assert "tracker WandB takes no more data" in said[1]
     assert f"wandb sync --include-online {tmp_path / 'wandb'}" in said[1]
 
 
@@ -216,8 +224,8 @@ def test_a_mirror_that_dies_does_not_end_the_run(tmp_path):
     assert done.returncode == 7
     said = done.stdout.splitlines()
     assert len(said) == 2
-    assert "W&B stopped taking data" in said[1]
-    assert "the run is not affected" in said[1]
+    assert "tracker WandB takes no more data" in said[1]
+    assert "The run goes on without it" in said[1]
 
 
 def test_a_key_of_the_wrong_form_is_named_and_the_run_goes_on_offline(tmp_path, monkeypatch):
@@ -267,6 +275,59 @@ def test_colour_follows_sign_and_size_and_no_credit_means_no_colour():
     assert "</span>&amp;<span" in html
 
 
-def test_waiting_times_must_be_positive():
-    with pytest.raises(ValueError, match=r"tracker.init_timeout_s=0.*tracker=jsonl"):
-        WandB(init_timeout_s=0.0)
+@pytest.mark.parametrize("seconds", [0.0, float("inf"), float("nan")])
+def test_waiting_times_must_be_positive(seconds):
+    with pytest.raises(ValueError, match=rf"tracker.init_timeout_s={seconds}.*tracker=jsonl"):
+        WandB(init_timeout_s=seconds)
+
+
+@pytest.mark.parametrize("project", ["a/b:c", "x" * 129])
+def test_a_project_that_the_server_refuses_is_refused_at_once(project):
+    with pytest.raises(ValueError, match=rf"tracker.project={project}: .*choose another name"):
+        WandB(project=project)
+
+
+@pytest.mark.parametrize(("name", "value"), [("mode", "bogus"), ("base_url", "foo")])
+def test_a_wrong_variable_costs_the_mirror_and_a_sentence_with_the_remedy(
+    tmp_path, monkeypatch, capfd, name, value
+):
+    wandb.teardown()  # what an earlier run has read is forgotten
+    monkeypatch.setenv(f"WANDB_{name.upper()}", value)
+    said = []
+    run = mirror(WandB(), tmp_path, said)
+    run.log({"a": 1.0}, step=1)
+    run.finish({}, failed=False)
+    (sentence,) = said
+    assert name in sentence
+    assert value in sentence
+    assert "unset the variable WANDB_*" in sentence
+    assert "tracker=jsonl switches it off" in sentence
+    assert list(tmp_path.iterdir()) == [tmp_path / "home"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_mode_disabled_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    said = []
+    run = mirror(WandB(), tmp_path, said)
+    run.log({"a": 1.0}, step=1)
+    run.finish({}, failed=False)
+    assert said == ["W&B is off (WANDB_MODE=disabled)"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "home"]
+
+
+def test_a_temporary_folder_that_is_cleaned_away_costs_the_mirror_alone(tmp_path):
+    folder, said = tmp_path / "my runs", []
+    folder.mkdir()
+    run = mirror(WandB(), folder, said)
+    run.log({"a": 1.0}, step=1)
+    media = Path(MEDIA_TMP.name)
+    away = media.rename(media.with_name(f"{media.name}-away"))
+    run.table("responses", ["a"], [[CreditedText(pieces=(("x", 0.5),))]])
+    away.rename(media)
+    run.log({"a": 1.0}, step=2)
+    run.finish({}, failed=False)
+    _, warning = said
+    assert "tracker WandB takes no more data: W&B refuses it ([Errno 2]" in warning
+    words = warning[warning.index("wandb sync") :].rsplit(". The run", 1)[0]
+    assert shlex.split(words) == ["wandb", "sync", str(folder / "wandb")]
