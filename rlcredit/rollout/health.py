@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rlcredit.credit.group import equal_rewards
 from rlcredit.text.copying import WordRuns, words
 from rlcredit.types import Metrics, Rollouts, Signals
 
@@ -34,7 +35,7 @@ def rollout_metrics(
         "reward/std": rewards.std(correction=0),
         "reward/group_std": rewards.std(1, correction=0).mean(),
         "reward/zero_share": _share(rewards == 0),
-        "reward/equal_groups_share": _share(rewards.amax(1) == rewards.amin(1)),
+        "reward/equal_groups_share": _share(equal_rewards(rewards)),
         "reward/evaluations": torch.tensor(float(signals.num_evaluations)),
     }
     if documents is not None:

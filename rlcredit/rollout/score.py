@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlcredit.credit.group import equal_rewards
 from rlcredit.estimators.base import SetUtility
 from rlcredit.retrieval.base import Encoder
 from rlcredit.rewards.base import Reward
@@ -153,7 +154,7 @@ class Scorer:
         batch: "_Batch",
     ) -> CoalitionGame:
         """Every response's game; what the reward is asked for is added to ``batch``."""
-        unequal = (rewards.amax(1) > rewards.amin(1)).tolist()
+        unequal = (~equal_rewards(rewards)).tolist()
         group_size = rewards.shape[1]
         games: list[list[CoalitionRequest]] = []
         for p, (prompt, group) in enumerate(zip(prompts, parts, strict=True)):
