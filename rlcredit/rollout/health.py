@@ -40,7 +40,9 @@ def rollout_metrics(
     }
     if documents is not None:
         metrics["text/document_copied_share"] = document_copied_share(rollouts, documents)
-    return metrics | signals.metrics | _segment_metrics(signals) | _candidate_metrics(signals)
+    if signals.counts is not None:
+        metrics |= signals.counts.metrics()
+    return metrics | _segment_metrics(signals) | _candidate_metrics(signals)
 
 
 def copied_share(rollouts: Rollouts) -> Float[Tensor, ""]:

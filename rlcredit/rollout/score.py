@@ -16,7 +16,6 @@ from rlcredit.credit.group import equal_rewards
 from rlcredit.estimators.base import SetUtility
 from rlcredit.retrieval.base import Encoder
 from rlcredit.rewards.base import Reward
-from rlcredit.rewards.engine import Counts
 from rlcredit.rollout.candidates import SetScorer
 from rlcredit.rollout.coalitions import NUM_KNOWN, CoalitionRequest, Part, Planner, game, request
 from rlcredit.text.base import Segmenter
@@ -28,6 +27,7 @@ from rlcredit.text.tokens import segment_ids
 from rlcredit.types import (
     CandidateRewards,
     CoalitionGame,
+    Counts,
     Needs,
     Prompt,
     Randomness,
@@ -88,7 +88,7 @@ class Scorer:
             embeddings=self._embeddings(rollouts, parts) if needs.embeddings else None,
             randomness=randomness,
             num_evaluations=num_asked + len(asked.texts),
-            metrics=(self.counts() - before).metrics() if self.counts else {},
+            counts=self.counts() - before if self.counts else None,
         )
 
     def _rewards(
