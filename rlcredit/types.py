@@ -10,7 +10,7 @@ and True means "counts". Log-probabilities are in nats.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -235,6 +235,47 @@ class CandidateRewards:
         return self.mask.sum(dim=-1) == self.num_asked
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What a reward was asked for, and what of it cost something.
+
+    Made by rewards that count; read by ``rollout/health.py`` once all processes' are added up.
+    """
+
+    asked: int = 0
+    """(prompt, text) pairs."""
+    distinct: int = 0
+    """Pairs that are left where repetitions within a call are left out."""
+    remembered: int = 0
+    """Distinct pairs whose reward was in a cache."""
+    texts: int = 0
+    """Distinct texts that an encoding was needed for."""
+    remembered_texts: int = 0
+    """Texts whose encoding was in a cache."""
+    truncated: int = 0
+    """Computed texts that are longer than the encoder reads."""
+
+    def __sub__(self, earlier: "Counts") -> "Counts":
+        """What was counted since."""
+        return type(self)(**{name: mine - vars(earlier)[name] for name, mine in vars(self).items()})
+
+    def __add__(self, more: "Counts") -> "Counts":
+        """Both together."""
+        return Counts(**{f.name: vars(self)[f.name] + vars(more)[f.name] for f in fields(self)})
+
+    def metrics(self) -> Metrics:
+        """Shares of what was found in caches; 0 where nothing was looked up.
+
+        They depend on what a cache happens to hold, hence ``perf/``; rewards do not.
+        """
+        found = {
+            "perf/cache_hit": self.remembered / max(self.distinct, 1),
+            "perf/encoding_cache_hit": self.remembered_texts / max(self.texts, 1),
+            "perf/truncated_texts": float(self.truncated),
+        }
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
+
+
 @checked
 @dataclass(frozen=True, kw_only=True)
 class Signals:
@@ -253,7 +294,8 @@ class Signals:
     """Source of draws, for control arms that draw their credit."""
     num_evaluations: int = 0
     """(prompt, text) pairs that the reward was asked for."""
-    metrics: Metrics = field(default_factory=dict)  # how the rewards were come by
+    counts: Counts | None = None
+    """What the reward was asked for, where it counts that."""
 
 
 @checked

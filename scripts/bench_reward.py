@@ -28,11 +28,10 @@ from rlcredit.retrieval.kinds import MINILM, Dtype, Role
 from rlcredit.retrieval.models import load_model
 from rlcredit.retrieval.vectors import VectorIndex
 from rlcredit.rewards.caches import Cache
-from rlcredit.rewards.engine import Counts
 from rlcredit.rewards.ranking import Ranking, RankingReward
 from rlcredit.run.job import Parts
 from rlcredit.trainer.loop import Trainer
-from rlcredit.types import Prompt, Randomness, Rollouts, Signals
+from rlcredit.types import Counts, Prompt, Randomness, Rollouts, Signals
 from scripts.bench_credit import loaded
 from scripts.bench_speed import store
 

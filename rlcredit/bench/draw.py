@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rlcredit.bench.worlds import World
+from rlcredit.credit.group import equal_rewards
 from rlcredit.types import (
     CandidateRewards,
     CoalitionGame,
@@ -134,8 +135,7 @@ class Draw:
         values[..., 1] = self.rewards
         live = evaluated[self.picks]
         if needs.skips_equal_groups:
-            equal = self.rewards.amax(dim=1) == self.rewards.amin(dim=1)
-            live[..., 2:] &= ~equal[:, None, None]
+            live[..., 2:] &= ~equal_rewards(self.rewards)[:, None, None]
         return CoalitionGame(
             players=players[self.picks],
             members=members[self.picks],

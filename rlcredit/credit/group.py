@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlcredit.credit.masked import full_precision
+from rlcredit.credit.rounding import all_equal
 
 
 class Scale(StrEnum):
@@ -21,8 +22,8 @@ class Scale(StrEnum):
 
 
 def equal_rewards(rewards: Float[Tensor, "P G"]) -> Bool[Tensor, " P"]:
-    """True for groups whose rewards are all the same, max = min exactly (standard)."""
-    return rewards.amax(dim=1) == rewards.amin(dim=1)
+    """True for groups whose rewards are all the same, but for rounding (standard)."""
+    return all_equal(rewards)
 
 
 def group_relative(
@@ -49,8 +50,8 @@ def group_relative(
         ValueError: If G is 1, if a reward is not finite, or if ``scale=mean`` meets unequal rewards
             whose mean is not positive.
     """
-    rewards = checked_rewards(rewards, "a group-relative advantage")
     equal = equal_rewards(rewards).unsqueeze(1)
+    rewards = checked_rewards(rewards, "a group-relative advantage")
     mean = rewards.mean(dim=1, keepdim=True)
     centred = rewards - mean
     match scale:
@@ -81,10 +82,11 @@ def leave_one_out(rewards: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:
     Raises:
         ValueError: If G is 1, or if a reward is not finite.
     """
+    equal = equal_rewards(rewards).unsqueeze(1)
     rewards = checked_rewards(rewards, "a leave-one-out baseline")
     group_size = rewards.shape[1]
     advantages = (rewards - rewards.mean(dim=1, keepdim=True)) * (group_size / (group_size - 1))
-    return torch.where(equal_rewards(rewards).unsqueeze(1), 0, advantages)
+    return torch.where(equal, 0, advantages)
 
 
 def checked_rewards(rewards: Float[Tensor, "P G"], purpose: str) -> Float[Tensor, "P G"]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rlcredit.distributed.world import Payload, World
-from rlcredit.types import Prompt, Rollouts, Signals
+from rlcredit.types import Counts, Prompt, Rollouts, Signals
 
 LEFT_PADDED = frozenset({"rollouts.prompt_ids", "rollouts.prompt_mask"})
 OUTSIDE = frozenset({"signals.segments.ids", "signals.candidates.candidate_ids"})
@@ -38,7 +38,11 @@ def gather_records(
     payloads = world.gather(
         Payload(
             tensors=own,
-            notes={"texts": rollouts.texts, "evaluations": signals.num_evaluations},
+            notes={
+                "texts": rollouts.texts,
+                "evaluations": signals.num_evaluations,
+                "counts": None if signals.counts is None else vars(signals.counts),
+            },
         )
     )
     device = rollouts.response_ids.device
@@ -47,14 +51,20 @@ def gather_records(
         for name in own
     }
     texts: list[Any] = [group for payload in payloads for group in _list(payload, "texts")]
-    counts: list[Any] = [payload.notes["evaluations"] for payload in payloads]
+    evaluations: list[Any] = [payload.notes["evaluations"] for payload in payloads]
+    counted: list[Any] = [payload.notes["counts"] for payload in payloads]
+    counts = [Counts(**each) for each in counted if each is not None]
     return (
         replace(
             with_tensors(rollouts, "rollouts", whole),
             prompts=tuple(prompts),
             texts=tuple(tuple(group) for group in texts),
         ),
-        replace(with_tensors(signals, "signals", whole), num_evaluations=sum(counts)),
+        replace(
+            with_tensors(signals, "signals", whole),
+            num_evaluations=sum(evaluations),
+            counts=None if signals.counts is None else sum(counts, Counts()),
+        ),
     )
 
 

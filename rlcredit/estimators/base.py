@@ -86,7 +86,8 @@ class TokenCredit:
     """What a construction makes advantages from."""
 
     credit: Float[Tensor, "P G T"]
-    """Credit of each token's segment, in reward units; 0 outside segments."""
+    """Credit of each token's segment, in reward units, equal where only rounding tells it apart; 0
+    outside segments."""
     advantages: Float[Tensor, "P G"]
     """Group-relative advantage of each rollout."""
     rewards: Float[Tensor, "P G"]

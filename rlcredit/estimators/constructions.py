@@ -2,7 +2,7 @@
 
 Credit is standardised within the response, over the tokens of its segments:
 
-    z_t = (c_t - mean c) / (std c + 1e-6)      population std; z = 0 if max c - min c < 1e-9
+    z_t = (c_t - mean c) / (std c + 1e-6)      population std; z = 0 where all credit is equal
 
 so long segments weigh by their tokens. Tokens outside the segments (separators, end of sequence,
 text that is not scored) keep the rollout's advantage.
@@ -18,7 +18,6 @@ from rlcredit.credit.masked import masked_mean, masked_std
 from rlcredit.estimators.base import Centring, Construction, TokenCredit
 
 STD_EPS = 1e-6
-SMALLEST_RANGE = 1e-9
 RELEASED_EPS = 1e-4
 """What the released code keeps its denominators above."""
 
@@ -31,7 +30,7 @@ def standardised(
     std = masked_std(credit, scored, keepdim=True)
     highest = torch.where(scored, credit, -torch.inf).amax(dim=-1, keepdim=True)
     lowest = torch.where(scored, credit, torch.inf).amin(dim=-1, keepdim=True)
-    varies = highest - lowest >= SMALLEST_RANGE
+    varies = highest > lowest
     return torch.where(scored & varies, centred / (std + STD_EPS), 0)
 
 

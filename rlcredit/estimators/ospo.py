@@ -14,6 +14,7 @@ from torch import Tensor
 from rlcredit.credit.games import player_order
 from rlcredit.credit.group import Scale, equal_rewards, group_relative
 from rlcredit.credit.masked import full_precision
+from rlcredit.credit.rounding import settled, tolerance
 from rlcredit.credit.spread import spread_segment
 from rlcredit.estimators.base import (
     AdvantageEstimator,
@@ -94,7 +95,7 @@ class OSPO(AdvantageEstimator):
         return Advantages(values=values, credit=credit, metrics=metrics)
 
     def _segment_credit(self, game: CoalitionGame, signals: Signals) -> Float[Tensor, "P G M"]:
-        """The value's credit, back in the segments' own columns; 0 in groups of equal rewards."""
+        """The value's credit, settled, in the segments' columns; 0 in groups of equal rewards."""
         order = player_order(game.players)
         compact = replace(
             game,
@@ -106,6 +107,9 @@ class OSPO(AdvantageEstimator):
         credit = self.value(compact, randomness=signals.randomness)
         unequal = ~equal_rewards(signals.rewards)[:, None, None]
         credit = torch.where(compact.players & unequal, credit, 0)
+        known = torch.where(game.evaluated, game.rewards, 0)
+        within = tolerance(known, num_added=game.evaluated.sum(dim=-1))
+        credit = settled(credit, within.to(credit))
         return torch.zeros_like(credit).scatter(-1, order, credit)
 
     def _clipped(

@@ -58,7 +58,7 @@ class Prefix(AdvantageEstimator):
         present = columns <= place.amax(dim=-1, keepdim=True)
         centred = torch.where(present, to_go - siblings_mean(to_go, present), 0)
         if self.scale == Scale.std:
-            equal = equal_rewards(rewards)[:, None, None]
+            equal = equal_rewards(signals.rewards)[:, None, None]
             std = rewards.std(dim=1, keepdim=True).unsqueeze(-1) + self.eps
             centred = centred / torch.where(equal, 1, std)
         values = torch.where(signals.response_mask, spread_segment(centred, place), 0)

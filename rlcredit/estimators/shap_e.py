@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlcredit.credit.group import checked_rewards, group_relative
 from rlcredit.credit.masked import full_precision, masked_mean, masked_std
+from rlcredit.credit.rounding import all_equal
 from rlcredit.credit.spread import spread_rollout, spread_segment
 from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain, SetUtility, Share
 from rlcredit.types import Advantages, CandidateRewards, Needs, Signals
@@ -94,7 +95,7 @@ class ShapE(AdvantageEstimator):
             order = (~mask).to(torch.uint8).argsort(dim=-1, stable=True)
             pool = credit.gather(-1, order)[..., :num_asked].flatten(1)
         std = pool.std(dim=1) + self.eps
-        equal = pool.amax(dim=1) == pool.amin(dim=1)
+        equal = all_equal(pool, num_added=num_asked)
         centred = credit - pool.mean(dim=1)[:, None, None]
         scaled = centred / torch.where(equal, 1, std)[:, None, None]
         return torch.where(mask & ~equal[:, None, None], scaled, 0)

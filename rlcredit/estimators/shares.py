@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlcredit.credit.masked import full_precision
+from rlcredit.credit.rounding import tolerance
 from rlcredit.estimators.base import SetUtility, Share
 from rlcredit.types import CandidateRewards
 
@@ -31,7 +32,8 @@ class WinnerShare(Share):
     ) -> Float[Tensor, "P G K"]:
         """Split the set's utility evenly among its best candidates."""
         rewards = torch.where(mask, full_precision(candidates.rewards), -torch.inf)
-        winners = mask & (rewards == rewards.amax(dim=-1, keepdim=True))
+        within = tolerance(torch.where(mask, candidates.rewards, 0)).unsqueeze(-1)
+        winners = mask & (rewards >= rewards.amax(dim=-1, keepdim=True) - within)
         whole = utility(candidates, mask).unsqueeze(-1)
         return torch.where(winners, whole / winners.sum(dim=-1, keepdim=True).clamp(min=1), 0)
 

@@ -29,6 +29,8 @@ class Myerson(SegmentValue):
     evaluated, and the response's credit is the self-normalised window value instead.
     """
 
+    numerics: ClassVar[int] = 2  # since then credits that differ by rounding alone are one
+
     budget: int = 96
     """The most coalitions evaluated per response."""
 
@@ -63,6 +65,7 @@ class _WindowValue(SegmentValue, ABC):
     Windows of up to ``max_width`` segments, and everyone, stand for the coalitions of the game.
     """
 
+    numerics: ClassVar[int] = 2  # since then credits that differ by rounding alone are one
     normalises: ClassVar[bool]
     """Whether each player's weights sum to 1 over the pairs evaluated."""
 
@@ -151,6 +154,8 @@ class Random(SegmentValue):
 class Shapley(SegmentValue):
     """Shapley value of the game of all 2^n coalitions; n <= 10."""
 
+    numerics: ClassVar[int] = 2  # since then credits that differ by rounding alone are one
+
     @property
     def plan(self) -> CoalitionPlan:
         """All subsets."""
@@ -171,6 +176,8 @@ class Owen(SegmentValue):
 
     A list of phrases without sentences is one union, and then this is the Shapley value.
     """
+
+    numerics: ClassVar[int] = 2  # since then credits that differ by rounding alone are one
 
     @property
     def plan(self) -> CoalitionPlan:

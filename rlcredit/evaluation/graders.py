@@ -18,14 +18,13 @@ from rlcredit.evaluation.scores import run_texts, score_responses, scored_text
 from rlcredit.evaluation.trec import write_qrels, write_runs
 from rlcredit.retrieval.base import Documents, Retriever
 from rlcredit.rewards.base import Reward
-from rlcredit.rewards.engine import Counts
 from rlcredit.rewards.ranking import Ranking, RankingReward
 from rlcredit.rewards.solutions import distinct_solutions, mode, pass_at_k, width
 from rlcredit.rewards.verifier import Verifier, problem
 from rlcredit.tasks.base import Task
 from rlcredit.text.copying import WordRuns
 from rlcredit.text.response import TextRules
-from rlcredit.types import Judgement, Prompt
+from rlcredit.types import Counts, Judgement, Prompt
 
 REWARD, WELL_FORMED, SOLUTIONS = "reward", "well-formed", "solutions"
 WIDTH, MODE = "width", "mode"

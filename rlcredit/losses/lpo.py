@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlcredit.credit.masked import full_precision, masked_mean, masked_sum
+from rlcredit.credit.masked import masked_mean, masked_sum
 from rlcredit.credit.ratio import token_log_ratio
+from rlcredit.credit.rounding import all_equal
 from rlcredit.credit.simplex import Divergence, divergence, projection_coefficients
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.types import Loss, UpdateBatch
@@ -86,13 +87,10 @@ class LPO(PolicyLoss):
 
 def _per_rollout(batch: UpdateBatch) -> Float[Tensor, "P G"]:
     """The advantage of each rollout, or the reason why it has none."""
-    mask, advantages = batch.response_mask, full_precision(batch.advantages)
-    highest = torch.where(mask, advantages, -torch.inf).amax(dim=-1)
-    lowest = torch.where(mask, advantages, torch.inf).amin(dim=-1)
-    if bool((highest - lowest > 1e-6).any()):
+    if not bool(all_equal(batch.advantages, batch.response_mask).all()):
         raise ValueError(
             "LPO's target has one logit per rollout, and the advantages vary within one; use a "
             "rollout-level estimator (estimator=lpo, dr_grpo, maxrl), or loss=dapo for credit per "
             "token"
         )
-    return masked_mean(advantages, mask)
+    return masked_mean(batch.advantages, batch.response_mask)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -11,47 +11,9 @@ from torch import Tensor
 from rlcredit.retrieval.base import Encoded, Index
 from rlcredit.rewards.caches import Caches, Key
 from rlcredit.rewards.failures import Failures
-from rlcredit.types import Metrics, Prompt
+from rlcredit.types import Counts, Prompt
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """What the engine was asked for, and what of it cost something; since it was made."""
-
-    asked: int = 0
-    """(prompt, text) pairs."""
-    distinct: int = 0
-    """Pairs that are left where repetitions within a call are left out."""
-    remembered: int = 0
-    """Distinct pairs whose reward was in a cache."""
-    texts: int = 0
-    """Distinct texts that an encoding was needed for."""
-    remembered_texts: int = 0
-    """Texts whose encoding was in a cache."""
-    truncated: int = 0
-    """Computed texts that are longer than the encoder reads."""
-
-    def __sub__(self, earlier: "Counts") -> "Counts":
-        """What was counted since."""
-        return type(self)(**{name: mine - vars(earlier)[name] for name, mine in vars(self).items()})
-
-    def __add__(self, more: "Counts") -> "Counts":
-        """Both together."""
-        return Counts(**{f.name: vars(self)[f.name] + vars(more)[f.name] for f in fields(self)})
-
-    def metrics(self) -> Metrics:
-        """Shares of what was found in caches; 0 where nothing was looked up.
-
-        They depend on what a cache happens to hold, hence ``perf/``; rewards do not.
-        """
-        found = {
-            "perf/cache_hit": self.remembered / max(self.distinct, 1),
-            "perf/encoding_cache_hit": self.remembered_texts / max(self.texts, 1),
-            "perf/truncated_texts": float(self.truncated),
-        }
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in found.items()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -20,10 +20,10 @@ from rlcredit.identity import ASIDE
 from rlcredit.retrieval.base import Encoded, Index, Searcher
 from rlcredit.retrieval.measures import Measure, order, rank_grades
 from rlcredit.rewards.caches import Cache, Key
-from rlcredit.rewards.engine import Counts, Engine, Plan
+from rlcredit.rewards.engine import Engine, Plan
 from rlcredit.rewards.failures import Failures
 from rlcredit.rewards.pools import EXACT, Pool, Pools
-from rlcredit.types import Prompt
+from rlcredit.types import Counts, Prompt
 
 _log = logging.getLogger(__name__)
 

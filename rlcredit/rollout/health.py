@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from rlcredit.credit.group import equal_rewards
 from rlcredit.text.copying import WordRuns, words
 from rlcredit.types import Metrics, Rollouts, Signals
 
@@ -34,12 +35,14 @@ def rollout_metrics(
         "reward/std": rewards.std(correction=0),
         "reward/group_std": rewards.std(1, correction=0).mean(),
         "reward/zero_share": _share(rewards == 0),
-        "reward/equal_groups_share": _share(rewards.amax(1) == rewards.amin(1)),
+        "reward/equal_groups_share": _share(equal_rewards(rewards)),
         "reward/evaluations": torch.tensor(float(signals.num_evaluations)),
     }
     if documents is not None:
         metrics["text/document_copied_share"] = document_copied_share(rollouts, documents)
-    return metrics | signals.metrics | _segment_metrics(signals) | _candidate_metrics(signals)
+    if signals.counts is not None:
+        metrics |= signals.counts.metrics()
+    return metrics | _segment_metrics(signals) | _candidate_metrics(signals)
 
 
 def copied_share(rollouts: Rollouts) -> Float[Tensor, ""]:

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlcredit.credit.group import equal_rewards
 from rlcredit.estimators.base import SetUtility
 from rlcredit.retrieval.base import Encoder
 from rlcredit.rewards.base import Reward
-from rlcredit.rewards.engine import Counts
 from rlcredit.rollout.candidates import SetScorer
 from rlcredit.rollout.coalitions import NUM_KNOWN, CoalitionRequest, Part, Planner, game, request
 from rlcredit.text.base import Segmenter
@@ -27,6 +27,7 @@ from rlcredit.text.tokens import segment_ids
 from rlcredit.types import (
     CandidateRewards,
     CoalitionGame,
+    Counts,
     Needs,
     Prompt,
     Randomness,
@@ -87,7 +88,7 @@ class Scorer:
             embeddings=self._embeddings(rollouts, parts) if needs.embeddings else None,
             randomness=randomness,
             num_evaluations=num_asked + len(asked.texts),
-            metrics=(self.counts() - before).metrics() if self.counts else {},
+            counts=self.counts() - before if self.counts else None,
         )
 
     def _rewards(
@@ -153,7 +154,7 @@ class Scorer:
         batch: "_Batch",
     ) -> CoalitionGame:
         """Every response's game; what the reward is asked for is added to ``batch``."""
-        unequal = (rewards.amax(1) > rewards.amin(1)).tolist()
+        unequal = (~equal_rewards(rewards)).tolist()
         group_size = rewards.shape[1]
         games: list[list[CoalitionRequest]] = []
         for p, (prompt, group) in enumerate(zip(prompts, parts, strict=True)):

@@ -256,9 +256,9 @@ def _token_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class _Clock:
-    """Seconds by stage, and the processor's for all of them, which a busy machine does not stretch.
+    """Seconds by stage of this process, and the processor's for all stages of all processes.
 
-    The other processes learn in which stage this one is.
+    A busy machine does not stretch the latter. The others learn in which stage this process is.
     """
 
     def __init__(self, *, world: World, step: int) -> None:
@@ -275,5 +275,6 @@ class _Clock:
         self.cpu_s += time.process_time() - cpu_start
 
     def metrics(self) -> dict[str, float]:
-        whole = {"time/step_s": sum(self.seconds.values()), "time/step_cpu_s": self.cpu_s}
-        return self.seconds | whole
+        own = Payload(tensors={"cpu_s": torch.tensor(self.cpu_s, dtype=torch.float64)})
+        cpu_s = sum(float(each.tensors["cpu_s"]) for each in self.world.gather(own))
+        return self.seconds | {"time/step_s": sum(self.seconds.values()), "time/step_cpu_s": cpu_s}

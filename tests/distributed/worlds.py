@@ -42,14 +42,19 @@ from rlcredit.text.segmenters import Phrases
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.optim import AdamW
 from rlcredit.trainer.settings import TrainerSettings
-from rlcredit.types import Prompt, Randomness
+from rlcredit.types import Counts, Prompt, Randomness
 from tests.policy.toy import toy_prompts, toy_task
 
 
 class Letters:
-    """The number of different letters of a text, over 100."""
+    """The number of different letters of a text, over 100; texts of odd length are remembered."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
 
     def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> torch.Tensor:
+        odd = sum(len(text) % 2 for text in texts)
+        self.counts += Counts(distinct=len(texts), remembered=odd, truncated=odd)
         counts = [len({c for c in text if c.isalpha()}) / 100 for text in texts]
         return torch.tensor(counts, dtype=torch.float64)
 
@@ -95,7 +100,7 @@ def trainer(
     """Three updates of 5 prompts x 4 responses; micro-batches that split groups."""
     parts = METHODS[method]
     reference = wrap(deepcopy(made)) if parts["loss"].needs.ref_logprobs else None
-    policy = wrap(made)
+    policy, reward = wrap(made), Letters()
     return Trainer(
         settings=TrainerSettings(
             steps=3,
@@ -108,7 +113,11 @@ def trainer(
         policy=policy,
         rollout=HFRollout(max_new_tokens=9),
         scorer=Scorer(
-            reward=Letters(), rules=toy_task().rules, segmenter=Phrases(), encoder=Hashing()
+            reward=reward,
+            rules=toy_task().rules,
+            segmenter=Phrases(),
+            encoder=Hashing(),
+            counts=lambda: reward.counts,
         ),
         prompts=toy_prompts()[:7],
         seed=3,
@@ -126,7 +135,12 @@ def train(
     for method in methods:
         wrap = partial(Sharded.of, world=world, dtype=None) if shard else unchanged
         made = trainer(method, policy(cache), world, wrap=wrap)
+        began = time.process_time()
         results = [made.step(1), made.step(2)]
+        own = time.process_time() - began
+        reported = sum(result.metrics["time/step_cpu_s"] for result in results)
+        assert reported > own if world.size > 1 else reported <= own
+        assert 0 < results[0].metrics["perf/cache_hit"] < 1
         with made.policy.whole() as whole:
             weights = {n: p.detach().clone() for n, p in whole.model.named_parameters()}
         for other in world.gather(Payload(tensors=weights)):

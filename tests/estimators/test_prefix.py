@@ -88,6 +88,16 @@ def test_groups_of_equal_rewards_keep_their_credit():
     assert values[0, 0, 2].item() == pytest.approx(0.7 - 0.5)
 
 
+def test_rewards_that_differ_by_rounding_do_not_become_a_divisor():
+    signals = signals_of()
+    equal = replace(signals, rewards=torch.full_like(signals.rewards, 0.9))
+    noisy = equal.rewards.clone()
+    noisy[0, 1] = noisy[0, 1].nextafter(torch.ones((), dtype=DOUBLE))
+    expected = Prefix()(equal).values
+    found = Prefix()(replace(signals, rewards=noisy)).values
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
 def test_a_response_without_segments_is_judged_by_its_reward():
     ids, mask = make_layout([[1], [2]])
     ids[0, 1] = -1

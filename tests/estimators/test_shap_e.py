@@ -151,6 +151,14 @@ def test_the_winner_takes_all_and_ties_share():
     ]
 
 
+def test_winners_that_differ_by_rounding_share():
+    best = torch.tensor(0.5)
+    rewards = torch.tensor([[[0.5, best.nextafter(torch.ones(())), 0.1], [0.2, 0.20001, 0.1]]])
+    credit = replace(SHAPE, share=WinnerShare())(signals_of(rewards)).credit[0, :, [0, 3, 6]]
+    assert credit[0].tolist() == pytest.approx([0.75, 0.75, 0.0])
+    assert credit[1].tolist() == pytest.approx([0.0, 0.60003, 0.0])
+
+
 def test_leave_one_out_pays_the_winner_its_lead():
     arm = replace(SHAPE, share=LeaveOneOutShare())
     credit = arm(signals_of()).credit[0, :, [0, 3, 6]] / 3

@@ -162,3 +162,15 @@ def test_credit_within_a_rollout_is_refused_with_the_remedy():
 def test_a_band_without_an_inside_is_refused(clip):
     with pytest.raises(ValueError, match="clip is"):
         LPO(clip=clip)
+
+
+def test_small_credit_within_a_rollout_is_refused_and_rounding_is_not():
+    logprobs, batch = make_batch(constant=True)
+    loss = LPO()
+    up = batch.advantages.nextafter(torch.full_like(batch.advantages, 9))
+    odd = torch.arange(batch.advantages.shape[-1]) % 2 == 1
+    rounded = torch.where(odd & batch.response_mask, up, batch.advantages)
+    assert torch.isfinite(loss(logprobs, replace(batch, advantages=rounded)).value)
+    small = 1e-8 * torch.where(odd, 1.5 * batch.advantages, batch.advantages)
+    with pytest.raises(ValueError, match="vary within one"):
+        loss(logprobs, replace(batch, advantages=small))

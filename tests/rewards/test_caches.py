@@ -15,9 +15,9 @@ from rlcredit.retrieval.linear import LSA
 from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
 from rlcredit.rewards.caches import Cache, Rows
 from rlcredit.rewards.disk import DiskCache
-from rlcredit.rewards.engine import Counts, Plan
+from rlcredit.rewards.engine import Plan
 from rlcredit.rewards.ranking import Ranking, Scope
-from rlcredit.types import Prompt
+from rlcredit.types import Counts, Prompt
 from tests.retrieval.catalogue import catalogue, phrase_lists
 
 DOCUMENTS = catalogue(300)

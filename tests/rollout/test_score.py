@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlcredit.credit.coalitions import LeaveOneOut, Windows
+from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import Compose, TextRules
 from rlcredit.text.segmenters import Phrases
-from rlcredit.types import Needs, Randomness, Rollouts, Signals
+from rlcredit.types import Needs, Prompt, Randomness, Rollouts, Signals
 from tests.rollout.toy import DOUBLE, Letters, letters, written
 
 RULES = TextRules(max_phrases=4, max_words=2, unique=True)
@@ -136,6 +137,25 @@ def test_groups_of_equal_rewards_are_skipped_only_where_their_credit_is_zero():
         assert game.evaluated[1].tolist() == [[True] * 4, [True, True, False, False]]
         assert game.rewards[0, 0, :2].tolist() == [0.0, 0.02]
     assert asked == [["p1"] * 2, ["p0"] * 4 + ["p1"] * 2]
+
+
+class Rounded(Letters):
+    """A reward in float32, a unit in the last place more for texts that begin with z."""
+
+    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, " N"]:
+        exact = super().__call__(prompts, texts).float()
+        more = torch.tensor([text.startswith("z") for text in texts])
+        return torch.where(more, exact.nextafter(torch.ones(())), exact)
+
+
+def test_groups_whose_rewards_differ_by_rounding_are_skipped_as_equal_ones_are():
+    reward = Rounded()
+    needs = Needs(coalitions=Windows(), skips_equal_groups=True)
+    signals = scored(written(["a, b", "z, y"], ["a, b", "z"]), needs, reward=reward)
+    assert signals.rewards[0].unique().numel() == 2
+    assert {name for name, _ in reward.calls[1]} == {"p1"}
+    metrics = rollout_metrics(written(["a, b", "z, y"], ["a, b", "z"]), signals)
+    assert metrics["reward/equal_groups_share"] == 0.5
 
 
 def test_a_response_without_players_has_the_empty_coalition_alone():

@@ -1,6 +1,6 @@
 import pytest
 
-from rlcredit.rewards.engine import Counts
+from rlcredit.types import Counts
 from scripts.bench_reward import Stages, rows_of
 
 
