@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlcredit.text.copying import WordRuns, words
+from rlcredit.text.copying import WordRuns
 from rlcredit.types import Metrics, Rollouts, Signals
+from rlcredit.words import words
 
 
 def rollout_metrics(

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from typing_extensions import TypeVar
 
-from rlcredit.identity import identify
+from rlcredit.identity import NUMERICS, identify
 from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
@@ -93,6 +93,14 @@ class Dataset(Protocol[TaskT_co]):
         """What the loaded set depends on besides its settings: hashes of files, versions."""
         ...
 
+    @property
+    def reading(self) -> int:
+        """Version of how the set's texts are read: raised when its numbers change without a setting.
+
+        1 is the first.
+        """
+        ...
+
     def load(self) -> TaskT_co:
         """Read or generate the set. ValueError or FileNotFoundError with the remedy."""
         ...
@@ -101,7 +109,11 @@ class Dataset(Protocol[TaskT_co]):
 def data_identity(dataset: Dataset[Task]) -> dict[str, Any]:
     """What a data set is, without loading it: its settings and its content, not where it lies.
 
+    The way of reading enters as ``numerics``, from 2 on: a run on texts that were read otherwise is
+    found by a table, and marked there.
+
     Raises:
         FileNotFoundError: If a file of the set is missing.
     """
-    return identify(dataset) | {"content": list(dataset.content())}
+    read = {} if dataset.reading == 1 else {NUMERICS: dataset.reading}
+    return identify(dataset) | {"content": list(dataset.content())} | read

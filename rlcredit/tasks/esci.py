@@ -102,6 +102,11 @@ class ESCI:
         self._limits()
         self._rules()
 
+    @property
+    def reading(self) -> int:
+        """The source's way of reading."""
+        return self.source.reading
+
     def content(self) -> tuple[str, ...]:
         """The generator's version, or the hashes of the files."""
         if self.source is Source.path:

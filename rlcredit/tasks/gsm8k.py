@@ -75,6 +75,11 @@ class GSM8K:
         """A response is one answer."""
         return 0
 
+    @property
+    def reading(self) -> int:
+        """The source's way of reading."""
+        return self.source.reading
+
     def content(self) -> tuple[str, ...]:
         """The hashes of the files."""
         files = self._files().values() if self.source is Source.path else ()

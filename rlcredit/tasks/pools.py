@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from rlcredit.words import words
+
 _CELLS = 2**24
 """Similarities held at a time."""
 
@@ -16,7 +18,7 @@ def nearest(texts: Sequence[str], documents: Sequence[str], *, num: int) -> NDAr
 
     Ties go to the later document. Fewer columns come out where there are fewer documents.
     """
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=words)
     columns = vectorizer.fit_transform(documents).T.tocsc()
     rows = vectorizer.transform(texts)
     num = min(num, len(documents))

@@ -24,6 +24,15 @@ class Source(StrEnum):
     path = auto()
     hub = auto()
 
+    @property
+    def reading(self) -> int:
+        """Version of how texts of the source are read, from 1 on.
+
+        2: published texts are compared in NFKC, stripped of HTML's own tags alone, and keep their
+        judgements of grade 0.
+        """
+        return 1 if self is Source.generated else 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:

@@ -4,6 +4,8 @@ import html
 import re
 from collections.abc import Iterable
 
+from rlcredit.words import folded_matches
+
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
 _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufffc\ufffd]+"
@@ -28,12 +30,12 @@ def clean_all(texts: Iterable[str]) -> list[str]:
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words, inner hyphens and the like kept, all other punctuation dropped.
+    """Folded words, inner hyphens and the like kept, all other punctuation dropped.
 
     >>> words_of("Men's T-Shirt, (2-Pack)")
     ["men's", 't-shirt', '2-pack']
     """
-    return _WORD.findall(text.casefold())
+    return folded_matches(_WORD, text)
 
 
 def num_tokens(text: str) -> int:

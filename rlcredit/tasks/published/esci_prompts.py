@@ -16,6 +16,7 @@ from rlcredit.tasks.settings import SPLITS, Limits, Parts
 from rlcredit.tasks.splits import sample_by_hash, share_of
 from rlcredit.text.response import segment_key
 from rlcredit.types import Prompt
+from rlcredit.words import folded, refuse_without_blanks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ def published_parts(
     products = rows_where(products, "product_locale", filters.locale)
     ids = texts_of(products, "product_id")
     titles = dict(zip(ids, clean_all(texts_of(products, "product_title")), strict=True))
+    refuse_without_blanks(titles.values(), f"dataset.locale={filters.locale}, product_title")
     judged = _judged(examples, filters, titles, counts)
     queries = _once_each(_usable(queries_of(judged), titles, counts), counts)
     queries = _limited(_with_validation(queries, filters.validation_share), limits)
@@ -120,7 +122,7 @@ def _usable(queries: list[Query], titles: Mapping[str, str], counts: Counter[str
 
 def _names_a_product(query: Query, titles: Mapping[str, str]) -> bool:
     return any(
-        product.casefold() in query.text.casefold() or contains_words(query.text, titles[product])
+        folded(product) in folded(query.text) or contains_words(query.text, titles[product])
         for product in query.relevance
     )
 
