@@ -80,7 +80,7 @@ def test_languages_without_blanks_are_refused_and_others_are_not():
 @pytest.mark.parametrize("retriever", [BM25(), TFIDF(), LSA(dimensions=1)], ids=repr)
 def test_retrievers_by_words_refuse_such_documents(retriever, tmp_path):
     documents = Documents(ids=("a", "b"), texts=(TITLE, f"{TITLE} red"))
-    with pytest.raises(ValueError, match="bag-of-words retriever: .* without blanks"):
+    with pytest.raises(ValueError, match=r"bag-of-words retriever: .* without blanks"):
         retriever.index(documents, cache=tmp_path)
     index = TFIDF(terms=Terms.char_ngrams).index(documents, cache=tmp_path)
     assert index.encode(["大容量"]).known

@@ -66,10 +66,10 @@ class SearchTask(Task):
     to a held-out prompt."""
 
     def vocabulary(self) -> Iterator[str]:
-        """The documents judged for training prompts, but for the hidden ones."""
-        judged = {document for prompt in self.train for document in prompt.relevance} - self.hidden
+        """The documents relevant to training prompts, but for the hidden ones."""
+        relevant = {document for prompt in self.train for document in prompt.relevant} - self.hidden
         for document, text in zip(self.documents.ids, self.documents.texts, strict=True):
-            if document in judged:
+            if document in relevant:
                 yield text
 
     def searched(self) -> "SearchTask":
@@ -95,10 +95,7 @@ class Dataset(Protocol[TaskT_co]):
 
     @property
     def reading(self) -> int:
-        """Version of how the set's texts are read: raised when its numbers change without a setting.
-
-        1 is the first.
-        """
+        """Version of how texts are read, 1 at first: raised when numbers change without a setting."""
         ...
 
     def load(self) -> TaskT_co:

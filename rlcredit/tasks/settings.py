@@ -200,8 +200,8 @@ def _content(parts: Parts, rules: TextRules) -> Iterable[str]:
         yield split
         for prompt in getattr(parts, split):
             yield from (prompt.prompt_id, prompt.text, prompt.query, prompt.instruction)
-            grades, truth = sorted(prompt.relevance.items()), list(prompt.truth.items())
-            yield json.dumps([grades, prompt.pool, truth])
+            grades = sorted((d, g) for d, g in prompt.relevance.items() if g)  # 0 changes no reward
+            yield json.dumps([grades, prompt.pool, list(prompt.truth.items())])
     yield from parts.teacher.content()
 
 

@@ -73,7 +73,7 @@ def published_parts(
     counts["pools below size"] = sum(len(prompt.pool) < pools.size for prompt in prompts)
     sides = {s: tuple(p for p in prompts if split_of[p.prompt_id] == s) for s in SPLITS}
     held_out = sides["validation"] + sides["test"]
-    hidden = frozenset(product for prompt in held_out for product in prompt.relevance)
+    hidden = frozenset(product for prompt in held_out for product in prompt.relevant)
     return Parts(
         documents=documents,
         train=sides["train"],
@@ -182,7 +182,7 @@ def _prompt(query: Query, near: list[int], documents: Documents, pools: PoolPlan
         prompt_id=query.query_id,
         text=query.text,
         query=query.text,
-        relevance=query.relevance,
+        relevance=query.grades,
         pool=fill_pool(
             [*query.grades, *unjudged[:room]],
             documents.ids,
