@@ -208,7 +208,11 @@ class CoalitionGame:
     members: Bool[Tensor, "P G C M"]
     """Row 0 is empty, row 1 is every player."""
     rewards: Float[Tensor, "P G C"]
-    """v(S) in reward units; v(empty) = 0, v(everyone) = the reward; 0 where not evaluated."""
+    """v(S) in reward units; v(empty) = 0; 0 where not evaluated.
+
+    v(everyone) is the response's reward; where that is also earned by segments that do not play
+    (copies that the task counts), it is the reward of the text without them.
+    """
     evaluated: Bool[Tensor, "P G C"]
     """False on padding rows, and beyond row 1 in skipped groups (``skips_equal_groups``)."""
     sampled: Bool[Tensor, "P G"]

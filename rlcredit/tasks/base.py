@@ -95,7 +95,7 @@ class Dataset(Protocol[TaskT_co]):
 
     @property
     def reading(self) -> int:
-        """Version of how texts are read, 1 at first: raised when numbers change without a setting."""
+        """Version of how texts are read, 1 at first: raised when numbers move without a setting."""
         ...
 
     def load(self) -> TaskT_co:

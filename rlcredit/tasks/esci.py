@@ -19,6 +19,7 @@ from rlcredit.tasks.settings import (
     Parts,
     Source,
     finish,
+    reading,
     text_rules,
 )
 from rlcredit.text.response import Compose, TextRules
@@ -104,8 +105,8 @@ class ESCI:
 
     @property
     def reading(self) -> int:
-        """The source's way of reading."""
-        return self.source.reading
+        """Version of how texts are read."""
+        return reading(self.source, self._rules())
 
     def content(self) -> tuple[str, ...]:
         """The generator's version, or the hashes of the files."""

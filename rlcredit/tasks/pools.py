@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ def nearest(texts: Sequence[str], documents: Sequence[str], *, num: int) -> NDAr
 
     Ties go to the later document. Fewer columns come out where there are fewer documents.
     """
-    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=words)
+    analyzer: Any = words
+    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=analyzer)
     columns = vectorizer.fit_transform(documents).T.tocsc()
     rows = vectorizer.transform(texts)
     num = min(num, len(documents))

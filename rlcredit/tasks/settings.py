@@ -24,14 +24,14 @@ class Source(StrEnum):
     path = auto()
     hub = auto()
 
-    @property
-    def reading(self) -> int:
-        """Version of how texts of the source are read, from 1 on.
 
-        2: published texts are compared in NFKC, stripped of HTML's own tags alone, and keep their
-        judgements of grade 0.
-        """
-        return 1 if self is Source.generated else 2
+def reading(source: Source, rules: TextRules) -> int:
+    """Version of how texts are read (``Dataset.reading``).
+
+    2: published texts are compared in NFKC and stripped of HTML's own tags alone; where copies are
+    scored, a game of first copies has none in the value of everyone.
+    """
+    return 1 if source is Source.generated and rules.unique else 2
 
 
 @dataclass(frozen=True, kw_only=True)
