@@ -14,7 +14,7 @@ from rlcredit.commands.components import component_class
 from rlcredit.commands.schema import schema
 from rlcredit.identity import BEFORE, PACKAGE, TARGET, public_name
 
-_RESOLVER = re.compile(r"\$\{[^}]*:")
+_RESOLVER = re.compile(r"\$\{(?:(?!\$\{)[^}])*:")
 """An interpolation that calls something, such as ``${oc.env:HOME}``."""
 
 
