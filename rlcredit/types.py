@@ -80,7 +80,7 @@ class Prompt:
     query: str
     """What a person would type into the search box; the raw-query baseline."""
     relevance: Mapping[str, int]
-    """Document id -> grade (ESCI: E S C I = 3 2 1 0); unlisted documents have 0."""
+    """Document id -> grade (ESCI: E S C I = 3 2 1 0); unlisted documents count as 0."""
     pool: tuple[str, ...] = ()
     """Documents to rank; empty means the whole catalogue."""
     instruction: str = ""
@@ -89,6 +89,11 @@ class Prompt:
     """Generated data only: each phrase that is true for the query -> its attribute."""
     problem: Problem | None = None
     """Problem, where answers are verified instead; ``query`` and ``relevance`` are empty."""
+
+    @property
+    def relevant(self) -> frozenset[str]:
+        """The documents of a grade above 0."""
+        return frozenset(document for document, grade in self.relevance.items() if grade)
 
 
 @checked
@@ -203,7 +208,11 @@ class CoalitionGame:
     members: Bool[Tensor, "P G C M"]
     """Row 0 is empty, row 1 is every player."""
     rewards: Float[Tensor, "P G C"]
-    """v(S) in reward units; v(empty) = 0, v(everyone) = the reward; 0 where not evaluated."""
+    """v(S) in reward units; v(empty) = 0; 0 where not evaluated.
+
+    v(everyone) is the response's reward; where that is also earned by segments that do not play
+    (copies that the task counts), it is the reward of the text without them.
+    """
     evaluated: Bool[Tensor, "P G C"]
     """False on padding rows, and beyond row 1 in skipped groups (``skips_equal_groups``)."""
     sampled: Bool[Tensor, "P G"]

@@ -17,7 +17,7 @@ from rlcredit.identity import BEFORE, PACKAGE, TARGET, public_name
 from rlcredit.run.folder import RunSummary
 from rlcredit.run.seal import verify
 
-_RESOLVER = re.compile(r"\$\{[^}]*:")
+_RESOLVER = re.compile(r"\$\{(?:(?!\$\{)[^}])*:")
 """An interpolation that calls something, such as ``${oc.env:HOME}``."""
 
 

@@ -98,8 +98,9 @@ class Coverage(SetUtility):
         self, candidates: CandidateRewards, mask: Bool[Tensor, "P G K"]
     ) -> Float[Tensor, "P G K"]:
         """Give each candidate, for every element it covers, 1 / (how many of the set cover it)."""
-        credit = shapley_of_coverage(_covers(candidates) & mask.unsqueeze(-1))
-        return credit.to(full_precision(candidates.rewards))
+        covers = _covers(candidates)
+        ones = torch.ones_like(covers[..., 0, :], dtype=full_precision(candidates.rewards).dtype)
+        return shapley_of_coverage(covers & mask.unsqueeze(-1), ones)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.digest import digest
-from rlcredit.retrieval.sparse import Bag, SparseIndex, searchable, words
+from rlcredit.retrieval.sparse import Bag, SparseIndex, searchable_by_words, words
+from rlcredit.text.words import FOLDING
 
 _STOPWORDS = frozenset(STOPWORDS_EN)
 
@@ -39,8 +40,12 @@ class BM25:
             raise ValueError(f"b={self.b}, but it lies between 0 and 1; 0.75 is usual")
 
     def index(self, documents: Documents, *, cache: Path) -> SparseIndex:
-        """Index the documents. Nothing is cached: building takes less than reading would."""
-        documents = searchable(documents)
+        """Index the documents. Nothing is cached: building takes less than reading would.
+
+        Raises:
+            ValueError: If no document has a term, or their language has no blanks between words.
+        """
+        documents = searchable_by_words(terms_of, documents)
         model = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
         model.index(
             [terms_of(text) for text in documents.texts],
@@ -56,7 +61,7 @@ class BM25:
         terms = sorted(model.vocab_dict)
         return SparseIndex(
             document_ids=documents.ids,
-            digest=digest(repr(self), documents.ids, documents.texts),
+            digest=digest(repr(self), FOLDING, documents.ids, documents.texts),
             bag=Bag(analyzer=words, vocabulary={t: i for i, t in enumerate(terms)}),
             weights=csr_matrix(by_term[:, [model.vocab_dict[term] for term in terms]]),
         )

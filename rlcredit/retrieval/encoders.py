@@ -13,6 +13,7 @@ from torch import Tensor
 from rlcredit.retrieval.dense import Dense
 from rlcredit.retrieval.kinds import MINILM, Dtype, Pooling, Role
 from rlcredit.retrieval.vectors import unit_rows
+from rlcredit.text.words import folded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Hashing:
         """Hash the runs of characters of each text into a unit row."""
         vectorizer = HashingVectorizer(
             analyzer="char_wb",
+            preprocessor=folded,
             ngram_range=(self.shortest, self.longest),
             n_features=self.dimensions,
         )

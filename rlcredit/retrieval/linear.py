@@ -16,8 +16,16 @@ from torch import Tensor
 
 from rlcredit.retrieval.base import Documents, Encoded
 from rlcredit.retrieval.digest import digest
-from rlcredit.retrieval.sparse import Analyzer, Bag, SparseIndex, searchable, words
+from rlcredit.retrieval.sparse import (
+    Analyzer,
+    Bag,
+    SparseIndex,
+    searchable_by,
+    searchable_by_words,
+    words,
+)
 from rlcredit.retrieval.vectors import VectorIndex, has_length, unit_rows
+from rlcredit.text.words import FOLDING, folded
 
 
 class Terms(StrEnum):
@@ -35,14 +43,23 @@ class TFIDF:
     terms: Terms = Terms.words
 
     def index(self, documents: Documents, *, cache: Path) -> SparseIndex:
-        """Index the documents. Nothing is cached: building takes less than reading would."""
-        documents = searchable(documents)
-        analyzer: Any = words if self.terms is Terms.words else _char_ngrams()
+        """Index the documents. Nothing is cached: building takes less than reading would.
+
+        Raises:
+            ValueError: If no document has a term, or words are counted and the documents' language
+                has no blanks between them.
+        """
+        if self.terms is Terms.words:
+            analyzer: Any = words
+            documents = searchable_by_words(analyzer, documents)
+        else:
+            analyzer = _char_ngrams()
+            documents = searchable_by(analyzer, documents)
         vectorizer = TfidfVectorizer(analyzer=analyzer)
         weights = csr_matrix(vectorizer.fit_transform(documents.texts), dtype=np.float32)
         return SparseIndex(
             document_ids=documents.ids,
-            digest=digest(repr(self), documents.ids, documents.texts),
+            digest=digest(repr(self), FOLDING, documents.ids, documents.texts),
             bag=Bag(analyzer=analyzer, vocabulary=dict(vectorizer.vocabulary_)),
             weights=weights,
             term_weights=vectorizer.idf_.astype(np.float32),
@@ -96,4 +113,6 @@ class LSA:
 
 
 def _char_ngrams() -> Analyzer:
-    return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5)).build_analyzer()
+    return TfidfVectorizer(
+        analyzer="char_wb", preprocessor=folded, ngram_range=(3, 5)
+    ).build_analyzer()

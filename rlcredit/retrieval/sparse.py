@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
 from rlcredit.retrieval.base import Documents, Encoded
+from rlcredit.text.words import folded_matches, refuse_without_blanks
 
 Analyzer = Callable[[str], Sequence[str]]
 """A text's terms, in order, repetitions included."""
@@ -20,8 +21,8 @@ _WORDS = re.compile(r"(?u)\b\w\w+\b")
 
 
 def words(text: str) -> list[str]:
-    """Runs of two or more letters, digits or underscores, in lower case."""
-    return _WORDS.findall(text.lower())
+    """Runs of two or more letters, digits or underscores, in the form in which they compare."""
+    return folded_matches(_WORDS, text)
 
 
 def searchable(documents: Documents) -> Documents:
@@ -37,6 +38,33 @@ def searchable(documents: Documents) -> Documents:
         )
     pairs = sorted(zip(documents.ids, documents.texts, strict=True), reverse=True)
     return Documents(ids=tuple(i for i, _ in pairs), texts=tuple(text for _, text in pairs))
+
+
+def searchable_by(analyzer: Analyzer, documents: Documents) -> Documents:
+    """The documents in the order of :func:`searchable`, where their terms can be searched for.
+
+    Raises:
+        ValueError: If no document has a term.
+    """
+    documents = searchable(documents)
+    if not any(analyzer(text) for text in documents.texts):
+        raise ValueError(
+            f"none of the {len(documents.ids)} documents has a term to search for (terms are words "
+            "of two letters or more; BM25 leaves out English stop words), so nothing can be found; "
+            "check the data set's texts"
+        )
+    return documents
+
+
+def searchable_by_words(analyzer: Analyzer, documents: Documents) -> Documents:
+    """The documents as :func:`searchable_by` gives them, where blanks part their words.
+
+    Raises:
+        ValueError: If no document has a term, or their language has no blanks between words.
+    """
+    documents = searchable_by(analyzer, documents)
+    refuse_without_blanks(documents.texts, "the documents of a bag-of-words retriever")
+    return documents
 
 
 _DENSE = 2**20

@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rlcredit.text.render import coalition_text
+from rlcredit.text.response import TextRules
 from rlcredit.text.spans import Span
 from rlcredit.types import CoalitionGame, CoalitionPlan, Randomness
 
 NUM_KNOWN = 2
-"""The empty coalition and everyone come first, and their values are known without a reward."""
+"""The empty coalition and everyone come first; their values are mostly known without a reward."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class Planner:
 
 @dataclass(frozen=True, kw_only=True)
 class CoalitionRequest:
-    """The coalitions of one response whose rewards are asked for, behind the two that are known."""
+    """The coalitions of one response, of which those behind the known ones get a reward."""
 
     players: Bool[Tensor, " M"]
     unions: Int[Tensor, " M"]
@@ -58,16 +60,19 @@ class CoalitionRequest:
     """Coalitions of its segments; row 0 is empty, row 1 is every player."""
     sampled: bool
     """Whether the coalitions are a sample of the plan's."""
+    num_known: int
+    """Rows whose values are known: 2, or 1 where everyone's text is not the response's."""
 
 
 def request(
-    part: Part, planner: Planner, *, row: int, first_copies: bool, live: bool
+    part: Part, planner: Planner, rules: TextRules, *, row: int, first_copies: bool, live: bool
 ) -> CoalitionRequest:
     """Choose the coalitions of one response that get a reward.
 
     Args:
         part: The response, cut into segments.
         planner: Chooses among the players: valid segments, repeats of earlier ones at will.
+        rules: Of the task, by which segments that do not play can count all the same.
         row: The response's global index, which its random choices follow.
         first_copies: Repeats are no players.
         live: False: the group's credit is 0 anyhow, so only the two coalitions whose values are
@@ -87,7 +92,22 @@ def request(
         members[:, places] = chosen
     players = torch.tensor(playing, dtype=torch.bool)
     unions = torch.tensor(part.sentences, dtype=torch.long)
-    return CoalitionRequest(players=players, unions=unions, members=members, sampled=sampled)
+    return CoalitionRequest(
+        players=players,
+        unions=unions,
+        members=members,
+        sampled=sampled,
+        num_known=NUM_KNOWN if not live or _is_whole(part, playing, rules) else 1,
+    )
+
+
+def _is_whole(part: Part, playing: Sequence[bool], rules: TextRules) -> bool:
+    """Whether the rules make one text of the players and of all segments."""
+    if all(playing):
+        return True
+    texts = (coalition_text(part.text, part.spans, who) for who in (playing, [True] * len(playing)))
+    players, everything = (rules.search_text(text, query="") for text in texts)
+    return players == everything
 
 
 def game(
@@ -102,7 +122,7 @@ def game(
     Args:
         requests: P x G of them.
         rewards: Rewards of the whole responses.
-        values: Rewards of all coalitions but the first two of each response, in their order.
+        values: Rewards of all coalitions but the known ones of each response, in their order.
         num_segments: Columns of the masks.
     """
     rows = [one for group in requests for one in group]
@@ -119,7 +139,8 @@ def game(
     table = rewards.new_zeros(evaluated.shape)
     table[:, 1] = rewards.flatten() * evaluated[:, 1].to(rewards.device)
     beyond = evaluated.clone()
-    beyond[:, :NUM_KNOWN] = False
+    for index, one in enumerate(rows):
+        beyond[index, : one.num_known] = False
     table[beyond.to(table.device)] = values.to(table)
     shape = rewards.shape
     return CoalitionGame(

@@ -5,7 +5,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlcredit.credit.group import equal_rewards
-from rlcredit.text.copying import WordRuns, words
+from rlcredit.text.copying import WordRuns
+from rlcredit.text.words import words
 from rlcredit.types import Metrics, Rollouts, Signals
 
 

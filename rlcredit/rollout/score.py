@@ -17,7 +17,7 @@ from rlcredit.estimators.base import SetUtility
 from rlcredit.retrieval.base import Encoder
 from rlcredit.rewards.base import Reward
 from rlcredit.rollout.candidates import SetScorer
-from rlcredit.rollout.coalitions import NUM_KNOWN, CoalitionRequest, Part, Planner, game, request
+from rlcredit.rollout.coalitions import CoalitionRequest, Part, Planner, game, request
 from rlcredit.text.base import Segmenter
 from rlcredit.text.render import coalition_text
 from rlcredit.text.response import TextRules, segment_key
@@ -163,13 +163,14 @@ class Scorer:
                 one = request(
                     part,
                     planner,
+                    self.rules,
                     row=(offset + p) * group_size + g,
                     first_copies=needs.first_copies,
                     live=unequal[p] or not needs.skips_equal_groups,
                 )
                 texts = [
                     coalition_text(part.text, part.spans, members)
-                    for members in one.members[NUM_KNOWN:].tolist()
+                    for members in one.members[one.num_known :].tolist()
                 ]
                 batch.add(prompt, texts)
                 games[-1].append(one)

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from typing_extensions import TypeVar
 
-from rlcredit.identity import identify
+from rlcredit.identity import NUMERICS, identify
 from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
@@ -66,10 +66,10 @@ class SearchTask(Task):
     to a held-out prompt."""
 
     def vocabulary(self) -> Iterator[str]:
-        """The documents judged for training prompts, but for the hidden ones."""
-        judged = {document for prompt in self.train for document in prompt.relevance} - self.hidden
+        """The documents relevant to training prompts, but for the hidden ones."""
+        relevant = {document for prompt in self.train for document in prompt.relevant} - self.hidden
         for document, text in zip(self.documents.ids, self.documents.texts, strict=True):
-            if document in judged:
+            if document in relevant:
                 yield text
 
     def searched(self) -> "SearchTask":
@@ -93,6 +93,11 @@ class Dataset(Protocol[TaskT_co]):
         """What the loaded set depends on besides its settings: hashes of files, versions."""
         ...
 
+    @property
+    def reading(self) -> int:
+        """Version of how texts are read, 1 at first: raised when numbers move without a setting."""
+        ...
+
     def load(self) -> TaskT_co:
         """Read or generate the set. ValueError or FileNotFoundError with the remedy."""
         ...
@@ -101,7 +106,11 @@ class Dataset(Protocol[TaskT_co]):
 def data_identity(dataset: Dataset[Task]) -> dict[str, Any]:
     """What a data set is, without loading it: its settings and its content, not where it lies.
 
+    The way of reading enters as ``numerics``, from 2 on: a run on texts that were read otherwise is
+    found by a table, and marked there.
+
     Raises:
         FileNotFoundError: If a file of the set is missing.
     """
-    return identify(dataset) | {"content": list(dataset.content())}
+    read = {} if dataset.reading == 1 else {NUMERICS: dataset.reading}
+    return identify(dataset) | {"content": list(dataset.content())} | read

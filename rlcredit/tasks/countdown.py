@@ -56,6 +56,11 @@ class Countdown:
         """A response is one answer."""
         return 0
 
+    @property
+    def reading(self) -> int:
+        """Nothing is read."""
+        return 1
+
     def content(self) -> tuple[str, ...]:
         """The generator's version."""
         return (VERSION,)

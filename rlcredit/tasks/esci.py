@@ -19,6 +19,7 @@ from rlcredit.tasks.settings import (
     Parts,
     Source,
     finish,
+    reading,
     text_rules,
 )
 from rlcredit.text.response import Compose, TextRules
@@ -101,6 +102,11 @@ class ESCI:
             raise ValueError(f"dataset.num_near={self.num_near} is below 0")
         self._limits()
         self._rules()
+
+    @property
+    def reading(self) -> int:
+        """Version of how texts are read."""
+        return reading(self.source, self._rules())
 
     def content(self) -> tuple[str, ...]:
         """The generator's version, or the hashes of the files."""

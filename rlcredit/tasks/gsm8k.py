@@ -12,7 +12,7 @@ from rlcredit.rewards.verifier import NumericProblem
 from rlcredit.tasks.base import Task
 from rlcredit.tasks.published.hub import hub_rows
 from rlcredit.tasks.published.tables import file_digest, texts_of
-from rlcredit.tasks.settings import Source, VerifiedParts, finish_verified
+from rlcredit.tasks.settings import Source, VerifiedParts, finish_verified, reading
 from rlcredit.tasks.splits import sample_by_hash, share_of
 from rlcredit.text.numerals import final_answer, number
 from rlcredit.text.response import Verbatim, segment_key
@@ -74,6 +74,11 @@ class GSM8K:
     def candidates(self) -> int:
         """A response is one answer."""
         return 0
+
+    @property
+    def reading(self) -> int:
+        """Version of how texts are read."""
+        return reading(self.source, Verbatim())
 
     def content(self) -> tuple[str, ...]:
         """The hashes of the files."""

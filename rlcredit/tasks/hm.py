@@ -16,7 +16,7 @@ from rlcredit.tasks.published.hm_files import (
     has_customers,
 )
 from rlcredit.tasks.published.tables import file_digest, table_file
-from rlcredit.tasks.settings import Limits, Parts, Source, finish, text_rules
+from rlcredit.tasks.settings import Limits, Parts, Source, finish, reading, text_rules
 from rlcredit.text.response import Compose, TextRules
 
 POOL = 100
@@ -97,6 +97,11 @@ class HM:
             )
         self._limits()
         self._rules()
+
+    @property
+    def reading(self) -> int:
+        """Version of how texts are read."""
+        return reading(self.source, self._rules())
 
     def content(self) -> tuple[str, ...]:
         """The generator's version, or the hashes of the files."""

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
+
+from rlcredit.text.words import words
 
 _CELLS = 2**24
 """Similarities held at a time."""
@@ -16,7 +19,8 @@ def nearest(texts: Sequence[str], documents: Sequence[str], *, num: int) -> NDAr
 
     Ties go to the later document. Fewer columns come out where there are fewer documents.
     """
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    analyzer: Any = words
+    vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=analyzer)
     columns = vectorizer.fit_transform(documents).T.tocsc()
     rows = vectorizer.transform(texts)
     num = min(num, len(documents))

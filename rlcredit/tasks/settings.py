@@ -25,6 +25,15 @@ class Source(StrEnum):
     hub = auto()
 
 
+def reading(source: Source, rules: TextRules) -> int:
+    """Version of how texts are read (``Dataset.reading``).
+
+    2: published texts are compared in NFKC and stripped of HTML's own tags alone; where copies are
+    scored, a game of first copies has none in the value of everyone.
+    """
+    return 1 if source is Source.generated and rules.unique else 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """How much of a data set is used; None means all of it.
@@ -191,8 +200,8 @@ def _content(parts: Parts, rules: TextRules) -> Iterable[str]:
         yield split
         for prompt in getattr(parts, split):
             yield from (prompt.prompt_id, prompt.text, prompt.query, prompt.instruction)
-            grades, truth = sorted(prompt.relevance.items()), list(prompt.truth.items())
-            yield json.dumps([grades, prompt.pool, truth])
+            grades = sorted((d, g) for d, g in prompt.relevance.items() if g)  # 0 changes no reward
+            yield json.dumps([grades, prompt.pool, list(prompt.truth.items())])
     yield from parts.teacher.content()
 
 

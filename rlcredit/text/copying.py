@@ -1,6 +1,5 @@
 """What a text has copied: single words from its prompt, runs of words from a catalogue."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,22 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_WORD = re.compile(r"\w+")
+from rlcredit.text.words import words
 
 RUN = 3
 """Words in a run. Two words in a row are often a coincidence ("running shoes")."""
 
 _BITS = 21
 """Bits of a word's number: three fill a 64-bit integer, so that no two runs look alike."""
-
-
-def words(text: str) -> list[str]:
-    """Runs of letters and digits, case aside.
-
-    >>> words("Kid's Tent, 2-person")
-    ['kid', 's', 'tent', '2', 'person']
-    """
-    return _WORD.findall(text.casefold())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

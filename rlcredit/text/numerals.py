@@ -22,7 +22,7 @@ _UNIT_POWER = re.compile(r"(?<=[^\W\d_])\s*\^\s*(?:\d|\{\d\})")
 _RUN = r"(?>\.?\d[\d.,]*)"
 """All that may belong to one numeral; whether it is one, is looked at afterwards."""
 _NUMERAL = re.compile(
-    r"(?<![\w.,])(?P<sign>[-+−]?)\s*(?:"
+    r"(?<![\w.,])(?:(?P<sign>[-+−])\s*)?(?:"
     rf"(?P<mixed>{_RUN})\s+(?P<above>{_RUN})\s*/\s*(?P<below>{_RUN})"
     rf"|(?P<over>{_RUN})\s*/\s*(?P<under>{_RUN})"
     rf"|(?P<plain>{_RUN}))"
@@ -95,7 +95,7 @@ def _numeral(answer: str) -> tuple[Fraction, bool] | None:
     value = _value(parts)
     if value is None:
         return None
-    return -value if parts["sign"] in ("-", "−") else value, "percent" in parts
+    return -value if parts.get("sign") in ("-", "−") else value, "percent" in parts
 
 
 def _value(parts: Mapping[str, str]) -> Fraction | None:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from rlcredit.text.candidates import MAX_CANDIDATES, candidate_spans
 from rlcredit.text.spans import Span
+from rlcredit.text.words import folded
 
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.IGNORECASE | re.DOTALL)
 _THOUGHT = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -26,12 +27,12 @@ class Compose(StrEnum):
 
 @lru_cache(maxsize=2**16)  # coalitions repeat the same segments thousands of times a step
 def segment_key(segment: str) -> str:
-    """The segment without case and spacing; two segments with one key are copies of each other.
+    """The segment, folded and single-spaced; two segments with one key are copies of each other.
 
     >>> segment_key("  Hiking   Boots")
     'hiking boots'
     """
-    return " ".join(segment.casefold().split())
+    return " ".join(folded(segment).split())
 
 
 @dataclass(frozen=True, kw_only=True)

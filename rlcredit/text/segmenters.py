@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rlcredit.text.spans import Span
 
-_SENTENCE_END = re.compile(r"[.!?]+(?=\s|\Z)|\n")
+_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++(?=\s|\Z)|\n")
 _WORD = re.compile(r"\S+")
 
 

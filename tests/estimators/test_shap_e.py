@@ -203,3 +203,22 @@ def test_no_candidate_at_all_is_a_group_of_zeros():
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="m is 0"):
         Top(m=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("utility", [Max(), Top(), AnySuccess(), Coverage(), Sum()], ids=repr)
+def test_a_utility_and_its_shapley_shares_have_the_precision_of_the_rewards(utility, dtype):
+    mask = torch.ones(1, 1, 3, dtype=torch.bool)
+    candidates = CandidateRewards(
+        rewards=torch.tensor([[[0.3, 0.2, 0.1]]], dtype=dtype),
+        mask=mask,
+        candidate_ids=torch.zeros(1, 1, 2, dtype=torch.long),
+        num_asked=3,
+        covers=torch.ones(1, 1, 3, 7, dtype=torch.bool),
+    )
+    whole, shares = utility(candidates, mask), utility.shapley(candidates, mask)
+    assert whole.dtype == shares.dtype == dtype
+    precision = 4 * torch.finfo(dtype).eps
+    torch.testing.assert_close(shares.sum(-1), whole, rtol=precision, atol=precision)
+    if isinstance(utility, Coverage):
+        assert shares[0, 0].tolist() == pytest.approx([7 / 3] * 3, rel=precision)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlcredit.credit.coalitions import LeaveOneOut, Windows
+from rlcredit.estimators import OSPO, Additive, values
+from rlcredit.evaluation.credit_check import segment_credit
 from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.response import Compose, TextRules
@@ -109,6 +112,46 @@ def test_invalid_segments_and_later_copies_are_no_players_and_leave_every_coalit
     assert game.members[0, 0, 1].tolist() == [True, False, True, False, True]
     assert [text for _, text in reward.calls[1]] == ["e, f", "a, f", "a, e"]
     assert game.rewards[0, 0].tolist() == [0.0, 0.03, 0.02, 0.02, 0.02]
+
+
+class Priced:
+    """A reward for each text, by hand; a copy earns .1."""
+
+    prices: ClassVar = {"red, red, tent": 0.5, "red, tent": 0.4, "tent": 0.3, "red": 0.2, "": 0.0}
+
+    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, " N"]:
+        return torch.tensor([self.prices[text] for text in texts], dtype=DOUBLE)
+
+
+@pytest.mark.parametrize(
+    ("value", "credit"),
+    [(values.LeaveOneOut(), [0.1, 0, 0.2]), (values.Shapley(), [0.15, 0, 0.25])],
+    ids=repr,
+)
+def test_copies_that_are_scored_and_do_not_play_are_in_no_value_of_the_game(value, credit):
+    ospo = OSPO(value=value, construction=Additive())
+    scorer = Scorer(reward=Priced(), rules=TextRules(), segmenter=Phrases())
+    signals = scorer(written(["red, red, tent", ""]), ospo.needs, randomness=RANDOMNESS)
+    game = signals.game
+    assert game is not None
+    assert signals.rewards.tolist() == [[0.5, 0.0]]
+    assert game.members[0, 0, 1].tolist() == [True, False, True]
+    assert game.rewards[0, 0, :2].tolist() == [0.0, 0.4]
+    found, segments = ospo(signals).credit, signals.segments
+    assert found is not None
+    assert segments is not None
+    per_segment = segment_credit(found, segments.ids, 3)[0, 0]
+    torch.testing.assert_close(per_segment, torch.tensor(credit, dtype=DOUBLE))
+
+
+def test_a_game_without_the_copies_costs_one_reward_only_where_they_are_scored():
+    asked = {}
+    for rules in (TextRules(), TextRules(unique=True)):
+        for first in (True, False):
+            needs = Needs(coalitions=LeaveOneOut(), first_copies=first)
+            signals = scored(written(["a, a, b", ""]), needs, rules=rules)
+            asked[rules.unique, first] = signals.num_evaluations - 2
+    assert asked == {(False, True): 3, (True, True): 2, (False, False): 3, (True, False): 3}
 
 
 def test_copies_play_where_the_first_is_not_asked_for():

@@ -10,6 +10,8 @@ import pytest
 import torch
 from searching import Search
 
+from rlcredit.evaluation.trec import write_qrels
+from rlcredit.identity import digest, numerics_of, without_numerics
 from rlcredit.tasks import ESCI, HM
 from rlcredit.tasks.base import data_identity
 from rlcredit.tasks.published.cleaning import num_tokens, words_of
@@ -89,7 +91,7 @@ def test_labels_become_grades_and_texts_are_cleaned(small_esci):
     task = small_esci.load()
     red = by_id(task)["1"]
     assert red.text == red.query == "red tent"
-    assert dict(red.relevance) == {"A1": 3, "A2": 2, "A3": 1}
+    assert dict(red.relevance) == {"A1": 3, "A2": 2, "A3": 1, "A4": 0}
     assert {"A1", "A2", "A3", "A4"} <= set(red.pool)
     text = dict(zip(task.documents.ids, task.documents.texts, strict=True))
     assert text["A1"] == "Red tent deluxe. Acme. red. one two. Nice thing"
@@ -152,7 +154,7 @@ def test_documents_are_cut_to_their_first_words(esci_folder):
 
 def test_the_title_teacher_never_draws_on_products_relevant_to_a_held_out_query(small_esci):
     task = small_esci.load()
-    held_out = {d for p in (*task.validation, *task.test) for d in p.relevance}
+    held_out = {d for p in (*task.validation, *task.test) for d in p.relevant}
     assert {"A2", "A7"} <= held_out
     written = {
         phrase
@@ -294,3 +296,45 @@ def test_real_demonstrations_find_more_than_chance_and_leave_room(name, request)
     chance = search.ndcg(lambda p: task.teacher(others[p.prompt_id], generator))
     assert taught > 2 * chance
     assert taught < 0.9
+
+
+def test_judgement_files_hold_every_judgement_grade_0_too(small_esci, esci, esci_made, tmp_path):
+    for task, judged in (
+        (
+            small_esci.load(),
+            {q: {d: "ICSE".index(g) for d, g in own.items()} for q, *_, own in QUERIES},
+        ),
+        (esci, {query.query_id: query.grades for query in esci_made.queries}),
+    ):
+        write_qrels(tmp_path / "all.qrels", [*task.train, *task.validation, *task.test])
+        found = {}
+        for line in (tmp_path / "all.qrels").read_text().splitlines():
+            query, _, document, grade = line.split()
+            found.setdefault(query, {})[document] = int(grade)
+        wanted = {query: judged[query] for query in judged.keys() & found.keys()}
+        wanted = {q: {d: g for d, g in own.items() if d != "A99"} for q, own in wanted.items()}
+        assert len(wanted) >= 4
+        assert {query: found[query] for query in wanted} == wanted
+        assert 0 in {grade for own in wanted.values() for grade in own.values()}
+
+
+def test_published_texts_have_a_reading_of_their_own_and_older_runs_are_kin(esci_folder, tmp_path):
+    now = data_identity(ESCI(source=Source.path, path=str(esci_folder)))
+    assert now["numerics"] == 2
+    assert numerics_of({"dataset": now}) == {"dataset": 2}
+    before = {key: value for key, value in now.items() if key != "numerics"}
+    assert digest(now) != digest(before)
+    assert without_numerics(now) == before
+    assert "numerics" not in data_identity(ESCI())
+
+
+def test_a_locale_without_blanks_between_words_is_refused(esci_made, esci_examples, tmp_path):
+    titles = pa.array(["アウトドア用大容量ポータブル電源"] * len(esci_made.products))
+    at = esci_made.products.column_names.index("product_title")
+    products = esci_made.products.set_column(at, "product_title", titles)
+    for name, table in ((EXAMPLES, esci_examples), (PRODUCTS, products)):
+        at = table.column_names.index("product_locale")
+        local = table.set_column(at, "product_locale", pa.array(["jp"] * len(table)))
+        pq.write_table(local, tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r"dataset.locale=jp, product_title: .* without blanks"):
+        ESCI(source=Source.path, path=str(tmp_path), locale="jp").load()

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlcredit.text.copying import RUN, WordRuns, words
+from rlcredit.text.copying import RUN, WordRuns
+from rlcredit.text.words import words
 
 TEXTS = st.lists(st.sampled_from(["a", "b", "c", "B", "x-y"]), max_size=9).map(" ".join)
 

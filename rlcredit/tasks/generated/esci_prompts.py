@@ -87,7 +87,7 @@ def _prompt(query: Query, pair: Pair) -> Prompt:
         prompt_id=query.query_id,
         text=query.text,
         query=query.text,
-        relevance=query.relevance,
+        relevance=query.grades,
         pool=tuple(sorted(query.grades)),
         instruction=INSTRUCTION,
         truth={wording: attribute for attribute, lists in truth.items() for wording in lists},

@@ -15,6 +15,7 @@ from rlcredit.tasks.published.tables import rows_where, texts_of
 from rlcredit.tasks.settings import SPLITS, Limits, Parts
 from rlcredit.tasks.splits import sample_by_hash, share_of
 from rlcredit.text.response import segment_key
+from rlcredit.text.words import folded, refuse_without_blanks
 from rlcredit.types import Prompt
 
 
@@ -54,6 +55,7 @@ def published_parts(
     products = rows_where(products, "product_locale", filters.locale)
     ids = texts_of(products, "product_id")
     titles = dict(zip(ids, clean_all(texts_of(products, "product_title")), strict=True))
+    refuse_without_blanks(titles.values(), f"dataset.locale={filters.locale}, product_title")
     judged = _judged(examples, filters, titles, counts)
     queries = _once_each(_usable(queries_of(judged), titles, counts), counts)
     queries = _limited(_with_validation(queries, filters.validation_share), limits)
@@ -71,7 +73,7 @@ def published_parts(
     counts["pools below size"] = sum(len(prompt.pool) < pools.size for prompt in prompts)
     sides = {s: tuple(p for p in prompts if split_of[p.prompt_id] == s) for s in SPLITS}
     held_out = sides["validation"] + sides["test"]
-    hidden = frozenset(product for prompt in held_out for product in prompt.relevance)
+    hidden = frozenset(product for prompt in held_out for product in prompt.relevant)
     return Parts(
         documents=documents,
         train=sides["train"],
@@ -120,7 +122,7 @@ def _usable(queries: list[Query], titles: Mapping[str, str], counts: Counter[str
 
 def _names_a_product(query: Query, titles: Mapping[str, str]) -> bool:
     return any(
-        product.casefold() in query.text.casefold() or contains_words(query.text, titles[product])
+        folded(product) in folded(query.text) or contains_words(query.text, titles[product])
         for product in query.relevance
     )
 
@@ -180,7 +182,7 @@ def _prompt(query: Query, near: list[int], documents: Documents, pools: PoolPlan
         prompt_id=query.query_id,
         text=query.text,
         query=query.text,
-        relevance=query.relevance,
+        relevance=query.grades,
         pool=fill_pool(
             [*query.grades, *unjudged[:room]],
             documents.ids,

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -151,10 +152,12 @@ def num_shown(items: Sequence[str], max_tokens: int) -> int:
     >>> num_shown(["strap top black", "jeans blue"], 6)
     2
     """
-    for start in range(len(items)):
-        if num_tokens(SEPARATOR.join(items[start:])) <= max_tokens:
-            return len(items) - start
-    return min(1, len(items))
+    latest = (
+        num_tokens(SEPARATOR) * (count > 0) + num_tokens(item)
+        for count, item in enumerate(reversed(items))
+    )
+    fitting = sum(length <= max_tokens for length in accumulate(latest))
+    return max(fitting, min(1, len(items)))
 
 
 def history_text(articles: Mapping[str, Article], history: Sequence[str]) -> str:
