@@ -29,6 +29,7 @@ PACKAGE = "rlcredit"
 
 BEFORE: Mapping[str, Mapping[str, object]] = {
     "ESCI": {"ambiguous_share": 0.0},
+    "HF": {"date": None, "stop_tokens": []},  # without a date: that of the day
     "Ranking": {"shortcut": None},  # it came, and is gone
     "TrainerSettings": {"autocast": False, "compute_dtype": None, "mismatch": {CLASS: "Mismatch"}},
     "Mismatch": {"correction": None, "unit": "token", "max_weight": 2.0},

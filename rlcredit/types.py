@@ -104,7 +104,8 @@ class Rollouts:
     prompts: tuple[Prompt, ...]
     """P of them."""
     texts: tuple[tuple[str, ...], ...]
-    """P x G decoded responses, special tokens left out."""
+    """P x G decoded responses, special tokens left out. Where a prompt ends in an open ``<think>``,
+    the tag stands in front of the responses to it, and belongs to no token."""
     prompt_ids: Int[Tensor, "P L"]
     """Left-padded."""
     prompt_mask: Bool[Tensor, "P L"]

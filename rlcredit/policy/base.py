@@ -46,6 +46,11 @@ class Policy(Protocol):
         ...
 
     @property
+    def context(self) -> int | None:
+        """Tokens that the model can read, prompt and response together; None: no limit is known."""
+        ...
+
+    @property
     def packing(self) -> Packing:
         """How tokens are laid out."""
         ...
@@ -74,6 +79,10 @@ class Policy(Protocol):
             reserve: Tokens of the model's context to leave for the response; a prompt that leaves
                 fewer is a ValueError.
         """
+        ...
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt, as :meth:`encode` makes them."""
         ...
 
     def packed(

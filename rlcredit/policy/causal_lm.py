@@ -5,16 +5,16 @@ path here is the reference for the one that computes a prompt once.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from jinja2 import TemplateError
 from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import pad
@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlcredit.policy.attention import NAME, PackAttention, no_mask, obstacle
 from rlcredit.policy.base import TokenLogprobs
+from rlcredit.policy.chat import PINNED, ChatOption, PromptFormat
 from rlcredit.policy.head import head_logprobs
 from rlcredit.policy.norms import exact_norms
 from rlcredit.policy.packing import Pack, Packing
@@ -33,7 +34,7 @@ class CausalLM:
     """A policy that is one model of transformers with its tokenizer.
 
     Raises:
-        ValueError: If no token ends a response.
+        ValueError: If no token ends a response, or a stop token is not one token.
     """
 
     model: PreTrainedModel
@@ -42,8 +43,12 @@ class CausalLM:
     """Name of the place that the weights come from, for the log."""
     adapters: PeftModel | None = None
     """The low-rank adapters inside ``model``, where only they are trained."""
-    chat_options: dict[str, bool] = field(default_factory=dict)
+    chat_options: dict[str, ChatOption] = field(default_factory=dict)
     """Variables of the chat template."""
+    today: datetime = PINNED
+    """The date and time that the chat template is told."""
+    stop_tokens: Sequence[str] = ()
+    """Tokens that end a response besides those that model, tokenizer and chat template name."""
     packing: Packing = Packing.padded
     """Set by :meth:`packed`."""
     autocast: bool = False
@@ -52,7 +57,8 @@ class CausalLM:
 
     def __post_init__(self) -> None:
         """Collect the tokens that end a response."""
-        object.__setattr__(self, "eos_ids", end_ids(self.model, self.tokenizer))
+        more = {*stop_ids(self.tokenizer, self.stop_tokens), *self._format.turn_ends()}
+        object.__setattr__(self, "eos_ids", end_ids(self.model, self.tokenizer, more=more))
 
     @property
     def description(self) -> str:
@@ -85,7 +91,7 @@ class CausalLM:
         Raises:
             ValueError: If a prompt has no token, or leaves less than ``reserve`` of the context.
         """
-        rows = [self._ids(prompt) for prompt in prompts]
+        rows = self._format.ids(prompts, end_ids=self.eos_ids)
         for prompt, row in zip(prompts, rows, strict=True):
             self._check_length(prompt, len(row), reserve)
         length = max((len(row) for row in rows), default=0)
@@ -98,6 +104,10 @@ class CausalLM:
             torch.tensor(ids, dtype=torch.long, device=device).reshape(shape),
             torch.tensor(mask, dtype=torch.bool, device=device).reshape(shape),
         )
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt."""
+        return [len(row) for row in self._format.ids(prompts, end_ids=self.eos_ids)]
 
     def logprobs(self, rollouts: Rollouts, rows: slice = slice(None)) -> TokenLogprobs:
         """Log-probs of the response tokens of rows of the flattened [P * G] batch.
@@ -187,24 +197,14 @@ class CausalLM:
             model = deepcopy(self.adapters).merge_and_unload()
         save_folder(model, self.tokenizer, folder)
 
-    def _ids(self, prompt: Prompt) -> list[int]:
-        if self.tokenizer.chat_template is None:
-            return list(self.tokenizer(prompt.text)["input_ids"])
-        messages = [{"role": "user", "content": prompt.text}]
-        if prompt.instruction:
-            messages.insert(0, {"role": "system", "content": prompt.instruction})
-        options: dict[str, Any] = dict(self.chat_options)
-        try:
-            text = self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False, **options
-            )
-        except TemplateError as error:
-            raise ValueError(
-                f"the chat template of {self.origin} refuses prompt {prompt.prompt_id!r}: {error}; "
-                "choose a model whose template takes a system and a user message"
-            ) from error
-        assert isinstance(text, str)  # tokenize=False
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    @property
+    def _format(self) -> PromptFormat:
+        return PromptFormat(
+            tokenizer=self.tokenizer,
+            origin=self.origin,
+            options=self.chat_options,
+            today=self.today,
+        )
 
     def _check_length(self, prompt: Prompt, length: int, reserve: int) -> None:
         if length == 0:
@@ -221,15 +221,17 @@ class CausalLM:
             )
 
 
-def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The tokens that end a response: those of the generation config, and the tokenizer's.
+def end_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, more: Iterable[int] = ()
+) -> frozenset[int]:
+    """The tokens that end a response: those of the generation config, the tokenizer's, and more.
 
     Raises:
         ValueError: If there is none.
     """
     config = model.generation_config
     named = None if config is None else config.eos_token_id
-    ids = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
+    ids = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id, *more]
     found = frozenset(i for i in ids if isinstance(i, int))
     if not found:
         raise ValueError(
@@ -245,6 +247,22 @@ def save_folder(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) ->
     tokenizer.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):  # which safetensors keeps from all others
         shutil.copymode(folder / "config.json", weights)
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> list[int]:
+    """The ids of tokens given by their text.
+
+    Raises:
+        ValueError: If a text is not one token of the vocabulary.
+    """
+    vocabulary = tokenizer.get_vocab()
+    for token in tokens:
+        if token not in vocabulary:
+            raise ValueError(
+                f"policy.stop_tokens has {token!r}, which is no token of this policy's vocabulary; "
+                "a response can end with a single token alone: give it as the vocabulary spells it"
+            )
+    return [vocabulary[token] for token in tokens]
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase, eos_ids: frozenset[int]) -> int:

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum, auto
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -16,7 +19,15 @@ from transformers import (
 )
 
 from rlcredit.policy.causal_lm import CausalLM
+from rlcredit.policy.chat import PINNED, ChatOption
 from rlcredit.policy.draws import global_stream
+from rlcredit.policy.pretrained import (
+    quieten,
+    refuse_tied_adapters,
+    refuse_unrepeatable,
+    sample_plainly,
+    try_export,
+)
 from rlcredit.tasks.base import Task
 from rlcredit.types import Randomness
 
@@ -71,8 +82,34 @@ class HF:
     lora: LoRA = LoRA()
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
-    chat_options: dict[str, bool] = field(default_factory=dict)
-    """Variables of the chat template, such as ``enable_thinking``."""
+    chat_options: dict[str, ChatOption] = field(default_factory=dict)
+    """Variables of the chat template, such as ``enable_thinking`` or ``reasoning_effort``."""
+    date: str = PINNED.date().isoformat()
+    """What a chat template that asks for today's date is told (``strftime_now``), in ISO 8601."""
+    stop_tokens: list[str] = field(default_factory=list)
+    """Tokens that end a response, besides those that the model, the tokenizer and the chat template
+    name: ``["<|im_end|>"]`` for a model without a template that was trained on such turns."""
+
+    numerics: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        """Check the date."""
+        _ = self.today
+
+    @property
+    def today(self) -> datetime:
+        """The date and time that a chat template is told.
+
+        Raises:
+            ValueError: If ``date`` is none.
+        """
+        try:
+            return datetime.fromisoformat(self.date)
+        except ValueError as error:
+            raise ValueError(
+                f"policy.date={self.date} is no date of ISO 8601; give one such as "
+                f"{PINNED.date().isoformat()}"
+            ) from error
 
     def load(
         self,
@@ -87,26 +124,38 @@ class HF:
 
         Raises:
             FileNotFoundError: If ``name`` is a path where nothing is.
-            ValueError: If the model cannot be loaded.
+            ValueError: If the model cannot be loaded, sampled from, or exported.
         """
         del task, cache
         model, tokenizer = self._pretrained()
         adapters = self._adapt(model, seed) if self.lora.rank else None
         model.to(device)  # pyright: ignore[reportArgumentType] a decorator hides `self`
+        refuse_unrepeatable(model, self.name)
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         # transformers recomputes, and PEFT drops, in training mode only
         model.train(self.gradient_checkpointing or self.lora.dropout > 0)
-        trained = f"LoRA of rank {self.lora.rank}" if adapters else "all weights are trained"
         policy = CausalLM(
             model=model,
             tokenizer=tokenizer,
             adapters=adapters,
             chat_options=dict(self.chat_options),
-            origin=f"pretrained {self.name} in {self.dtype}, {trained}",
+            today=self.today,
+            stop_tokens=tuple(self.stop_tokens),
+            origin=f"pretrained {self.name} in {self.dtype}, {self._trained}",
         )
+        sample_plainly(model, policy.eos_ids)
+        try_export(model, tokenizer, self.name)
         say(f"policy: {policy.description}")
         return policy
+
+    @property
+    def _trained(self) -> str:
+        """What is trained, for the log."""
+        if not self.lora.rank:
+            return "all weights are trained"
+        dropout = f" with dropout {self.lora.dropout} in training" if self.lora.dropout else ""
+        return f"LoRA of rank {self.lora.rank}{dropout}"
 
     def _pretrained(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         place = Path(self.name).expanduser()
@@ -123,8 +172,13 @@ class HF:
             tokenizer = AutoTokenizer.from_pretrained(
                 source, revision=self.revision, trust_remote_code=False
             )
+            config = AutoConfig.from_pretrained(
+                source, revision=self.revision, trust_remote_code=False
+            )
+            quieten(config)
             model = AutoModelForCausalLM.from_pretrained(
                 source,
+                config=config,
                 revision=self.revision,
                 dtype=self.dtype.torch,
                 use_safetensors=True,
@@ -150,4 +204,5 @@ class HF:
             adapted = get_peft_model(model, settings)
         if not isinstance(adapted, PeftModel):
             raise TypeError(f"PEFT returned {type(adapted).__name__} instead of a PeftModel")
+        refuse_tied_adapters(model, self.lora.target_modules)
         return adapted

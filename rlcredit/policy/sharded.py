@@ -123,6 +123,11 @@ class Sharded:
         return self.inner.eos_ids
 
     @property
+    def context(self) -> int | None:
+        """Tokens that the model can read, prompt and response together; None: no limit is known."""
+        return self.inner.context
+
+    @property
     def packing(self) -> Packing:
         """How tokens are laid out."""
         return self.inner.packing
@@ -137,6 +142,10 @@ class Sharded:
     ) -> tuple[Int[Tensor, "P L"], Bool[Tensor, "P L"]]:
         """Prompt ids and mask, left-padded."""
         return self.inner.encode(prompts, reserve=reserve)
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Tokens of each prompt."""
+        return self.inner.lengths(prompts)
 
     def packed(
         self, packing: Packing, *, autocast: bool = False, say: Callable[[str], None]

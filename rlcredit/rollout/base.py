@@ -17,6 +17,11 @@ class Rollout(Protocol):
         ...
 
     @property
+    def context(self) -> int | None:
+        """Tokens of prompt and response together that it takes; None: what the policy reads."""
+        ...
+
+    @property
     def temperature(self) -> float:
         """Temperature of the sampling distribution."""
         ...

@@ -40,6 +40,11 @@ class HFRollout:
             max_rows=self.max_rows,
         )
 
+    @property
+    def context(self) -> int | None:
+        """It takes what the policy reads."""
+        return None
+
     def __call__(
         self,
         policy: Policy,

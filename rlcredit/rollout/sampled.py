@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rlcredit.policy.base import Policy
 from rlcredit.policy.causal_lm import pad_id
+from rlcredit.text.response import opened_thought
 from rlcredit.text.spans import Span
 from rlcredit.text.tokens import batch_char_spans, decoded
 from rlcredit.types import Prompt, Rollouts
@@ -90,9 +91,13 @@ class Sampled:
         rows = [row[:n] for row, n in zip(self.ids.tolist(), lengths, strict=True)]
         texts = decoded(policy.tokenizer, rows)
         found = batch_char_spans(policy.tokenizer, rows, texts)
-        spans = torch.tensor([row + [Span(0, 0)] * (length - len(row)) for row in found])
         group_size = len(rows) // len(prompts)
         groups = (len(prompts), group_size)
+        spans = torch.tensor([row + [Span(0, 0)] * (length - len(row)) for row in found])
+        opened = [each for each in _opened(policy, ids, mask) for _ in range(group_size)]
+        texts = [begun + text for begun, text in zip(opened, texts, strict=True)]
+        moved = torch.tensor([len(begun) for begun in opened])
+        spans += moved[:, None, None] * self.mask[:, :length, None].cpu()
         return Rollouts(
             prompts=tuple(prompts),
             texts=tuple(
@@ -124,3 +129,16 @@ class Sampled:
             "rollout engine gave up on them; look for its warning above, and lower "
             "rollout.max_rows or raise its cache"
         )
+
+
+_TAIL = 16
+"""Last tokens of a prompt among which a thought is opened."""
+
+
+def _opened(policy: Policy, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"]) -> list[str]:
+    """The thought that each prompt opens for its responses; "" where it opens none."""
+    tails = [row[kept][-_TAIL:].tolist() for row, kept in zip(ids, mask, strict=True)]
+    read = policy.tokenizer.batch_decode(
+        tails, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    return [opened_thought(text) for text in read]

@@ -107,6 +107,11 @@ class VLLMRollout:
                 "rollout=vllm); with CUDA, pip install 'rlcredit[vllm]'. rollout=hf needs neither"
             )
 
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and response together that the engine is started for."""
+        return self.max_model_len
+
     def __call__(
         self,
         policy: Policy,

@@ -20,12 +20,12 @@ from rlcredit.rewards.base import Reward
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.score import Scorer
+from rlcredit.run.room import check_room, with_room
 from rlcredit.tasks.base import Dataset, Task
 from rlcredit.text.base import Segmenter
 from rlcredit.tracking.base import Tracker
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.settings import EvaluationSettings, Resume, TrainerSettings
-from rlcredit.types import Randomness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,31 +76,6 @@ class Parts:
     """Grades by everything that grades the task; for the test split."""
     validator: Evaluator
     """Grades by what costs least; for curves."""
-
-
-_ROOM_SAMPLE = 64
-"""Training prompts whose demonstrations are measured."""
-
-
-def check_room(task: Task, policy: Policy, rollout: Rollout) -> None:
-    """Refuse a length cap that cuts sets of candidates: without the last one, none is rewarded.
-
-    Raises:
-        ValueError: If half of the teacher's sets are longer than the cap.
-    """
-    if not task.rules.num_candidates:
-        return
-    generator = Randomness(seed=0, step=0).generator("room")
-    written = [task.teacher(prompt, generator) for prompt in task.train[:_ROOM_SAMPLE]]
-    rows = policy.tokenizer(written, add_special_tokens=False)["input_ids"]
-    lengths = sorted(len(row) + 1 for row in rows)
-    if lengths[len(lengths) // 2] > rollout.max_new_tokens:
-        raise ValueError(
-            f"rollout.max_new_tokens={rollout.max_new_tokens} cuts sets of "
-            f"{task.rules.num_candidates} candidates short: demonstrations of this task have "
-            f"{lengths[0]} to {lengths[-1]} tokens with their end, and a set without its last "
-            f"candidate earns nothing; set rollout.max_new_tokens={lengths[-1]} or more"
-        )
 
 
 def assemble(
@@ -173,4 +148,5 @@ def _loaded(
     loaded = job.policy.load(task, seed=job.seed, cache=job.cache, device=device, say=say)
     policy = loaded.packed(job.trainer.packing, autocast=job.trainer.autocast, say=say)
     check_room(task, policy, job.rollout)
+    task = with_room(task, policy, job.rollout, num_held_out=job.evaluation.max_prompts)
     return task, grader, policy

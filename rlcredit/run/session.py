@@ -20,6 +20,7 @@ from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
 from rlcredit.evaluation.samples import completions
 from rlcredit.policy.base import Policy
 from rlcredit.run.console import RunConsole
+from rlcredit.run.export_check import NUM_COMPARED, export_fault
 from rlcredit.run.folder import (
     Change,
     RunSummary,
@@ -336,10 +337,18 @@ class Session:
         self.world.enter("the export")
         with self.parts.trainer.policy.whole() as policy:
             if self.world.leads:
-                policy.export(self.folder / "policy")
+                self._export(policy)
         if before is None or after is None:
             return None  # the first process alone has evaluated
         return self._summarise(before, after)
+
+    def _export(self, policy: Policy) -> None:
+        """Write the policy's folder, and say if what it holds is not the policy."""
+        folder = self.folder / "policy"
+        policy.export(folder)
+        fault = export_fault(policy, folder, self.parts.task.test[:NUM_COMPARED])
+        if fault is not None:
+            self.console.warn(fault)
 
     def _summarise(self, before: Evaluation, after: Evaluation) -> float:
         comparisons = {row.cell.name: Change.of(row) for row in compare(before, after)}

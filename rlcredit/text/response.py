@@ -14,8 +14,14 @@ from rlcredit.text.candidates import MAX_CANDIDATES, candidate_spans
 from rlcredit.text.spans import Span
 from rlcredit.text.words import folded
 
+READ_TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
+"""Tags that the rules below read."""
+
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.IGNORECASE | re.DOTALL)
-_THOUGHT = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
+_THOUGHT = re.compile(
+    r"\s*<think>.*?(?:</think>|\Z)|(?:(?!<think>).)*?</think>", re.IGNORECASE | re.DOTALL
+)
+_OPENED = re.compile(r"<think>\s*\Z", re.IGNORECASE)
 
 
 class Compose(StrEnum):
@@ -23,6 +29,20 @@ class Compose(StrEnum):
 
     own = auto()
     expand = auto()
+
+
+def opened_thought(prompt: str) -> str:
+    r"""The tag of a thought that a prompt opens for the response, with the white space behind it.
+
+    Chat templates of models that always think end a prompt with it. A response to such a prompt is
+    read with this text in front of it, so that a thought that the length cap cut off is known as
+    one.
+
+    >>> opened_thought("User: a tent. Assistant: <think>\n"), opened_thought("<think></think>")
+    ('<think>\n', '')
+    """
+    opened = _OPENED.search(prompt)
+    return opened.group() if opened else ""
 
 
 @lru_cache(maxsize=2**16)  # coalitions repeat the same segments thousands of times a step
@@ -69,9 +89,10 @@ class TextRules:
         """The part of a response that is searched with, without outer white space.
 
         Reasoning at the head (``<think>..</think>``; to the end where it is never closed) is left
-        out. Of what remains it is the content of the first ``<answer>..</answer>`` (to the end
-        where it is never closed), or all of it where there is none. ``max_phrases`` cuts it short,
-        unless it offers candidates: then each of them is cut.
+        out, and so is all before a ``</think>`` that nothing opened. Of what remains it is the
+        content of the first ``<answer>..</answer>`` (to the end where it is never closed), or all
+        of it where there is none. ``max_phrases`` cuts it short, unless it offers candidates: then
+        each of them is cut.
 
         >>> TextRules(max_phrases=2).scored_span("<answer> tent, red, big</answer>")
         Span(start=9, end=18)

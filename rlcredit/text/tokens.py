@@ -13,16 +13,18 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from rlcredit.text.response import READ_TAGS
 from rlcredit.text.spans import Span
 
 _Ids = Sequence[int]
+_WINDOW = 16
+"""Tokens whose ends are looked for at once."""
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, batch: Sequence[_Ids]) -> list[str]:
     """The text of each response, special tokens left out, nothing tidied."""
-    return tokenizer.batch_decode(
-        [list(ids) for ids in batch], skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    special = _special_ids(tokenizer)
+    return _spelled(tokenizer, [[token for token in ids if token not in special] for ids in batch])
 
 
 def char_spans(tokenizer: PreTrainedTokenizerBase, ids: _Ids, text: str) -> list[Span]:
@@ -37,7 +39,7 @@ def batch_char_spans(
 
     A text that encodes to the very tokens it was decoded from has the tokenizer's own offsets. A
     sampler may write tokens that the tokenizer would not choose; their ends are found by decoding
-    every prefix.
+    ever longer prefixes.
 
     Args:
         tokenizer: The one that decoded the texts.
@@ -53,9 +55,8 @@ def batch_char_spans(
     special = _special_ids(tokenizer)
     written = [[token for token in ids if token not in special] for ids in batch]
     spans = _reencoded(tokenizer, written, texts)
-    odd = [i for i, found in enumerate(spans) if found is None]
-    for i, found in zip(odd, _by_prefixes(tokenizer, odd, written, texts), strict=True):
-        spans[i] = found
+    for i in (i for i, found in enumerate(spans) if found is None):
+        spans[i] = _by_windows(tokenizer, written[i], texts[i])
     return [
         _with_special(ids, special, found or []) for ids, found in zip(batch, spans, strict=True)
     ]
@@ -78,8 +79,17 @@ def segment_ids(char_spans: Int[Tensor, "T 2"], spans: Sequence[Span]) -> Int[Te
 
 
 def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return added | set(tokenizer.all_special_ids)
+    """Tokens that are no text. Tags that are read are text, whatever the tokenizer calls them."""
+    added = tokenizer.added_tokens_decoder.items()
+    special = {i for i, token in added if token.special} | set(tokenizer.all_special_ids)
+    return special - {i for i, token in added if token.content in READ_TAGS}
+
+
+def _spelled(tokenizer: PreTrainedTokenizerBase, batch: Sequence[_Ids]) -> list[str]:
+    """The text of each row, special tokens included."""
+    return tokenizer.batch_decode(
+        [list(ids) for ids in batch], skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
 
 
 def _reencoded(
@@ -97,7 +107,7 @@ def _reencoded(
         return_attention_mask=False,
         verbose=False,
     )
-    heads = decoded(tokenizer, [ids[:1] for ids in written])
+    heads = _spelled(tokenizer, [ids[:1] for ids in written])
     rows = zip(written, heads, encoded["input_ids"], encoded["offset_mapping"], texts, strict=True)
     return [
         _without_gaps(offsets, head, len(text)) if ids == again else None
@@ -121,42 +131,53 @@ def _without_gaps(offsets: Sequence[tuple[int, int]], head: str, length: int) ->
     ]
 
 
-def _by_prefixes(
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[int],
-    written: Sequence[_Ids],
-    texts: Sequence[str],
-) -> list[list[Span]]:
-    """Spans of some rows from the decoding of every prefix of their tokens."""
-    counts = [len(written[i]) for i in rows]
-    prefixes = decoded(
-        tokenizer, [written[i][: k + 1] for i in rows for k in range(len(written[i]))]
-    )
-    first = [0, *accumulate(counts)]
-    return [
-        _grown(prefixes[at : at + count], texts[i])
-        for i, at, count in zip(rows, first, counts, strict=False)
-    ]
+def _by_windows(tokenizer: PreTrainedTokenizerBase, ids: _Ids, text: str) -> list[Span]:
+    """Spans of one response from the decoding of every prefix of its tokens, window by window.
 
-
-def _grown(prefixes: Sequence[str], text: str) -> list[Span]:
-    """Spans from the decoded prefixes: what the last one shares with the text, the token wrote.
-
-    A prefix that ends within a character decodes to a placeholder there; its token and those that
-    complete the character all get it.
+    Of a prefix only the tokens from the window before are decoded, so the work grows with the
+    length of the response, not with its square. A window ends behind a token that completes its
+    character; where it has none, the next one is twice as wide and decoded from the first token on.
     """
-    if (prefixes[-1] if prefixes else "") != text:
+    (whole,) = _spelled(tokenizer, [ids])
+    if whole != text:
         raise ValueError(
-            f"{text!r} is not the decoding of its tokens, which is {prefixes[-1:]}; decode them "
-            "with rlcredit.text.tokens.decoded"
+            f"{text!r} is not the decoding of its tokens, which is {whole!r}; decode them with "
+            "rlcredit.text.tokens.decoded"
         )
-    spans, reached = [], 0
-    for prefix in prefixes:
-        start = reached
-        while reached < min(len(prefix), len(text)) and prefix[reached] == text[reached]:
-            reached += 1
-        spans.append(Span(start, min(reached + (len(prefix) > reached), len(text))))
+    spans: list[Span] = []
+    start, width = 0, _WINDOW
+    while (done := len(spans)) < len(ids):
+        ends = range(done, min(done + width, len(ids)) + 1)
+        context, *prefixes = _spelled(tokenizer, [ids[start:end] for end in ends])
+        reached = spans[-1].end if spans else 0
+        found = _grown(prefixes, text, reached, origin=reached - len(context))
+        spans += found
+        start, width = (done, _WINDOW) if found else (0, 2 * width)
     return spans
+
+
+def _grown(prefixes: Sequence[str], text: str, reached: int, *, origin: int) -> list[Span]:
+    """Spans of tokens, up to the last one that leaves no character incomplete.
+
+    What a prefix shares with the text beyond the one before, its token wrote. A prefix that ends
+    within a character decodes to a placeholder there; its token and those that complete the
+    character all get it.
+
+    Args:
+        prefixes: Each one token longer than the one before.
+        text: Of the whole response.
+        reached: Characters of it that were written before the first of these tokens.
+        origin: Character of it at which the prefixes begin.
+    """
+    spans: list[Span] = []
+    whole = 0
+    for prefix in prefixes:
+        start, end = reached, min(origin + len(prefix), len(text))
+        while reached < end and prefix[reached - origin] == text[reached]:
+            reached += 1
+        spans.append(Span(start, min(reached + (origin + len(prefix) > reached), len(text))))
+        whole = len(spans) if reached == origin + len(prefix) else whole
+    return spans[:whole]
 
 
 def _with_special(ids: _Ids, special: set[int], found: Sequence[Span]) -> list[Span]:

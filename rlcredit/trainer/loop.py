@@ -73,10 +73,12 @@ class Trainer:
     """The prompts of a step that this process samples, scores and differentiates."""
 
     def __post_init__(self) -> None:
-        """Build the optimizer; refuse what the loss cannot have."""
+        """Build the optimizer; refuse what the loss cannot have, and weights that cannot move."""
         if self.loss.needs.ref_logprobs and self.reference is None:
             raise ValueError(f"{type(self.loss).__name__} needs a reference policy's log-probs")
         self.training_loss = self.settings.mismatch.corrected(self.loss)
+        if self.settings.steps:
+            self.settings.optimizer.refuse_coarse(self.policy.model)
         self.optimizer = self.settings.optimizer.build(self.policy.model)
         self.part = self.world.part(self.settings.prompts_per_step)
 

@@ -56,6 +56,26 @@ class AdamW:
             fused=True,
         )
 
+    def refuse_coarse(self, model: nn.Module) -> None:
+        """Refuse to train weights in half precision.
+
+        AdamW moves a weight by about ``lr``. A number w changes only where it is moved by half the
+        distance to its neighbour, which is w * eps / 4 at least.
+
+        Raises:
+            ValueError: If a parameter that requires a gradient is coarser than float32.
+        """
+        for dtype in {p.dtype for p in model.parameters() if p.requires_grad}:
+            eps = torch.finfo(dtype).eps
+            if eps > torch.finfo(torch.float32).eps:
+                raise ValueError(
+                    f"the weights that are trained are {dtype}: a step of trainer.optimizer.lr="
+                    f"{self.lr:g} is rounded away on every weight above {4 * self.lr / eps:.2g} "
+                    f"(4 lr / {eps:.2g}); set policy.dtype=float32 (trainer.autocast=true still "
+                    "computes in bfloat16), or train adapters, which are kept in float32 "
+                    "(policy.lora.rank=32)"
+                )
+
     def rate(self, step: int, num_steps: int) -> float:
         """Learning rate of one step, from 1 to ``num_steps``."""
         if step <= self.warmup_steps:

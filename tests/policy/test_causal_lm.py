@@ -200,9 +200,9 @@ def test_a_chat_template_that_refuses_a_system_message_is_named():
 
 def test_a_prompt_without_a_token_is_refused():
     policy = toy_policy(steps=0)
-    policy.tokenizer.chat_template = "{{ '' }}"
-    with pytest.raises(ValueError, match="'tent' has no token"):
-        policy.encode([prompt("tent")])
+    policy.tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    with pytest.raises(ValueError, match="'' has no token"):
+        policy.encode([prompt("")])
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_its_length(policy: CausalLM):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlcredit.text.response import Compose, TextRules, segment_key
+from rlcredit.text.response import Compose, TextRules, opened_thought, segment_key
 
 TASK = TextRules(max_phrases=8, max_words=3, unique=True)
 
@@ -27,6 +27,10 @@ def scored(response, **rules):
         (" <think>never ends, red", ""),
         ("red <think>tent</think>", "red <think>tent</think>"),
         ("red</answer>", "red</answer>"),
+        ("maybe a boat, a stove</think>tent, red", "tent, red"),
+        ("a boat</think>\n<answer>tent</answer>", "tent"),
+        ("</think>tent</think>", "tent</think>"),
+        ("red <think>boat</think> tent", "red <think>boat</think> tent"),
     ],
 )
 def test_scored_text_is_the_answer_or_else_all_but_the_leading_thought(response, text):
@@ -47,6 +51,26 @@ def test_scored_text_is_the_answer_or_else_all_but_the_leading_thought(response,
 )
 def test_scored_text_ends_after_max_phrases_whatever_they_are_worth(response, limit, text):
     assert scored(response, max_phrases=limit) == text
+
+
+def test_a_candidate_within_a_thought_that_the_prompt_opened_is_none():
+    rules = TextRules(num_candidates=2)
+    response = "or <c1>boat</c1></think><c1>tent</c1> <c2>lamp</c2>"
+    assert [span.of(response) for span in rules.candidate_spans(response)] == ["tent", "lamp"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ("User: a tent. Assistant: <think>\n", "<think>\n"),
+        ("<THINK>", "<THINK>"),
+        ("Assistant: <think>\n\n</think>\n\n", ""),
+        ("what does <think> mean? Assistant: ", ""),
+        ("", ""),
+    ],
+)
+def test_a_prompt_opens_a_thought_where_it_ends_in_the_tag(prompt, opened):
+    assert opened_thought(prompt) == opened
 
 
 PIECES = ["a", "b", " ", ",", "\n", "é", "<answer>", "</answer>", "<think>", "</think>"]

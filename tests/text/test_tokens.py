@@ -1,4 +1,5 @@
 import time
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -6,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases
 from rlcredit.text.spans import Span
 from rlcredit.text.tokens import batch_char_spans, char_spans, decoded, segment_ids
@@ -177,6 +179,45 @@ def test_a_text_of_other_tokens_is_refused():
     ids = tokenizer.encode("red tent", add_special_tokens=False)
     with pytest.raises(ValueError, match="'blue tent' is not the decoding of its tokens"):
         char_spans(tokenizer, ids, "blue tent")
+
+
+def test_tags_that_are_read_are_text_where_a_tokenizer_calls_them_special():
+    tokenizer = deepcopy(byte_level())
+    tokenizer.add_tokens([AddedToken(tag, special=True) for tag in ("<think>", "</think>", "<x>")])
+    end = tokenizer.eos_token_id
+    ids = tokenizer.encode("<think>boat</think><x>tent", add_special_tokens=False)
+    (text,) = decoded(tokenizer, [[*ids, end]])
+    assert TextRules().scored_span(text).of(text) == "tent"
+    pieces = [Span(*span).of(text) for span in char_spans(tokenizer, [*ids, end], text)]
+    assert "".join(pieces) == text
+    assert pieces[-1] == ""
+    assert "<x>" not in text
+
+
+@cache
+def spelled_out(num_tokens):
+    """A response in single bytes, which is not how a tokenizer writes it."""
+    tokenizer = byte_level(prefix_space=False)
+    letters = "café crème, €5 💡 lamp, red tent; ".encode() * (1 + num_tokens // 40)
+    ids = [tokenizer.convert_tokens_to_ids(bytes_to_unicode()[b]) for b in letters[:num_tokens]]
+    return ids, decoded(tokenizer, [ids])[0]
+
+
+def test_spans_of_tokens_no_tokenizer_would_choose_take_time_in_proportion_to_their_number():
+    tokenizer = byte_level(prefix_space=False)
+    seconds = {}
+    for num_tokens in (512, 2048):
+        ids, text = spelled_out(num_tokens)
+        assert tokenizer.encode(text, add_special_tokens=False) != ids
+        took = []
+        for _ in range(3):
+            start = time.process_time()
+            spans = char_spans(tokenizer, ids, text)
+            took.append(time.process_time() - start)
+        seconds[num_tokens] = min(took)
+        assert len(spans) == num_tokens
+        assert spans[-1].end == len(text)
+    assert seconds[2048] < 8 * seconds[512]  # four times the tokens; a square would be sixteen
 
 
 def test_eighty_responses_of_32_tokens_take_milliseconds():

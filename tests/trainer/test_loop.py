@@ -115,6 +115,14 @@ def test_an_update_makes_what_earned_more_more_probable(fresh_policy):
     assert moved > 0.1
 
 
+def test_half_precision_weights_are_scored_as_they_are_and_not_trained(fresh_policy):
+    policy = fresh_policy()
+    policy.model.bfloat16()
+    assert trainer(policy, steps=0).optimizer.param_groups
+    with pytest.raises(ValueError, match=r"trained are torch\.bfloat16.*policy\.dtype=float32"):
+        trainer(policy)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exploding(ClippedSurrogate):
     """A loss whose value overflows."""

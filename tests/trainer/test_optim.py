@@ -24,6 +24,22 @@ def test_frozen_parameters_are_left_out():
     assert {id(p) for p in group["params"]} == {id(p) for p in model[1].parameters()}
 
 
+def test_weights_too_coarse_for_a_step_are_refused_and_the_bound_is_where_they_stay():
+    weights = torch.nn.Linear(64, 64).bfloat16()
+    settings = AdamW(lr=5e-6, warmup_steps=0)
+    with pytest.raises(ValueError, match=r"bfloat16: a step .*lr=5e-06 .* above 0\.0026 "):
+        settings.refuse_coarse(weights)
+    before = weights.weight.detach().clone()
+    optimizer = settings.build(weights)
+    weights(torch.randn(8, 64).bfloat16()).float().square().sum().backward()
+    optimizer.step()
+    moved = before[weights.weight != before].abs()
+    assert 0 < len(moved) < 0.1 * before.numel()
+    assert float(moved.max()) <= 0.0026
+    settings.refuse_coarse(weights.requires_grad_(False))
+    settings.refuse_coarse(torch.nn.Linear(2, 2))
+
+
 @pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"max_grad_norm": 0.0}])
 def test_settings_that_cannot_train_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
