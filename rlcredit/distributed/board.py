@@ -2,9 +2,12 @@
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch.distributed.distributed_c10d import Store
+
+PREFIX = "board"
+"""Tells keys of the board from those that torch's process groups keep in the same store."""
 
 
 class RankError(RuntimeError):
@@ -29,7 +32,6 @@ class Board:
     size: int
     meetings: int = 0
     phase: str = "start"
-    _prefix: str = field(default="rlcredit", repr=False)
 
     def enter(self, phase: str) -> None:
         """Say what this process does from now on."""
@@ -69,12 +71,12 @@ class Board:
 
     def get(self, name: str) -> str | None:
         """A note, or None where there is none."""
-        key = f"{self._prefix}/{name}"
+        key = f"{PREFIX}/{name}"
         return self.store.get(key).decode() if self.store.check([key]) else None
 
     def put(self, name: str, text: str) -> None:
         """Leave a note for the others."""
-        self.store.set(f"{self._prefix}/{name}", text)
+        self.store.set(f"{PREFIX}/{name}", text)
 
     def _write(self) -> None:
         self.put(f"mark/{self.rank}", json.dumps([self.meetings, self.phase]))

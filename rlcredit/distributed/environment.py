@@ -1,10 +1,17 @@
-"""The rank of a process that another program started, and the number of its peers.
+"""The world of processes that another program started together.
 
-torchrun, Ray Train, mpirun and srun tell it to every process in environment variables.
+torchrun, Ray Train, mpirun and srun tell each process in environment variables which of them it is.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+
+from torch.distributed import DistError
+from torch.distributed.rendezvous import rendezvous
+
+from rlcredit.distributed.board import RankError
+from rlcredit.distributed.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +41,38 @@ INNERMOST_FIRST = (TORCH, OPEN_MPI, MPICH)
 # and salloc(1)). The step in which salloc may start its shell is srun's too, with the tasks of
 # the whole allocation, but its number is reserved: those of other steps end here (slurm.h).
 SLURM_MAX_NORMAL_STEP_ID = 0xFFFFFFF0
+
+
+def join_started(environment: Mapping[str, str], *, device: str, timeout_s: float) -> World:
+    """Meet the processes that torchrun, srun, mpirun or another program started with this one.
+
+    Args:
+        environment: Variables by name, as in ``os.environ``.
+        device: Type of the devices that compute, ``cpu`` or ``cuda``.
+        timeout_s: How long a process waits for the others.
+
+    Returns:
+        A world of one, where the environment names no others.
+
+    Raises:
+        ValueError: If the variables contradict each other, or do not say where to meet.
+        RankError: If the processes do not all come in time.
+    """
+    here = place(environment)
+    if here.size == 1:
+        return World()
+    url = meeting_point(environment, size=here.size)
+    wait = timedelta(seconds=timeout_s)
+    try:
+        store, rank, size = next(rendezvous(url, here.rank, here.size, timeout=wait))
+    except DistError as error:
+        raise RankError(
+            f"rank {here.rank} of {here.size} has not met the others at {url} in "
+            f"trainer.timeout_s={timeout_s:g} seconds: MASTER_ADDR must name the machine of rank "
+            "0, MASTER_PORT a port that is free there and open to the others, and all must start "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    return World.join(store, rank=rank, size=size, device=device, timeout_s=timeout_s)
 
 
 def place(environment: Mapping[str, str]) -> Place:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,15 +16,11 @@ from types import FrameType
 from typing import Any
 
 from torch.distributed import (
-    DistError,
     DistNetworkError,
     TCPStore,  # pyright: ignore[reportPrivateImportUsage] exported where torch has it
 )
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from rlcredit.distributed.board import Board, RankError
-from rlcredit.distributed.environment import meeting_point, place
 from rlcredit.distributed.world import World
 
 GRACE_S = 10.0
@@ -77,7 +73,7 @@ def start_processes(
         )
         for rank in range(start.processes)
     ]
-    board = Board(store=PrefixStore("board", store), rank=-1, size=start.processes)
+    board = Board(store=store, rank=-1, size=start.processes)
     with _handing_on_signals(processes) as got:
         for process in processes:
             process.start()
@@ -89,38 +85,6 @@ def start_processes(
     if got and not killed:
         sys.exit(128 + got[-1])
     raise RankError(first_failure(codes, killed, board))
-
-
-def join_started(environment: Mapping[str, str], *, device: str, timeout_s: float) -> World:
-    """Meet the processes that torchrun, srun, mpirun or another program started with this one.
-
-    Args:
-        environment: Variables of this process by name, as in ``os.environ``.
-        device: Type of the devices that compute, ``cpu`` or ``cuda``.
-        timeout_s: How long a process waits for the others.
-
-    Returns:
-        A world of one, where the environment names no others.
-
-    Raises:
-        ValueError: If the variables contradict each other, or do not say where to meet.
-        RankError: If the processes do not all come in time.
-    """
-    here = place(environment)
-    if here.size == 1:
-        return World()
-    url = meeting_point(environment, size=here.size)
-    wait = timedelta(seconds=timeout_s)
-    try:
-        store, rank, size = next(rendezvous(url, here.rank, here.size, timeout=wait))
-    except DistError as error:
-        raise RankError(
-            f"rank {here.rank} of {here.size} has not met the others at {url} in "
-            f"trainer.timeout_s={timeout_s:g} seconds: MASTER_ADDR must name the machine of rank "
-            "0, MASTER_PORT a port that is free there and open to the others, and all must start "
-            f"({str(error).splitlines()[0]})"
-        ) from error
-    return World.join(store, rank=rank, size=size, device=device, timeout_s=timeout_s)
 
 
 def _serve(start: Start) -> TCPStore:
@@ -152,7 +116,7 @@ def _run(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping())
     timeout = timedelta(seconds=start.timeout_s)
     store = TCPStore(HOST, port, is_master=False, timeout=timeout)
-    board = Board(store=PrefixStore("board", store), rank=rank, size=start.processes)
+    board = Board(store=store, rank=rank, size=start.processes)
     try:
         world = World.join(
             store,

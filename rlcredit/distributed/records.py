@@ -23,9 +23,9 @@ def gather_records(
     """What all processes sampled and scored, in the order of the prompts.
 
     Args:
-        world: Of the process that sampled and scored these.
-        rollouts: Of this process's share of the prompts.
-        signals: Of the same rollouts.
+        world: The processes of the run.
+        rollouts: What this process sampled for its share of the prompts.
+        signals: What it scored in them.
         prompts: All of them.
         filler: Token that fills up rows.
 

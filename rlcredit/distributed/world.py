@@ -6,10 +6,11 @@ above this package asks whether there are several.
 
 import json
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -76,8 +77,8 @@ class World:
         """Meet the other processes of the run, and learn which of them share this machine.
 
         Args:
-            store: Of the rendezvous; its address is known to all.
-            rank: Of this process.
+            store: The same for all, at an address that all know.
+            rank: This process, counted from 0.
             size: How many there are.
             device: Type of the devices that compute, ``cpu`` or ``cuda``.
             timeout_s: How long a process waits for the others before it ends the run.
@@ -85,7 +86,7 @@ class World:
         Raises:
             RankError: If they do not all come in time.
         """
-        board = Board(store=PrefixStore("board", store), rank=rank, size=size)
+        board = Board(store=store, rank=rank, size=size)
         board.enter("start")
         board.put(f"machine/{rank}", socket.gethostname())
         world = cls(rank=rank, size=size, timeout_s=timeout_s, board=board)
@@ -100,8 +101,8 @@ class World:
         machines = [board.get(f"machine/{each}") for each in range(size)]
         local_rank = machines[:rank].count(machines[rank])
         if device != "cpu":
-            # as seen from here: srun and others may show each process its own GPUs alone
-            torch.cuda.set_device(local_rank % torch.cuda.device_count())
+            # srun may show each process its own GPU alone, which is then number 0 for all
+            torch.cuda.set_device(local_rank % max(1, torch.cuda.device_count()))
         return replace(world, local_rank=local_rank, local_size=machines.count(machines[rank]))
 
     def leave(self) -> None:
@@ -167,19 +168,13 @@ class World:
             for each, n in zip(blocks, lengths, strict=True)
         ]
 
-    def sum(self, tensors: Sequence[Tensor]) -> None:
+    def sum(self, tensors: Iterable[Tensor]) -> None:
         """Replace tensors by their sum over all processes, which is the same bits in all of them.
 
         Raises:
             RankError: If a process is dead, or does not come in time.
         """
-        if self.size == 1:
-            return
-        with self._meeting():
-            for bucket in _buckets(tensors):
-                flat = torch.cat([tensor.flatten() for tensor in bucket])
-                dist.all_reduce(flat)
-                _spread(flat, bucket)
+        self._flattened(dist.all_reduce, tensors)
 
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
         """Replace tensors by those of the first process.
@@ -187,13 +182,7 @@ class World:
         Raises:
             RankError: If a process is dead, or does not come in time.
         """
-        if self.size == 1:
-            return
-        with self._meeting(), torch.no_grad():
-            for bucket in _buckets([tensor.detach() for tensor in tensors]):
-                flat = torch.cat([tensor.flatten() for tensor in bucket])
-                dist.broadcast(flat, src=0)
-                _spread(flat, bucket)
+        self._flattened(partial(dist.broadcast, src=0), tensors)
 
     def largest(self, *numbers: int) -> list[int]:
         """Take for each number the largest that any process has in its place.
@@ -229,6 +218,18 @@ class World:
         if self.local_rank == 0:
             self.wait()
 
+    def _flattened(self, exchange: Callable[[Tensor], object], tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by what an exchange makes of them, many at a time."""
+        if self.size == 1:
+            return
+        with self._meeting(), torch.no_grad():
+            for bucket in _buckets(tensors):
+                flat = torch.cat([tensor.flatten() for tensor in bucket])
+                exchange(flat)
+                parts = flat.split([tensor.numel() for tensor in bucket])
+                for tensor, values in zip(bucket, parts, strict=True):
+                    tensor.copy_(values.view_as(tensor))
+
     @contextmanager
     def _meeting(self) -> Iterator[None]:
         """Whoever is missing is named."""
@@ -258,7 +259,7 @@ class World:
         )
 
 
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     """Runs of tensors of one type, of about :data:`BUCKET` numbers; the same in every process."""
     bucket: list[Tensor] = []
     for tensor in tensors:
@@ -269,10 +270,3 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         bucket.append(tensor)
     if bucket:
         yield bucket
-
-
-def _spread(flat: Tensor, bucket: Sequence[Tensor]) -> None:
-    """Copy a flat run back."""
-    sizes = [tensor.numel() for tensor in bucket]
-    for tensor, values in zip(bucket, flat.split(sizes), strict=True):
-        tensor.copy_(values.view_as(tensor))

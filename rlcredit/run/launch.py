@@ -13,7 +13,8 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from rlcredit.checkpoint.folders import Checkpoint, CheckpointError, at_step, latest, latest_whole
-from rlcredit.distributed.launcher import Start, join_started, start_processes
+from rlcredit.distributed.environment import join_started
+from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.distributed.world import World
 from rlcredit.errors import pasted
 from rlcredit.run.console import Header, RunConsole

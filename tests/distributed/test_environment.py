@@ -5,8 +5,7 @@ import socket
 import pytest
 
 from rlcredit.distributed.board import RankError
-from rlcredit.distributed.environment import Place, meeting_point, place
-from rlcredit.distributed.launcher import join_started
+from rlcredit.distributed.environment import Place, join_started, meeting_point, place
 
 BATCH_SCRIPT = {
     "SLURM_JOB_ID": "7",

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from torch.distributed import TCPStore
-from torch.distributed.distributed_c10d import PrefixStore
 
 from rlcredit.distributed.board import Board
 from rlcredit.distributed.launcher import GRACE_S, HOST
@@ -55,7 +54,7 @@ def ranks_of(job):
 def hit(job, port, *, rank, phase, number):
     """Send a signal to a process as soon as it is in a phase; which that was, and all processes."""
     store = TCPStore(HOST, port, is_master=False, timeout=timedelta(seconds=180))
-    board = Board(store=PrefixStore("board", store), rank=-1, size=2)
+    board = Board(store=store, rank=-1, size=2)
     deadline, found = time.monotonic() + 240, None
     while job.poll() is None and time.monotonic() < deadline:
         said = board.read(rank).phase

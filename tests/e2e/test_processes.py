@@ -123,9 +123,11 @@ def test_two_processes_that_are_told_to_stop_go_on_with_the_same_bits(tmp_path, 
         assert (folder / name).read_bytes() == (straight / name).read_bytes()
 
 
-def test_two_processes_that_know_rank_and_address_are_one_run(tmp_path, cache):
+def test_two_processes_that_know_rank_and_address_are_one_run(tmp_path):
     small = ["trainer.steps=1", "evaluation.every=0", "evaluation.max_prompts=1"]
-    words = [*SMALL, *small, f"cache={cache}", f"hydra.run.dir={tmp_path / 'run'}"]
+    small += ["policy.warm_start.steps=20"]
+    more = "trainer.processes=3"  # not counted: the processes are there already
+    words = [*SMALL, *small, more, f"cache={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}"]
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
