@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rlcredit.evaluation.on_disk import evaluation_path, load_evaluation, save_evaluation
+from tests.unsealed import unsealed
 
 
 def test_an_evaluation_reads_back_equal_bit_for_bit(make_evaluation, tmp_path):
@@ -51,15 +52,25 @@ def test_a_file_that_is_no_evaluation_is_named(tmp_path, text):
 )
 def test_a_key_that_is_no_evaluation_s_is_named(change, said, make_evaluation, tmp_path):
     path = save_evaluation(tmp_path, make_evaluation("before"), digest="d1")
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(json.dumps(unsealed(path) | change))
     with pytest.raises(ValueError, match=rf"test-before.json is no evaluation .*{said}"):
         load_evaluation(tmp_path, "test", "before", digest="d1")
 
 
 def test_a_measure_that_is_undefined_for_a_prompt_is_read_as_nan(make_evaluation, tmp_path):
     path = save_evaluation(tmp_path, make_evaluation("before"), digest="d1")
-    record = json.loads(path.read_text())
+    record = unsealed(path)
     record["scores"][0]["values"][3] = None
     path.write_text(json.dumps(record))
     (first, *_) = load_evaluation(tmp_path, "test", "before").scores.values()
     assert [i for i, value in enumerate(first) if math.isnan(value)] == [3]
+
+
+def test_a_changed_digit_of_an_evaluation_is_seen(make_evaluation, tmp_path):
+    evaluation = make_evaluation("before")
+    path = save_evaluation(tmp_path, evaluation, digest="d")
+    text = path.read_text()
+    path.write_text(text.replace('"reward": 0.5', '"reward": 0.6'))
+    assert path.read_text() != text
+    with pytest.raises(ValueError, match=r"test-before\.json .*changed after it was written"):
+        load_evaluation(tmp_path, "test", "before")

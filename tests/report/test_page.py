@@ -8,6 +8,7 @@ import pytest
 from rlcredit.report.page import find_runs, methods_of, render, write_page
 from rlcredit.run.folder import SUMMARY_FILE
 from tests.report.pages import EVIL, TITLES, views, write_run
+from tests.unsealed import unsealed
 
 
 def page(folder, **explorer):
@@ -69,7 +70,7 @@ def test_a_summary_of_other_types_is_a_gap(tmp_path):
     write_run(tmp_path / "whole")
     for name, value in (("measures", []), ("credit", []), ("versions", []), ("digest", [1])):
         path = write_run(tmp_path / name) / SUMMARY_FILE
-        path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+        path.write_text(json.dumps(unsealed(path) | {name: value}))
     _, gaps = find_runs([tmp_path])
     assert [gap.folder.name for gap in gaps] == ["credit", "digest", "measures", "versions"]
     assert all("is no summary of this version" in gap.why for gap in gaps)
@@ -104,7 +105,7 @@ def test_foreign_text_is_escaped_and_nothing_is_fetched(tmp_path):
 
 def test_figures_of_a_whole_evaluation_stand_below_the_measures(tmp_path):
     folder = write_run(tmp_path / "a")
-    record = json.loads((folder / SUMMARY_FILE).read_text())
+    record = unsealed(folder / SUMMARY_FILE)
     record["figures"] = {"before": {"width": 3.0, "mode": 2.25}, "after": {"width": 5.0, "mode": 2}}
     (folder / SUMMARY_FILE).write_text(json.dumps(record))
     rows = page(tmp_path)

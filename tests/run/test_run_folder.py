@@ -20,6 +20,7 @@ from rlcredit.run.folder import (
     touch_test_split,
 )
 from rlcredit.run.sweep_table import print_sweep, read_job, save_failure
+from tests.unsealed import unsealed
 
 
 def summary_of(make_evaluation, **changes) -> RunSummary:
@@ -46,7 +47,7 @@ def test_a_summary_reads_back_equal_and_is_json(make_evaluation, tmp_path):
     summary = summary_of(make_evaluation)
     path = summary.write(tmp_path / "run")
     assert RunSummary.read(tmp_path / "run") == summary
-    record = json.loads(path.read_text())
+    record = unsealed(path)
     assert record["status"] == "finished"
     assert record["measures"]["bm25/ndcg@10_sampled"]["difference"]["mean"] == pytest.approx(0.125)
     assert not list((tmp_path / "run").glob(".*"))
@@ -76,7 +77,7 @@ def test_no_summary_is_none_and_a_damaged_one_is_named(tmp_path):
 )
 def test_a_key_that_is_no_summary_s_is_named(change, said, make_evaluation, tmp_path):
     path = summary_of(make_evaluation).write(tmp_path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path.write_text(json.dumps(unsealed(path) | change))
     with pytest.raises(ValueError, match=rf"summary.json is no summary.*{said}.*resume=never"):
         RunSummary.read(tmp_path)
 
@@ -84,7 +85,7 @@ def test_a_key_that_is_no_summary_s_is_named(change, said, make_evaluation, tmp_
 def test_a_summary_from_before_its_youngest_fields_is_read(make_evaluation, tmp_path):
     summary = summary_of(make_evaluation, credit={})
     path = summary.write(tmp_path)
-    record = json.loads(path.read_text())
+    record = unsealed(path)
     for name in ("figures", "identity"):
         del record[name]
     path.write_text(json.dumps(record | {"wall_time_s": 62}))
@@ -153,3 +154,11 @@ def test_an_interrupted_run_is_not_counted_as_finished(make_evaluation, tmp_path
     summary_of(make_evaluation, status=Status.interrupted, measures={}).write(tmp_path)
     assert print_sweep([read_job(tmp_path)]) == 1
     assert "interrupted" in capsys.readouterr().out
+
+
+def test_a_changed_digit_of_a_summary_is_seen(make_evaluation, tmp_path):
+    path = summary_of(make_evaluation).write(tmp_path)
+    assert RunSummary.read(tmp_path) is not None
+    path.write_text(path.read_text().replace('"wall_time_s": 6', '"wall_time_s": 7'))
+    with pytest.raises(ValueError, match=r"summary\.json .*changed after it was written"):
+        RunSummary.read(tmp_path)

@@ -18,6 +18,7 @@ from rlcredit.tables.kept import KeptRecords
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
 from rlcredit.trainer.settings import EvaluationSettings
 from tests.tables.conftest import SETTINGS
+from tests.unsealed import unsealed
 
 
 def run_of(outputs, seed):
@@ -100,7 +101,7 @@ def test_a_config_that_a_later_command_has_written_is_not_believed(filled, outpu
 def test_a_run_that_does_not_say_how_it_was_scored_is_a_gap(filled, outputs):
     for path in ("test-before.json", "test-after.json"):
         file = run_of(outputs, 0) / "evaluations" / path
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"digest": "ospo0"}))
+        file.write_text(json.dumps(unsealed(file) | {"digest": "ospo0"}))
     (run_of(outputs, 0) / ".hydra" / "config.yaml").write_text("seed: 0\n")
     assert "has no evaluation settings" in gaps(filled())
     (run_of(outputs, 0) / ".hydra" / "config.yaml").unlink()

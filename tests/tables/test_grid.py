@@ -16,6 +16,7 @@ from rlcredit.tables.grid import Cell, reduce
 from rlcredit.tables.kept import KeptRecords
 from rlcredit.tables.records import Phase, run_folders
 from rlcredit.tables.render import markdown
+from tests.unsealed import unsealed
 
 
 def run_of(outputs, name, seed):
@@ -189,7 +190,7 @@ def test_a_broken_line_of_metrics_is_left_out_and_named(filled, outputs):
 
 def test_a_measure_undefined_for_a_query_leaves_the_query_out(filled, outputs):
     path = evaluation_path(run_of(outputs, "ospo", 0), "test", "after")
-    record = json.loads(path.read_text())
+    record = unsealed(path)
     for row in record["scores"]:
         row["values"][3] = None
     path.write_text(json.dumps(record))
@@ -209,7 +210,7 @@ def test_a_seed_scored_on_other_queries_is_a_gap(filled, outputs, make_run):
 def test_rows_scored_on_other_queries_of_the_same_number_have_no_difference(filled, outputs):
     for seed in range(8):
         path = evaluation_path(run_of(outputs, "ospo", seed), "test", "after")
-        record = json.loads(path.read_text())
+        record = unsealed(path)
         record["prompt_ids"][3] = "another"
         path.write_text(json.dumps(record))
     grid = filled()

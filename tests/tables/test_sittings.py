@@ -21,6 +21,7 @@ from rlcredit.tables.records import RunFolder
 from rlcredit.tables.render import markdown
 from tests.forked import FORKED
 from tests.full_disk import full_disk
+from tests.unsealed import unsealed
 
 
 def folder_of(outputs, seed):
@@ -142,7 +143,7 @@ def test_a_sitting_of_which_nothing_can_be_kept_writes_no_part(outputs):
 def test_a_run_that_was_scored_on_other_queries_afterwards_is_not_kept(outputs):
     folder = folder_of(outputs, 0)
     path = evaluation_path(folder, "test", "after")
-    record = json.loads(path.read_text())
+    record = unsealed(path)
     record["prompt_ids"][0] = "another"
     path.write_text(json.dumps(record))
     (run,) = (run for run in finished_runs(outputs).runs if run.place == str(folder))
@@ -153,7 +154,7 @@ def test_a_run_that_was_scored_on_other_queries_afterwards_is_not_kept(outputs):
 def test_scores_and_logs_come_back_bit_by_bit(outputs, keep):
     folder = folder_of(outputs, 0)
     path = evaluation_path(folder, "test", "after")
-    record = json.loads(path.read_text())
+    record = unsealed(path)
     record["scores"][0]["values"][:3] = [None, 1 / 3, 5e-324]
     path.write_text(json.dumps(record))
     (run,) = (run for run in finished_runs(outputs).runs if run.place == str(folder))
