@@ -28,6 +28,7 @@ CLASS, NUMERICS, TARGET = "class", "numerics", "_target_"
 PACKAGE = "rlcredit"
 
 BEFORE: Mapping[str, Mapping[str, object]] = {
+    "ClippedSurrogate": {"kl_weighted": False},
     "ESCI": {"ambiguous_share": 0.0},
     "HF": {"date": None, "stop_tokens": []},  # without a date: that of the day
     "Ranking": {"shortcut": None},  # it came, and is gone

@@ -111,6 +111,29 @@ def test_the_smallest_size_shortens_the_warm_start_where_there_is_one():
         assert cfg.trainer.steps == 6
 
 
+RUNS = [name for name in choices("experiment") if not name.startswith("table_")]
+
+
+@pytest.mark.parametrize("experiment", RUNS)
+def test_the_smallest_size_is_that_whatever_the_experiment(experiment):
+    cfg = compose("train", overrides=[f"experiment={experiment}", "size=smoke"])
+    small = OmegaConf.load(CONF / "size" / "smoke.yaml")
+    small.trainer.steps = 0 if experiment == "supervised" else 6  # which has none, at any size
+    for group in ("trainer", "evaluation"):
+        assert OmegaConf.masked_copy(cfg[group], list(small[group])) == small[group]
+    assert cfg.policy.warm_start.steps == 100
+
+
+def test_an_experiment_stays_what_it_is_where_the_size_does_not_say_otherwise():
+    cfg = compose("train", overrides=["experiment=real_hm", "size=sample"])
+    assert (cfg.trainer.steps, cfg.trainer.prompts_per_step) == (150, 20)
+    assert compose("train", overrides=["experiment=sets", "size=smoke"]).dataset.candidates == 4
+    cfg = compose("train", overrides=["experiment=real_hm", "size=smoke", "trainer.steps=2"])
+    assert cfg.trainer.steps == 2
+    assert cfg.trainer.optimizer.lr == 2e-4
+    assert compose("train", overrides=["experiment=supervised", "size=paper"]).trainer.steps == 0
+
+
 ALL = [cls for package in dict.fromkeys(COMPONENTS.values()) for cls in components(package)]
 WHOLE = [cls for cls in ALL if not OmegaConf.missing_keys(OmegaConf.structured(schema(cls)))]
 

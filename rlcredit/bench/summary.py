@@ -234,7 +234,7 @@ def notes(found: Found) -> Iterator[str]:
         "which are left out."
     )
     yield (
-        "Advantages are used as estimators give them; training clamps them "
+        "Advantages are used as estimators give them; a run may clamp them "
         "(trainer.max_advantage). All replicates are one batch, so what is taken over a batch is "
         "that of a large one."
     )

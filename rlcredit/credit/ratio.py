@@ -20,6 +20,8 @@ class KL(StrEnum):
     k1 = auto()
     k2 = auto()
     k3 = auto()
+    k3_plus = auto()
+    """The value of k3 with the gradient of k2; ``k3+`` in verl."""
 
 
 class Cut(StrEnum):
@@ -161,6 +163,11 @@ def kl_estimate(
     (Schulman, http://joschu.net/blog/kl-approx.html; GRPO uses k3, arXiv:2402.03300, Eq. 4).
     k1 and k3 are unbiased under samples of the policy; k2 and k3 are never negative.
 
+    An unbiased value need not have an unbiased gradient (derived here): under samples of the policy
+    E[grad k1] = E[grad log pi] = 0, E[grad k2] = -E[d grad log pi] = grad KL(pi || pi_ref), and
+    E[grad k3] = E[(1 - e^d) grad log pi] = -E_ref[grad log pi] = grad KL(pi_ref || pi). k3_plus has
+    the value of k3 and the gradient of k2 (straight-through).
+
     Args:
         logprobs: Under the current policy; differentiable.
         ref_logprobs: Under the reference policy.
@@ -177,6 +184,10 @@ def kl_estimate(
             return difference.square() / 2
         case KL.k3:
             return difference.exp() - difference - 1
+        case KL.k3_plus:
+            value = (difference.exp() - difference - 1).detach()
+            slope = difference.square() / 2
+            return value + (slope - slope.detach())
 
 
 def sampler_weights(

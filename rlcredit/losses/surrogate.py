@@ -20,6 +20,7 @@ from rlcredit.credit.ratio import (
     sequence_ratio,
     token_ratio,
 )
+from rlcredit.credit.rounding import all_equal
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.types import Loss, Needs, UpdateBatch
 
@@ -69,6 +70,9 @@ class ClippedSurrogate(PolicyLoss):
     kl_coef: float = 0.0
     """Weight of the divergence from the reference policy."""
     kl: KL = KL.k3
+    """Its estimate at each token; what the gradient descends on stands in METHODS.md."""
+    kl_weighted: bool = False
+    """Multiply the estimate by the token's importance ratio, gradient included (k1 and k3)."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict one another."""
@@ -85,6 +89,16 @@ class ClippedSurrogate(PolicyLoss):
             raise ValueError("dual_clip bounds objective=clipped; leave it null for cispo")
         if self.kl_coef < 0:
             raise ValueError(f"kl_coef is {self.kl_coef}; it must be 0 or more")
+        if self.kl == KL.k1 and not self.kl_weighted:
+            raise ValueError(
+                "kl=k1 has an expected gradient of 0: as a loss it adds noise and holds the policy "
+                "to nothing; use loss.kl=k3_plus or k2, or loss.kl_weighted=true"
+            )
+        if self.kl in (KL.k2, KL.k3_plus) and self.kl_weighted:
+            raise ValueError(
+                f"kl={self.kl} has the divergence's gradient by itself, and the importance ratio "
+                "would add another; use loss.kl_weighted=false, or loss.kl=k1 or k3"
+            )
 
     @property
     def needs(self) -> Needs:
@@ -141,7 +155,10 @@ class ClippedSurrogate(PolicyLoss):
             )
         mask = batch.response_mask
         kept = torch.where(mask, logprobs, 0), torch.where(mask, batch.ref_logprobs, 0)
-        return kl_estimate(*kept, kind=self.kl)
+        estimate = kl_estimate(*kept, kind=self.kl)
+        if not self.kl_weighted:
+            return estimate
+        return estimate * token_ratio(logprobs, batch.old_logprobs, mask)
 
     def _aggregated(self, losses: Float[Tensor, "P G T"], batch: UpdateBatch) -> Float[Tensor, ""]:
         """One number, with counts over all ranks and micro-batches below the line."""
@@ -171,10 +188,7 @@ class ClippedSurrogate(PolicyLoss):
 
 def _check_constant(batch: UpdateBatch) -> None:
     """A sequence ratio multiplies one advantage per rollout."""
-    mask = batch.response_mask
-    highest = torch.where(mask, batch.advantages, -torch.inf).amax(dim=-1)
-    lowest = torch.where(mask, batch.advantages, torch.inf).amin(dim=-1)
-    if bool((highest - lowest > 1e-6).any()):
+    if not bool(all_equal(batch.advantages, batch.response_mask).all()):
         raise ValueError(
             "ratio=sequence weighs whole responses, and the advantages vary within one; use a "
             "rollout-level estimator (estimator=grpo), or loss=dapo for credit per token"

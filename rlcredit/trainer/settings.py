@@ -31,8 +31,9 @@ class TrainerSettings:
     autocast: bool = False
     """Log-probs and gradients in bfloat16 products (weights, sampling and optimizer stay as they
     are): faster, log-probs off by up to about 0.01."""
-    max_advantage: float | None = 4.0
-    """Advantages are clamped to +- this; None leaves them. The clamped share is logged."""
+    max_advantage: float | None = None
+    """Advantages are clamped to +- this, after which those of a group need not sum to 0; None
+    leaves them. The share of clamped tokens is logged."""
     mismatch: Mismatch = field(default_factory=Mismatch)
     optimizer: AdamW = field(default_factory=AdamW)
     device: str = field(default="cpu", metadata=ASIDE)

@@ -137,3 +137,15 @@ def test_the_divergence_is_asked_for_read_and_reported():
 def test_contradictory_settings_are_refused(settings, complaint):
     with pytest.raises(ValueError, match=complaint):
         ClippedSurrogate(**settings)
+
+
+def test_small_credit_within_a_rollout_is_refused_and_rounding_is_not():
+    logprobs, batch = make_batch(constant=True)
+    loss = ClippedSurrogate(ratio=Ratio.sequence)
+    up = batch.advantages.nextafter(torch.full_like(batch.advantages, 9))
+    odd = torch.arange(batch.advantages.shape[-1]) % 2 == 1
+    rounded = torch.where(odd & batch.response_mask, up, batch.advantages)
+    assert torch.isfinite(loss(logprobs, replace(batch, advantages=rounded)).value)
+    small = 1e-8 * torch.where(odd, 1.5 * batch.advantages, batch.advantages)
+    with pytest.raises(ValueError, match="vary within one"):
+        loss(logprobs, replace(batch, advantages=small))

