@@ -15,6 +15,7 @@ import numpy as np
 
 from rlcredit.rewards.ranking import RankingReward
 from rlcredit.types import Prompt
+from rlcredit.words import is_word
 
 DEPTH = 1000
 """Documents per ranking, as at TREC; evaluations look no deeper, so that the files say it all."""
@@ -73,7 +74,7 @@ def _lines(
 
 
 def _word(identifier: str) -> str:
-    if len(identifier.split()) != 1:
+    if not is_word(identifier):
         raise ValueError(
             f"id {identifier!r} holds white space (or nothing), which a TREC file cannot say; give "
             "prompts and documents ids of one word"
