@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rlcredit.rewards.ranking import RankingReward
+from rlcredit.text.words import is_word
 from rlcredit.types import Prompt
 
 DEPTH = 1000
@@ -73,7 +74,7 @@ def _lines(
 
 
 def _word(identifier: str) -> str:
-    if len(identifier.split()) != 1:
+    if not is_word(identifier):
         raise ValueError(
             f"id {identifier!r} holds white space (or nothing), which a TREC file cannot say; give "
             "prompts and documents ids of one word"

@@ -8,13 +8,15 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rlcredit.text.words import is_word
+
 
 @dataclass(frozen=True, kw_only=True)
 class Documents:
     """The catalogue: ids and the text that is indexed, in one order.
 
     Raises:
-        ValueError: If ids repeat or the two lengths differ.
+        ValueError: If ids repeat or are not one word each, or the two lengths differ.
     """
 
     ids: tuple[str, ...]
@@ -28,6 +30,12 @@ class Documents:
             seen: set[str] = set()
             twice = next(i for i in self.ids if i in seen or seen.add(i))
             raise ValueError(f"document id {twice!r} occurs twice; ids must be unique")
+        if not all(map(is_word, self.ids)):
+            odd = next(i for i in self.ids if not is_word(i))
+            raise ValueError(
+                f"document id {odd!r} holds white space or nothing, which files of rankings cannot "
+                "say; give documents ids of one word"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

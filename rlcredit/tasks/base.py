@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 from rlcredit.identity import NUMERICS, identify
 from rlcredit.retrieval.base import Documents
 from rlcredit.text.response import TextRules
+from rlcredit.text.words import is_word
 from rlcredit.types import Prompt
 
 
@@ -24,7 +25,11 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A loaded data set. Train, validation and test share no query (nor customer, nor problem)."""
+    """A loaded data set. Train, validation and test share no query (nor customer, nor problem).
+
+    Raises:
+        ValueError: If a prompt's id is not one word.
+    """
 
     name: str
     source: str
@@ -39,6 +44,15 @@ class Task:
     """What was read, dropped and kept, and why; printed in the header."""
     digest: str
     """Hash of the prompts, the rules, and the documents where there are some."""
+
+    def __post_init__(self) -> None:
+        """Check the ids of the prompts."""
+        for prompt in (*self.train, *self.validation, *self.test):
+            if not is_word(prompt.prompt_id):
+                raise ValueError(
+                    f"prompt id {prompt.prompt_id!r} of {self.name} holds white space or nothing, "
+                    "which files of judgements cannot say; give prompts ids of one word"
+                )
 
     def vocabulary(self) -> Iterator[str]:
         """Texts of the training side whose words a policy may need, besides prompts and answers."""

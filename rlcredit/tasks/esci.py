@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
 from rlcredit.identity import ASIDE
 from rlcredit.tasks.base import SearchTask
 from rlcredit.tasks.generated import esci_catalogue
@@ -13,7 +11,7 @@ from rlcredit.tasks.generated.esci_prompts import generated_parts
 from rlcredit.tasks.published.esci_files import EXAMPLES, PRODUCTS, read_files
 from rlcredit.tasks.published.esci_prompts import Filters, PoolPlan, published_parts
 from rlcredit.tasks.published.hub import hub_tables
-from rlcredit.tasks.published.tables import file_digest, table_file
+from rlcredit.tasks.published.tables import Table, file_digest, table_file
 from rlcredit.tasks.settings import (
     Limits,
     Parts,
@@ -145,7 +143,7 @@ class ESCI:
     def _from_hub(self) -> Parts:
         return self._published(*hub_tables(self.hub_name, revision=self.revision))
 
-    def _published(self, examples: pa.Table, products: pa.Table) -> Parts:
+    def _published(self, examples: Table, products: Table) -> Parts:
         return published_parts(
             examples,
             products,

@@ -1,6 +1,7 @@
 """GSM8K: grade-school word problems with numeric answers (arXiv:2110.14168)."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from rlcredit.identity import ASIDE
 from rlcredit.rewards.verifier import NumericProblem
 from rlcredit.tasks.base import Task
 from rlcredit.tasks.published.hub import hub_rows
-from rlcredit.tasks.published.tables import file_digest, texts_of
+from rlcredit.tasks.published.tables import file_digest
 from rlcredit.tasks.settings import Source, VerifiedParts, finish_verified, reading
 from rlcredit.tasks.splits import sample_by_hash, share_of
 from rlcredit.text.numerals import final_answer, number
@@ -21,6 +22,8 @@ from rlcredit.types import Prompt
 QUESTION, ANSWER = "question", "answer"
 ASKED = r"Please reason step by step, and put your final answer within \boxed{}."
 """What stands behind each question, as in arXiv:2602.01062, appendix H."""
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 Rows = Mapping[str, Sequence[tuple[str, str]]]
 """train and test -> (question, published solution)."""
@@ -104,7 +107,7 @@ class GSM8K:
             self.hub_name, part="main", revision=self.revision, columns=(QUESTION, ANSWER)
         )
         return {
-            split: list(zip(texts_of(table, QUESTION), texts_of(table, ANSWER), strict=True))
+            split: [(question, answer) for question, answer in table.rows(QUESTION, ANSWER)]
             for split, table in tables.items()
         }
 
@@ -196,7 +199,7 @@ def _prompt(prompt_id: str, question: str, solution: str) -> Prompt:
 def _read(file: Path) -> Iterator[tuple[str, str]]:
     """Questions and solutions, line by line."""
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")  # others may stand in a text
+        lines = file.read_text(encoding="utf-8-sig").split("\n")  # others may stand in a text
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no UTF-8 text ({error}); download it again") from error
     for row, line in enumerate(lines, 1):
@@ -212,4 +215,9 @@ def _read(file: Path) -> Iterator[tuple[str, str]]:
             ) from error
         if not all(isinstance(text, str) for text in pair):
             raise ValueError(f"line {row} of {file}: question and answer must be texts, not {pair}")
+        if _HALF.search(pair[0] + "\n" + pair[1]):
+            raise ValueError(
+                f"line {row} of {file} holds half a character (a lone surrogate such as "
+                '"\\ud83d"), which no tokenizer can read; write the whole one, or leave it out'
+            )
         yield pair

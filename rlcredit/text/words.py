@@ -58,6 +58,15 @@ def words(text: str) -> list[str]:
     return folded_matches(_WORD, text)
 
 
+def is_word(identifier: str) -> bool:
+    """Whether an id is one word, as the files of judgements and rankings need it.
+
+    >>> is_word("B0-7"), is_word("B0 7"), is_word("")
+    (True, False, False)
+    """
+    return len(identifier.split()) == 1
+
+
 def refuse_without_blanks(texts: Iterable[str], what: str) -> None:
     """Refuse texts of languages that put no blanks between words: a sentence would be one word.
 

@@ -10,6 +10,7 @@ from rlcredit.tasks.generated import hm_catalogue
 from rlcredit.tasks.generated.hm_customers import teacher
 from rlcredit.tasks.generated.hm_words import MISTAKEN_BY, WORDS, lines_of
 from rlcredit.tasks.published.hm_files import articles_of
+from rlcredit.tasks.published.tables import Batch
 from rlcredit.tasks.settings import oracle_text
 
 
@@ -111,7 +112,7 @@ def test_no_wording_shares_a_word_with_another_attribute_or_with_a_line():
 
 
 def test_a_prompt_shows_names_types_and_colours_and_hides_the_rest(hm, hm_made):
-    articles = articles_of(hm_made.articles)
+    articles = articles_of(Batch(origin="made", first=1, rows=hm_made.articles))
     customers = {customer.customer_id: customer for customer in hm_made.customers}
     for prompt in hm.test:
         history = [articles[article] for article in customers[prompt.prompt_id].history]

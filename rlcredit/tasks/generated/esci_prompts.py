@@ -7,6 +7,7 @@ from rlcredit.retrieval.base import Documents
 from rlcredit.tasks.generated import esci_catalogue
 from rlcredit.tasks.generated.esci_words import WORDS
 from rlcredit.tasks.published.esci_files import INSTRUCTION, Query, product_texts
+from rlcredit.tasks.published.tables import Batch
 from rlcredit.tasks.settings import SPLITS, Limits, Parts
 from rlcredit.tasks.splits import Pair, sample_by_hash
 from rlcredit.tasks.teachers import (
@@ -27,7 +28,8 @@ def generated_parts(made: esci_catalogue.Generated, *, limits: Limits) -> Parts:
         members = [query.query_id for query in made.queries if query.split == split]
         chosen = sample_by_hash(members, limits.of(split), purpose="limit")
         prompts[split] = tuple(_prompt(by_id[i], made.pairs[i]) for i in chosen)
-    texts = product_texts(made.products, max_words=None)
+    products = Batch(origin="the generated products", first=1, rows=made.products)
+    texts = product_texts(products, max_words=None)
     ids = tuple(sorted(texts))
     return Parts(
         documents=Documents(ids=ids, texts=tuple(texts[product] for product in ids)),

@@ -13,6 +13,7 @@ from rlcredit.tasks.published.hm_files import (
     names_of,
     num_shown,
 )
+from rlcredit.tasks.published.tables import Batch
 from rlcredit.tasks.settings import SPLITS, Limits, Parts
 from rlcredit.tasks.splits import Pair, sample_by_hash
 from rlcredit.tasks.teachers import PhraseTeacher, canonical, confused_opening, confused_sources
@@ -21,7 +22,7 @@ from rlcredit.types import Prompt
 
 def generated_parts(made: hm_catalogue.Generated, *, limits: Limits, history_tokens: int) -> Parts:
     """All that is loaded of a generated set."""
-    articles = articles_of(made.articles)
+    articles = articles_of(Batch(origin="the generated articles", first=1, rows=made.articles))
     by_id = {customer.customer_id: customer for customer in made.customers}
     prompts: dict[str, tuple[Prompt, ...]] = {}
     for split in SPLITS:

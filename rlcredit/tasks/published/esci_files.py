@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from rlcredit.tasks.published.cleaning import clean, clean_all
-from rlcredit.tasks.published.tables import read_table, table_file, texts_of
+from rlcredit.tasks.published.tables import Batch, Table, read_table, table_file
 
 EXAMPLES = "shopping_queries_dataset_examples"
 PRODUCTS = "shopping_queries_dataset_products"
@@ -20,6 +18,7 @@ EXAMPLE_COLUMNS = (
     "small_version",
     "split",
 )
+EXAMPLE_IDS = ("query_id", "product_id")
 PRODUCT_COLUMNS = (
     "product_id",
     "product_title",
@@ -61,36 +60,40 @@ class Query:
         return {product: grade for product, grade in self.grades.items() if grade}
 
 
-def read_files(folder: Path) -> tuple[pa.Table, pa.Table]:
-    """Examples and products, every column as text."""
-    examples = read_table(table_file(folder, EXAMPLES), EXAMPLE_COLUMNS, text_ids=("product_id",))
-    products = read_table(table_file(folder, PRODUCTS), PRODUCT_COLUMNS, text_ids=("product_id",))
-    return examples, products
+def read_files(folder: Path) -> tuple[Table, Table]:
+    """Examples and products."""
+    files = (table_file(folder, EXAMPLES), table_file(folder, PRODUCTS))
+    product = ("product_id",)
+    return (
+        read_table(files[0], EXAMPLE_COLUMNS, ids=EXAMPLE_IDS, text_ids=product),
+        read_table(files[1], PRODUCT_COLUMNS, ids=product, text_ids=product),
+    )
 
 
-def queries_of(examples: pa.Table) -> list[Query]:
-    """The queries of some examples, in file order; a product judged twice keeps its last grade.
+def refuse_unknown(examples: Batch) -> None:
+    """Refuse labels and splits that are none of ESCI's.
 
     Raises:
-        ValueError: If a label or a split is none of ESCI's.
+        ValueError: If there is one.
     """
-    queries: dict[str, Query] = {}
+    labels = "".join(GRADES)
+    examples.refuse_unlike("esci_label", f"^[{labels}]", f"is none of {', '.join(GRADES)}")
+    examples.refuse_unlike("split", "^(train|test)$", "is neither train nor test")
+
+
+def add_judgements(queries: dict[str, Query], examples: Batch) -> None:
+    """Put examples into their queries; a product judged twice keeps its last grade."""
     columns = ("query_id", "query", "split", "product_id", "esci_label")
     for query_id, text, split, product, label in zip(
-        *(texts_of(examples, column) for column in columns), strict=True
+        *(examples.texts(column) for column in columns), strict=True
     ):
-        if label[:1] not in GRADES:
-            raise ValueError(f"esci_label {label!r} is none of {', '.join(GRADES)}")
-        if split not in ("train", "test"):
-            raise ValueError(f"split {split!r} of query {query_id} is neither train nor test")
-        query = queries.setdefault(
-            query_id, Query(query_id=query_id, text=clean(text), split=split, grades={})
-        )
-        query.grades[product] = GRADES[label[:1]]
-    return list(queries.values())
+        if query_id not in queries:
+            made = Query(query_id=query_id, text=clean(text), split=split, grades={})
+            queries[query_id] = made
+        queries[query_id].grades[product] = GRADES[label[:1]]
 
 
-def product_texts(products: pa.Table, *, max_words: int | None) -> dict[str, str]:
+def product_texts(products: Batch, *, max_words: int | None) -> dict[str, str]:
     """product_id -> title, brand, colour, bullet points, description: cleaned, and cut."""
     columns = (
         "product_title",
@@ -99,9 +102,9 @@ def product_texts(products: pa.Table, *, max_words: int | None) -> dict[str, str
         "product_bullet_point",
         "product_description",
     )
-    cleaned = (clean_all(texts_of(products, column)) for column in columns)
+    cleaned = (clean_all(products.texts(column)) for column in columns)
     texts: dict[str, str] = {}
-    for product, *parts in zip(texts_of(products, "product_id"), *cleaned, strict=True):
+    for product, *parts in zip(products.texts("product_id"), *cleaned, strict=True):
         text = ". ".join(part for part in parts if part)
         texts[product] = text if max_words is None else " ".join(text.split()[:max_words])
     return texts

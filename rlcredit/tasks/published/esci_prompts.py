@@ -1,7 +1,7 @@
 """Prompts, pools and a teacher, made from ESCI's published tables."""
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -9,13 +9,19 @@ import pyarrow as pa
 from rlcredit.retrieval.base import Documents
 from rlcredit.tasks.pools import fill_pool, nearest
 from rlcredit.tasks.published.cleaning import clean_all, contains_words
-from rlcredit.tasks.published.esci_files import INSTRUCTION, Query, product_texts, queries_of
+from rlcredit.tasks.published.esci_files import (
+    INSTRUCTION,
+    Query,
+    add_judgements,
+    product_texts,
+    refuse_unknown,
+)
 from rlcredit.tasks.published.esci_teacher import title_teacher
-from rlcredit.tasks.published.tables import rows_where, texts_of
+from rlcredit.tasks.published.tables import Batch, Table
 from rlcredit.tasks.settings import SPLITS, Limits, Parts
 from rlcredit.tasks.splits import sample_by_hash, share_of
 from rlcredit.text.response import segment_key
-from rlcredit.text.words import folded, refuse_without_blanks
+from rlcredit.text.words import folded, refuse_without_blanks, words
 from rlcredit.types import Prompt
 
 
@@ -39,8 +45,8 @@ class PoolPlan:
 
 
 def published_parts(
-    examples: pa.Table,
-    products: pa.Table,
+    examples: Table,
+    products: Table,
     *,
     filters: Filters,
     limits: Limits,
@@ -49,25 +55,23 @@ def published_parts(
     """All that is loaded of the published tables.
 
     Raises:
-        ValueError: If a label or a split is none of ESCI's, or the filters leave no judgement.
+        ValueError: If a label or a split is none of ESCI's, the titles are no words to compare, or
+            the filters leave no judgement.
     """
     counts: Counter[str] = Counter()
-    products = rows_where(products, "product_locale", filters.locale)
-    ids = texts_of(products, "product_id")
-    titles = dict(zip(ids, clean_all(texts_of(products, "product_title")), strict=True))
-    refuse_without_blanks(titles.values(), f"dataset.locale={filters.locale}, product_title")
+    titles = _titles(products, filters.locale, counts)
     judged = _judged(examples, filters, titles, counts)
-    queries = _once_each(_usable(queries_of(judged), titles, counts), counts)
+    queries = _once_each(_usable(judged, titles, counts), counts)
     queries = _limited(_with_validation(queries, filters.validation_share), limits)
     chosen = _catalogue(list(titles), queries, limits.documents)
-    kept = products.filter(pa.array([product in chosen for product in ids], pa.bool_()))
-    texts = product_texts(kept, max_words=filters.document_words)
+    texts: dict[str, str] = {}
+    for batch in _of_locale(products, filters.locale):
+        kept = pa.array([product in chosen for product in batch.texts("product_id")], pa.bool_())
+        texts |= product_texts(batch.filtered(kept), max_words=filters.document_words)
     documents = Documents(ids=tuple(sorted(texts)), texts=tuple(texts[i] for i in sorted(texts)))
     prompts = _prompts(queries, documents, titles, pools)
     split_of = {query.query_id: query.split for query in queries}
     counts["products"] = len(texts)
-    if twice := len(ids) - len(titles):
-        counts["products listed again (the last row counts)"] = twice
     if silent := sum(not text for text in documents.texts):
         counts["products without text (no search finds them)"] = silent
     counts["pools below size"] = sum(len(prompt.pool) < pools.size for prompt in prompts)
@@ -85,24 +89,57 @@ def published_parts(
     )
 
 
+def _of_locale(products: Table, locale: str, *columns: str) -> Iterator[Batch]:
+    read = (*columns, "product_locale") if columns else ()
+    return (batch.where("product_locale", locale) for batch in products.batches(*read))
+
+
+def _titles(products: Table, locale: str, counts: Counter[str]) -> dict[str, str]:
+    """product_id -> title, cleaned."""
+    titles: dict[str, str] = {}
+    listed = 0
+    for batch in _of_locale(products, locale, "product_id", "product_title"):
+        listed += len(batch.rows)
+        cleaned = clean_all(batch.texts("product_title"))
+        titles |= zip(batch.texts("product_id"), cleaned, strict=True)
+    if titles and not any(map(words, titles.values())):
+        raise ValueError(
+            f"column product_title of {products.origin} holds no word in its {listed} rows of "
+            f"dataset.locale={locale}, and titles are what queries are compared with; download it "
+            "again"
+        )
+    refuse_without_blanks(titles.values(), f"dataset.locale={locale}, product_title")
+    if twice := listed - len(titles):
+        counts["products listed again (the last row counts)"] = twice
+    return titles
+
+
 def _judged(
-    examples: pa.Table, filters: Filters, titles: Container[str], counts: Counter[str]
-) -> pa.Table:
-    """The judgements that pass the filters, about known products."""
-    counts["judgements read"] = len(examples)
-    kept = rows_where(examples, "product_locale", filters.locale)
-    if filters.small_version:
-        kept = rows_where(kept, "small_version", "1")
-    if not len(kept):
-        locales = ", ".join(sorted(set(texts_of(examples, "product_locale"))))
+    examples: Table, filters: Filters, titles: Container[str], counts: Counter[str]
+) -> list[Query]:
+    """The queries with the judgements that pass the filters, about known products."""
+    queries: dict[str, Query] = {}
+    locales: set[str] = set()
+    passed = 0
+    for batch in examples.batches():
+        refuse_unknown(batch)
+        locales.update(batch.rows["product_locale"].unique().to_pylist())
+        kept = batch.where("product_locale", filters.locale)
+        if filters.small_version:
+            batch.refuse_unlike("small_version", "^[01]$", "is neither 0 nor 1")
+            kept = kept.where("small_version", "1")
+        mask = [product in titles for product in kept.texts("product_id")]
+        add_judgements(queries, kept.filtered(pa.array(mask, pa.bool_())))
+        passed += len(mask)
+        counts["judgements read"] += len(batch.rows)
+        counts["judgements of other locales or versions (dropped)"] += len(batch.rows) - len(mask)
+        counts["judgements of unknown products (dropped)"] += len(mask) - sum(mask)
+    if not passed:
         raise ValueError(
             f"no judgement has dataset.locale={filters.locale} and dataset.small_version="
-            f"{filters.small_version}; locales found: {locales}"
+            f"{filters.small_version}; locales found: {', '.join(sorted(locales))}"
         )
-    counts["judgements of other locales or versions (dropped)"] = len(examples) - len(kept)
-    mask = [product in titles for product in texts_of(kept, "product_id")]
-    counts["judgements of unknown products (dropped)"] = len(mask) - sum(mask)
-    return kept.filter(pa.array(mask, pa.bool_()))
+    return list(queries.values())
 
 
 def _usable(queries: list[Query], titles: Mapping[str, str], counts: Counter[str]) -> list[Query]:

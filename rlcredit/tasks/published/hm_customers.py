@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TypeAlias
 
 from rlcredit.retrieval.base import Documents
 from rlcredit.tasks.pools import fill_pool
@@ -25,10 +24,13 @@ from rlcredit.tasks.published.hm_files import (
     read_articles,
 )
 from rlcredit.tasks.published.hm_teacher import attribute_teacher
-from rlcredit.tasks.published.tables import largest, read_table, rows_from, table_file, texts_of
+from rlcredit.tasks.published.tables import Table, read_table, table_file
 from rlcredit.tasks.settings import SPLITS, Limits, Parts
 from rlcredit.tasks.splits import sample_by_hash, share_of
 from rlcredit.types import Prompt
+
+Purchases: TypeAlias = Mapping[tuple[str, str], int]
+"""(day, article_id) -> how often, by day."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,55 +106,61 @@ def published_parts(
     )
 
 
-def _purchases(
-    folder: Path, days: int | None, counts: Counter[str]
-) -> dict[str, list[tuple[str, str]]]:
-    """customer_id -> (day, article_id) of each purchase, by day and then in file order."""
+def _purchases(folder: Path, days: int | None, counts: Counter[str]) -> dict[str, Purchases]:
+    """customer_id -> what was bought, by day and then in the file's order of last purchases."""
     file = table_file(folder, TRANSACTIONS)
-    table = read_table(file, TRANSACTION_COLUMNS, text_ids=("article_id",))
-    counts["purchases read"] = len(table)
-    table = _recent(table, days, file)
-    counts["purchases before the last days (dropped)"] = counts["purchases read"] - len(table)
-    check_ids(dict.fromkeys(texts_of(table, "article_id")), file)
-    purchases: dict[str, list[tuple[str, str]]] = {}
-    for day, customer_id, article in zip(
-        *(texts_of(table, column) for column in TRANSACTION_COLUMNS), strict=True
-    ):
-        purchases.setdefault(customer_id, []).append((day[:10], article))
+    ids = ("customer_id", "article_id")
+    table = read_table(file, TRANSACTION_COLUMNS, ids=ids, text_ids=("article_id",))
+    first_day = _first_day(table, days)
+    purchases: dict[str, dict[tuple[str, str], int]] = {}
+    for batch in table.batches():
+        check_ids(batch)
+        recent = batch.since("t_dat", first_day)
+        counts["purchases read"] += len(batch.rows)
+        counts["purchases before the last days (dropped)"] += len(batch.rows) - len(recent.rows)
+        for day, customer_id, article in zip(
+            *(recent.texts(column) for column in TRANSACTION_COLUMNS), strict=True
+        ):
+            own, bought = purchases.setdefault(customer_id, {}), (day[:10], article)
+            own[bought] = own.pop(bought, 0) + 1  # behind all others
     counts["customers"] = len(purchases)
     return {
-        customer_id: sorted(bought, key=lambda purchase: purchase[0])
+        customer_id: dict(sorted(bought.items(), key=lambda purchase: purchase[0][0]))
         for customer_id, bought in sorted(purchases.items())
     }
 
 
-def _recent(table: pa.Table, days: int | None, file: Path) -> pa.Table:
+def _first_day(table: Table, days: int | None) -> str:
+    """The first of the newest so many days; "" where all are read."""
     if days is None:
-        return table
-    newest = largest(table, "t_dat")[:10]
+        return ""
+    newest = max(batch.largest("t_dat") for batch in table.batches("t_dat"))[:10]
     try:
         first = date.fromisoformat(newest) - timedelta(days=days - 1)
     except ValueError as error:
         raise ValueError(
-            f"t_dat {newest!r} in {file} is no day of the form 2020-09-22; download it again"
+            f"t_dat {newest!r} in {table.origin} is no day of the form 2020-09-22; download it "
+            "again"
         ) from error
-    return rows_from(table, "t_dat", first.isoformat())
+    return first.isoformat()
 
 
 def _customer(
     customer_id: str,
-    bought: Sequence[tuple[str, str]],
+    bought: Purchases,
     articles: Mapping[str, Article],
     filters: Filters,
     counts: Counter[str],
 ) -> Customer | None:
     """A purchase of the customer's last day after all earlier ones; None if there is none."""
-    known = [(day, article) for day, article in bought if article in articles]
-    counts["purchases of unknown articles (dropped)"] += len(bought) - len(known)
-    last_day = known[-1][0] if known else ""
-    earlier = [article for day, article in known if day < last_day]
-    history = tuple(reversed(dict.fromkeys(reversed(earlier))))
-    counts["repeat purchases within histories (merged)"] += len(earlier) - len(history)
+    known = {purchase: count for purchase, count in bought.items() if purchase[1] in articles}
+    num_unknown = sum(bought.values()) - sum(known.values())
+    counts["purchases of unknown articles (dropped)"] += num_unknown
+    last_day = max((day for day, _ in known), default="")
+    earlier = {purchase: count for purchase, count in known.items() if purchase[0] < last_day}
+    history = tuple(reversed(dict.fromkeys(article for _, article in reversed(earlier))))
+    num_repeated = sum(earlier.values()) - len(history)
+    counts["repeat purchases within histories (merged)"] += num_repeated
     if len(history) < filters.min_history:
         counts["customers with too short a history (dropped)"] += 1
         return None

@@ -1,8 +1,7 @@
 """H&M's published tables: their names and columns, and how articles and histories are worded."""
 
-import re
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rlcredit.tasks.published.cleaning import clean_all, num_tokens
-from rlcredit.tasks.published.tables import SUFFIXES, read_table, table_file, texts_of
+from rlcredit.tasks.published.tables import SUFFIXES, Batch, read_table, table_file
 
 ARTICLES, TRANSACTIONS, CUSTOMERS = "articles", "transactions_train", "customers"
 
@@ -34,8 +33,6 @@ CUSTOMER_COLUMNS = ("customer_id", "age")
 KAGGLE = "h-and-m-personalized-fashion-recommendations"
 
 SEPARATOR = "; "
-
-_AGE = re.compile(r"(\d+(\.\d*)?)?")
 
 INSTRUCTION = (
     "You know fashion. Given what a customer bought, oldest first, list what the article that this "
@@ -74,21 +71,24 @@ def read_articles(
         FileNotFoundError: If the file is missing.
         ValueError: If it is damaged, lacks a column, or its ids lost their leading zeros.
     """
+    id_column = ("article_id",)
     file = table_file(folder, ARTICLES)
-    table = read_table(file, ARTICLE_COLUMNS, text_ids=("article_id",))
-    ids = texts_of(table, "article_id")
-    check_ids(ids, file)
-    known = [article in only for article in ids]
-    articles = articles_of(table.filter(pa.array(known, pa.bool_())))
-    if twice := sum(known) - len(articles):
+    articles: dict[str, Article] = {}
+    listed = 0
+    for batch in read_table(file, ARTICLE_COLUMNS, ids=id_column, text_ids=id_column).batches():
+        check_ids(batch)
+        known = [article in only for article in batch.texts("article_id")]
+        listed += sum(known)
+        articles |= articles_of(batch.filtered(pa.array(known, pa.bool_())))
+    if twice := listed - len(articles):
         counts["articles listed again (the last row counts)"] = twice
     return articles
 
 
-def articles_of(table: pa.Table) -> dict[str, Article]:
-    """article_id -> article, from H&M's columns as text."""
+def articles_of(batch: Batch) -> dict[str, Article]:
+    """article_id -> article, from H&M's columns."""
     articles = {}
-    columns = (clean_all(texts_of(table, column)) for column in ARTICLE_COLUMNS)
+    columns = (clean_all(batch.texts(column)) for column in ARTICLE_COLUMNS)
     for row in zip(*columns, strict=True):
         article_id, name, kind, group, pattern, colour, department, index = row[:8]
         section, garments, description = row[8:]
@@ -119,27 +119,26 @@ def read_ages(folder: Path) -> dict[str, int]:
     if not has_customers(folder):
         return {}
     file = table_file(folder, CUSTOMERS)
-    table = read_table(file, CUSTOMER_COLUMNS)
-    ages = dict(zip(*(texts_of(table, column) for column in CUSTOMER_COLUMNS), strict=True))
-    odd = next((age for age in ages.values() if not _AGE.fullmatch(age)), None)
-    if odd is not None:
-        raise ValueError(f"age {odd!r} in {file} is no number of years; download it again")
-    return {customer_id: int(float(age)) for customer_id, age in ages.items() if age}
+    ages: dict[str, int] = {}
+    for batch in read_table(file, CUSTOMER_COLUMNS, ids=("customer_id",)).batches():
+        batch.refuse_unlike("age", r"^(\d+(\.\d*)?)?$", "is no number of years; download it again")
+        pairs = zip(*(batch.texts(column) for column in CUSTOMER_COLUMNS), strict=True)
+        ages |= {customer_id: int(float(age)) for customer_id, age in pairs if age}
+    return ages
 
 
-def check_ids(article_ids: Iterable[str], file: Path) -> None:
+def check_ids(batch: Batch) -> None:
     """Refuse ids that were read as numbers somewhere on their way.
 
     Raises:
-        ValueError: If an id has not 10 characters.
+        ValueError: If an article's id has not 10 characters.
     """
-    odd = next((article_id for article_id in article_ids if len(article_id) != ID_LENGTH), None)
-    if odd is not None:
-        raise ValueError(
-            f"article_id {odd!r} in {file} has {len(odd)} characters, but H&M's ids have "
-            f"{ID_LENGTH} (0108775015): they were read as numbers and lost their leading zeros; "
-            "export them again as text (pandas: read_csv(..., dtype={'article_id': str}))"
-        )
+    rule = (
+        f"has not the {ID_LENGTH} characters of H&M's ids (0108775015): they were read as numbers "
+        "and lost their leading zeros; export them again as text (pandas: read_csv(..., "
+        "dtype={'article_id': str}))"
+    )
+    batch.refuse_unlike("article_id", f"^.{{{ID_LENGTH}}}$", rule)
 
 
 def num_shown(items: Sequence[str], max_tokens: int) -> int:
