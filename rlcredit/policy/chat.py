@@ -48,7 +48,7 @@ class PromptFormat:
         plain = self.tokenizer.chat_template is None
         texts = [prompt.text if plain else self.rendered(prompt) for prompt in prompts]
         rows: Any = self.tokenizer(texts, add_special_tokens=plain)["input_ids"]
-        ends = end_ids - {self.tokenizer.sep_token_id}
+        ends = frozenset(i for i in end_ids if i != self.tokenizer.sep_token_id)
         return [_without_end(row, ends) if plain else list(row) for row in rows]
 
     def rendered(self, prompt: Prompt) -> str:

@@ -40,7 +40,7 @@ def export_fault(policy: Policy, folder: Path, prompts: Sequence[Prompt]) -> str
     if tokenizer(texts)["input_ids"] != policy.tokenizer(texts)["input_ids"]:
         return f"{folder} holds another tokenizer than the policy's: it reads prompts otherwise"
     ids, mask = policy.encode(prompts)
-    model.to(policy.model.device)
+    model.to(policy.model.device)  # pyright: ignore[reportArgumentType] a decorator hides `self`
     with evaluating(policy.model):
         gaps = _logprobs(policy.model, ids, mask) - _logprobs(model, ids, mask)
     gap, allowed = float(gaps.abs().max()), TOLERANCE.get(policy.model.dtype, HALF_TOLERANCE)
