@@ -1,5 +1,9 @@
+import os
+import signal
 import socket
 import time
+from multiprocessing import forkserver
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +11,7 @@ from rlcredit.distributed import launcher
 from rlcredit.distributed.board import RankError
 from rlcredit.distributed.world import World
 from tests.distributed.worlds import die, end_in, freeze_in_an_exchange, get_stuck, give_up, start
+from tests.forked import FORKED
 
 
 @pytest.mark.parametrize(
@@ -55,3 +60,41 @@ def test_shares_are_whole_in_order_and_never_empty():
         assert all(range(5)[part] for part in parts)
     with pytest.raises(ValueError, match="6 processes share 5 prompts"):
         World(size=6).part(5)
+
+
+def blocked(pid):
+    """Signals that a process does not take now."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (mask,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
+    return {number for number in signal.Signals if mask >> (number - 1) & 1}
+
+
+def start_a_server_of_its_own():
+    server = forkserver._forkserver
+    server.__init__()
+    server.set_forkserver_preload([])
+    launcher._start_forkserver()
+    assert blocked(server._forkserver_pid) >= {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    assert not blocked(os.getpid()) & {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+def test_a_closed_terminal_does_not_end_what_tells_how_the_processes_end():
+    process = FORKED.Process(target=start_a_server_of_its_own)
+    process.start()
+    process.join(timeout=60)
+    assert process.exitcode == 0
+
+
+def test_a_hangup_is_handed_on_unless_it_is_ignored():
+    number = signal.SIGHUP
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with launcher._handing_on_signals([]) as got:
+            signal.raise_signal(number)
+        assert got == [number]
+        signal.signal(number, signal.SIG_IGN)  # as under nohup
+        with launcher._handing_on_signals([]) as got:
+            signal.raise_signal(number)
+        assert got == []
+    finally:
+        signal.signal(number, before)

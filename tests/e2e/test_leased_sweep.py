@@ -1,8 +1,9 @@
 import json
+import signal
 
 import pytest
 
-from hydra_plugins.leased import LeasedLauncher
+from hydra_plugins.leased import LeasedLauncher, _ended
 from tests.forked import command
 
 APP = """
@@ -68,3 +69,29 @@ def test_more_devices_than_there_are_cannot_be_leased(monkeypatch):
     assert LeasedLauncher(gpus_per_job=2, devices=None).devices == ["3", "5"]
     with pytest.raises(ValueError, match=r"gpus_per_job=3, and there are 2 GPUs to lease \(3, 5\)"):
         LeasedLauncher(gpus_per_job=3, devices=None)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_sweep_that_is_told_to_stop_ends_its_jobs(number, status):
+    ended = []
+
+    class Process:
+        def terminate(self):
+            ended.append("told")
+            if number == signal.SIGHUP:
+                signal.raise_signal(number)  # a closed terminal sends it twice
+
+        def join(self):
+            ended.append("waited for")
+
+    class Started:
+        process = Process()
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as stopped, _ended([Started()]):
+            signal.raise_signal(number)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stopped.value.code == status
+    assert ended == ["told", "waited for"]
