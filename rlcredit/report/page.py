@@ -99,10 +99,15 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[ReportedRun], list[Gap]]:
     if not runs:
         raise ValueError(
             f"no finished run lies at or below {', '.join(map(str, folders))} "
-            f"({len(gaps)} unfinished{_records(folders)}); give run folders, or a folder that "
-            "holds some, such as the one that make train names"
+            f"({len(gaps)} that cannot be shown{_records(folders)}); give run folders, or a folder "
+            f"that holds some, such as the one that make train names{_first_reasons(gaps)}"
         )
     return runs, gaps
+
+
+def _first_reasons(gaps: Sequence[Gap]) -> str:
+    """Why the first runs cannot be shown, a line each."""
+    return "".join(f"\n  {gap.folder}: {gap.why}" for gap in gaps[:3])
 
 
 def _records(folders: Sequence[Path]) -> str:

@@ -58,7 +58,7 @@ def test_records_that_tables_keep_are_not_counted_among_the_runs(tmp_path):
     kept.mkdir(parents=True)
     (kept / "index-0000.parquet").write_bytes(b"")
     for folder in (tmp_path, kept):
-        with pytest.raises(ValueError, match=r"\(0 unfinished; the records of tables"):
+        with pytest.raises(ValueError, match=r"\(0 that cannot be shown; the records of tables"):
             find_runs([folder])
     write_run(tmp_path / "esci" / "mine")
     runs, gaps = find_runs([tmp_path])
