@@ -25,11 +25,7 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A loaded data set. Train, validation and test share no query (nor customer, nor problem).
-
-    Raises:
-        ValueError: If a prompt's id is not one word.
-    """
+    """A loaded data set. Train, validation and test share no query (nor customer, nor problem)."""
 
     name: str
     source: str
@@ -44,15 +40,6 @@ class Task:
     """What was read, dropped and kept, and why; printed in the header."""
     digest: str
     """Hash of the prompts, the rules, and the documents where there are some."""
-
-    def __post_init__(self) -> None:
-        """Check the ids of the prompts."""
-        for prompt in (*self.train, *self.validation, *self.test):
-            if not is_word(prompt.prompt_id):
-                raise ValueError(
-                    f"prompt id {prompt.prompt_id!r} of {self.name} holds white space or nothing, "
-                    "which files of judgements cannot say; give prompts ids of one word"
-                )
 
     def vocabulary(self) -> Iterator[str]:
         """Texts of the training side whose words a policy may need, besides prompts and answers."""
@@ -72,12 +59,25 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchTask(Task):
-    """A task of finding documents."""
+    """A task of finding documents.
+
+    Raises:
+        ValueError: If a prompt's id is not one word.
+    """
 
     documents: Documents
     hidden: frozenset[str] = frozenset()
     """Documents that nothing made from the training side may read: published ones that are relevant
     to a held-out prompt."""
+
+    def __post_init__(self) -> None:
+        """Check the ids of the prompts."""
+        for prompt in (*self.train, *self.validation, *self.test):
+            if not is_word(prompt.prompt_id):
+                raise ValueError(
+                    f"prompt id {prompt.prompt_id!r} of {self.name} holds white space or nothing, "
+                    "which files of judgements cannot say; give prompts ids of one word"
+                )
 
     def vocabulary(self) -> Iterator[str]:
         """The documents relevant to training prompts, but for the hidden ones."""

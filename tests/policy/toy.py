@@ -25,7 +25,7 @@ WORDS = ("red", "light", "waterproof", "for winter", "soft", "steel", "quiet", "
 def toy_prompts() -> tuple[Prompt, ...]:
     return tuple(
         Prompt(
-            prompt_id=f"{noun}/{who}",
+            prompt_id=f"{noun}/{who}".replace(" ", "-"),
             text=f"{noun} for {who}",
             query=f"{noun} for {who}",
             relevance={f"d{NOUNS.index(noun)}": 3},

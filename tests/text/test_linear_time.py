@@ -23,7 +23,7 @@ CASES = [
     *((number, unit) for unit in ("\\frac{", "\\frac{1}", "\\text{")),
     *((final_answer, unit) for unit in ("\\boxed{", "\\boxed ", "####")),
     *((candidate_spans, unit) for unit in ("<c1>", "<c1", "<c1>x</c2>", "\n 1", "\n \t", "1")),
-    *((Sentences(), unit) for unit in (".", "?!", ".x", " ")),
+    *((Sentences(), unit) for unit in (9 * ".", "?!" * 5, ".x", " ")),
     *((Phrases(), unit) for unit in (",", " ", "a,")),
     *((Windows(), unit) for unit in ("a ", " ")),
     *((TextRules().scored_span, unit) for unit in ("<think>", "<answer>", " ", "<")),
