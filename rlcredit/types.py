@@ -113,8 +113,9 @@ class Rollouts:
     """Right-padded; an end-of-sequence token, where the response has one, is its last token."""
     response_mask: Bool[Tensor, "P G T"]
     """True on every sampled token, the end-of-sequence token included."""
-    char_spans: Int[Tensor, "P G T 2"]
-    """Half-open characters of each token in its text; start = end for tokens without text."""
+    char_spans: Int[Tensor, "P G T 2"] | None
+    """Half-open characters of each token in its text; start = end for tokens without text. None
+    where nothing but the texts is read."""
     rollout_logprobs: Float[Tensor, "P G T"]
     """log of the probability with which the sampler drew each token (temperature applied)."""
     finished: Bool[Tensor, "P G"]
@@ -122,6 +123,20 @@ class Rollouts:
     temperature: float = 1.0
     """Temperature of the sampling distribution; every log-probability of these tokens is taken at
     it."""
+
+    @property
+    def spans(self) -> Int[Tensor, "P G T 2"]:
+        """The characters of each token.
+
+        Raises:
+            ValueError: If nobody looked for them.
+        """
+        if self.char_spans is None:
+            raise ValueError(
+                "these responses were sampled for their texts alone, and the characters of each "
+                "token are asked for; sample with spans=True"
+            )
+        return self.char_spans
 
 
 @runtime_checkable

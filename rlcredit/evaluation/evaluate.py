@@ -105,9 +105,10 @@ class Evaluator:
         for start in range(0, len(prompts), self.prompts_per_batch):
             batch = prompts[start : start + self.prompts_per_batch]
             responses[Source.greedy] += self._roll(policy, batch, start, greedy=True).texts
-            sampled = self._roll(policy, batch, start, greedy=False)
+            left = self.max_credit_prompts - start
+            sampled = self._roll(policy, batch, start, greedy=False, spans=left > 0)
             responses[Source.sampled] += sampled.texts
-            if (left := self.max_credit_prompts - start) > 0:
+            if left > 0:
                 check, shown = self._credit(first_prompts(sampled, left), start)
                 checks += [check] if check else []
                 examples += shown
@@ -124,7 +125,13 @@ class Evaluator:
         )
 
     def _roll(
-        self, policy: Policy, prompts: Sequence[Prompt], offset: int, *, greedy: bool
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        offset: int,
+        *,
+        greedy: bool,
+        spans: bool = False,
     ) -> Rollouts:
         return self.rollout(
             policy,
@@ -133,6 +140,7 @@ class Evaluator:
             randomness=Randomness(seed=self.seed, step=EVALUATION_STEP),
             offset=offset,
             greedy=greedy,
+            spans=spans,
         )
 
     def _credit(

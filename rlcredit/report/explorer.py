@@ -82,7 +82,7 @@ class Explorer:
         text = rollouts.texts[p][g]
         seen = self.views(rollouts.prompts[p], text)
         length = int(rollouts.response_mask[p, g].sum())
-        spans = [tuple(span) for span in rollouts.char_spans[p, g, :length].tolist()]
+        spans = [tuple(span) for span in rollouts.spans[p, g, :length].tolist()]
         return ResponseView(
             text=text,
             reward=seen.reward,

@@ -35,6 +35,7 @@ class Rollout(Protocol):
         randomness: Randomness,
         offset: int = 0,
         greedy: bool = False,
+        spans: bool = True,
     ) -> Rollouts:
         """G responses to each prompt.
 
@@ -48,5 +49,6 @@ class Rollout(Protocol):
             randomness: Source of every draw.
             offset: Global index of the first prompt.
             greedy: Take the most probable token instead of drawing one.
+            spans: Find the characters of each token; False where the texts alone are read.
         """
         ...

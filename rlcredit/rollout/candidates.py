@@ -159,7 +159,7 @@ def _token_ids(rollouts: Rollouts, sets: Sequence[CandidateSet]) -> Int[Tensor, 
     """
     # segment_ids says which candidate a token overlaps most; it keeps the token where the overlap
     # is more than half of the token's characters.
-    chars = rollouts.char_spans.flatten(0, 1).cpu()
+    chars = rollouts.spans.flatten(0, 1).cpu()
     rows = []
     for spans, one in zip(chars, sets, strict=True):
         ids = segment_ids(spans, one.spans)

@@ -54,6 +54,7 @@ class HFRollout:
         randomness: Randomness,
         offset: int = 0,
         greedy: bool = False,
+        spans: bool = True,
     ) -> Rollouts:
         """G responses to each prompt; see the protocol.
 
@@ -73,7 +74,9 @@ class HFRollout:
         with torch.no_grad(), evaluating(policy.model):
             for rows in self._chunks(len(prompts), group_size):
                 self._decode(policy, ids, mask, sampled, uniforms, rows, group_size)
-        return sampled.rollouts(policy, prompts, ids, mask, temperature=self.temperature)
+        return sampled.rollouts(
+            policy, prompts, ids, mask, temperature=self.temperature, spans=spans
+        )
 
     def _chunks(self, num_prompts: int, group_size: int) -> Iterator[range]:
         """Rows of the flat [P * G] batch that are decoded at once: whole groups, if they fit."""

@@ -71,6 +71,7 @@ class Sampled:
         mask: Bool[Tensor, "P L"],
         *,
         temperature: float,
+        spans: bool = True,
     ) -> Rollouts:
         """The record, as wide as the longest response.
 
@@ -80,6 +81,7 @@ class Sampled:
             ids: The prompts' tokens, left-padded.
             mask: Which of them count.
             temperature: Of the distribution that was sampled from.
+            spans: Find the characters of each token.
 
         Raises:
             RuntimeError: If a response is short: it neither ends with an end token nor fills the
@@ -90,14 +92,15 @@ class Sampled:
         length = max(lengths)
         rows = [row[:n] for row, n in zip(self.ids.tolist(), lengths, strict=True)]
         texts = decoded(policy.tokenizer, rows)
-        found = batch_char_spans(policy.tokenizer, rows, texts)
+        chars = self._char_spans(policy, rows, texts) if spans else None
         group_size = len(rows) // len(prompts)
         groups = (len(prompts), group_size)
-        spans = torch.tensor([row + [Span(0, 0)] * (length - len(row)) for row in found])
         opened = [each for each in _opened(policy, ids, mask) for _ in range(group_size)]
         texts = [begun + text for begun, text in zip(opened, texts, strict=True)]
-        moved = torch.tensor([len(begun) for begun in opened])
-        spans += moved[:, None, None] * self.mask[:, :length, None].cpu()
+        if chars is not None:
+            moved = torch.tensor([len(begun) for begun in opened], device=chars.device)
+            chars = chars + moved[:, None, None] * self.mask[:, :length, None]
+            chars = chars.unflatten(0, groups)
         return Rollouts(
             prompts=tuple(prompts),
             texts=tuple(
@@ -108,11 +111,20 @@ class Sampled:
             prompt_mask=mask,
             response_ids=self.ids[:, :length].unflatten(0, groups),
             response_mask=self.mask[:, :length].unflatten(0, groups),
-            char_spans=spans.to(ids.device).unflatten(0, groups),
+            char_spans=chars,
             rollout_logprobs=self.logprobs[:, :length].unflatten(0, groups),
             finished=self.finished.unflatten(0, groups),
             temperature=temperature,
         )
+
+    def _char_spans(
+        self, policy: Policy, rows: Sequence[Sequence[int]], texts: Sequence[str]
+    ) -> Int[Tensor, "B T 2"]:
+        """Characters of each token, right-padded."""
+        found = batch_char_spans(policy.tokenizer, rows, texts)
+        length = max(len(row) for row in rows)
+        padded = [row + [Span(0, 0)] * (length - len(row)) for row in found]
+        return torch.tensor(padded, device=self.ids.device)
 
     def _refuse_short(self, eos_ids: frozenset[int]) -> None:
         """Every row ends with an end token and is finished, or fills the cap and is not."""

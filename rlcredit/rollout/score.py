@@ -230,7 +230,7 @@ def _segments(rollouts: Rollouts, parts: Sequence[Sequence[Part]]) -> Segments:
     ]
     device = rollouts.response_mask.device
     mask, valid, first = torch.tensor(flags, dtype=torch.bool, device=device)
-    chars = rollouts.char_spans.flatten(0, 1).cpu()
+    chars = rollouts.spans.flatten(0, 1).cpu()
     ids = torch.stack(
         [segment_ids(row, part.spans) for row, part in zip(chars, rows, strict=True)]
     ).to(device)

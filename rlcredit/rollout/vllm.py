@@ -121,6 +121,7 @@ class VLLMRollout:
         randomness: Randomness,
         offset: int = 0,
         greedy: bool = False,
+        spans: bool = True,
     ) -> Rollouts:
         """G responses to each prompt; see the protocol.
 
@@ -150,7 +151,9 @@ class VLLMRollout:
             temperature=self.temperature,
             eos_ids=policy.eos_ids,
         )
-        rollouts = sampled.rollouts(policy, prompts, ids, mask, temperature=self.temperature)
+        rollouts = sampled.rollouts(
+            policy, prompts, ids, mask, temperature=self.temperature, spans=spans
+        )
         if greedy and self.temperature != 1:  # vLLM reports these at temperature 1
             return _rescored(policy, rollouts)
         return rollouts

@@ -38,7 +38,7 @@ def credited_text(rollouts: Rollouts, advantages: Advantages, p: int, g: int) ->
     values = advantages.values if advantages.credit is None else advantages.credit
     pieces: list[tuple[str, float | None]] = []
     end = 0
-    rows = zip(rollouts.char_spans[p, g].tolist(), values[p, g].tolist(), strict=True)
+    rows = zip(rollouts.spans[p, g].tolist(), values[p, g].tolist(), strict=True)
     for (start, stop), credit in rows:
         if stop <= end:
             continue

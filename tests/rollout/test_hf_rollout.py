@@ -299,6 +299,16 @@ def test_a_pretrained_model_samples_and_agrees_with_the_trainer(stories: CausalL
     assert "there was a little" in greedy.texts[0][0]
 
 
+def test_the_characters_of_tokens_are_found_where_they_are_asked_for(policy: CausalLM):
+    found = HFRollout(max_new_tokens=6)(
+        policy, RAGGED, group_size=2, randomness=RANDOMNESS, spans=False
+    )
+    assert found.char_spans is None
+    assert found.texts == sample(policy, RAGGED, group_size=2, max_new_tokens=6).texts
+    with pytest.raises(ValueError, match="sampled for their texts alone"):
+        _ = found.spans
+
+
 @pytest.fixture(scope="module")
 def stories() -> CausalLM:
     from rlcredit.policy.hf import HF, Dtype
