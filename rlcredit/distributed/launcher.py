@@ -65,7 +65,7 @@ def start_processes(
     store = _serve(start)
     # forkserver: what the work needs is imported once, and every process is a copy of it
     context = get_context("forkserver")
-    context.set_forkserver_preload(["__main__", work.__module__])
+    context.set_forkserver_preload(["__main__", __name__, work.__module__])
     _start_forkserver()
     processes = [
         context.Process(
@@ -113,7 +113,6 @@ def _run(
 ) -> None:
     """One process, from start to end."""
     os.setpgid(0, 0)  # Ctrl-C reaches the job alone, which hands it on once
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping())
     timeout = timedelta(seconds=start.timeout_s)
     store = TCPStore(HOST, port, is_master=False, timeout=timeout)
     board = Board(store=store, rank=rank, size=start.processes)
@@ -157,6 +156,14 @@ def stopping() -> tuple[signal.Signals, ...]:
     """Signals that ask a run to stop; a hangup is none where it is ignored, as under nohup."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return (signal.SIGINT, signal.SIGTERM, *(() if ignored else (signal.SIGHUP,)))
+
+
+def _hear() -> None:
+    """Take signals to stop; in forks, since the fork server does not."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping())
+
+
+os.register_at_fork(after_in_child=_hear)
 
 
 def _start_forkserver() -> None:

@@ -69,13 +69,21 @@ def blocked(pid):
     return {number for number in signal.Signals if mask >> (number - 1) & 1}
 
 
+STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
 def start_a_server_of_its_own():
     server = forkserver._forkserver
     server.__init__()
     server.set_forkserver_preload([])
     launcher._start_forkserver()
-    assert blocked(server._forkserver_pid) >= {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    assert not blocked(os.getpid()) & {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    assert blocked(server._forkserver_pid) >= STOPPING
+    assert not blocked(os.getpid()) & STOPPING
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(len(blocked(os.getpid()) & STOPPING))  # what a server forks hears again
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_a_closed_terminal_does_not_end_what_tells_how_the_processes_end():
