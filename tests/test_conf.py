@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlcredit.commands.build import retriever_config
+from rlcredit.commands.build import retriever_configs
 from rlcredit.commands.components import COMPONENTS, build, components, known_classes
 from rlcredit.commands.digests import run_digest
 from rlcredit.commands.errors import explain
@@ -53,11 +53,25 @@ def choices(group):
 
 
 @cache
+def composed(*overrides):
+    """A run's config, composed once and left as it is; the test that asks has opened conf/."""
+    return compose("train", overrides=list(overrides))
+
+
+ALONE = ("dataset", "reward")
+"""Groups whose choice decides what other components are or can be."""
+TOGETHER = [group for group in GROUPS if group not in (*ALONE, "size", "experiment")]
+NAMED = ("policy=hf", "retriever=sentence")
+
+
 def node_of(group, name):
-    """What ``group=name`` makes of a run's config; the test that asks has opened conf/."""
-    named = {("policy", "hf"), ("retriever", "sentence")}
-    needed = [f"{group}.name=a/model"] if (group, name) in named else []
-    return compose("train", overrides=[f"{group}={name}", *needed])[group]
+    """What ``group=name`` makes of a run's config: beside the other groups' names of that rank."""
+    rank = choices(group).index(name)
+    ranked = {each: choices(each) for each in TOGETHER}
+    chosen = {each: names[rank % len(names)] for each, names in ranked.items()}
+    words = [f"{each}={choice}" for each, choice in chosen.items()]
+    words += [f"{word.split('=')[0]}.name=a/model" for word in NAMED if word in words]
+    return composed(*([f"{group}={name}"] if group in ALONE else words))[group]
 
 
 def test_the_groups_are_those_that_are_promised():
@@ -99,12 +113,12 @@ def test_every_estimator_goes_with_every_loss_or_is_refused_with_the_remedy():
 
 def test_every_size_composes():
     for name in choices("size"):
-        assert compose("train", overrides=[f"size={name}"]).trainer.steps > 0
+        assert composed(f"size={name}").trainer.steps > 0
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
 def test_every_experiment_composes_and_the_smallest_size_is_that_whatever_it_sets(experiment):
-    cfg = compose("train", overrides=[f"experiment={experiment}", "size=smoke"])
+    cfg = composed(f"experiment={experiment}", "size=smoke")
     small = OmegaConf.load(CONF / "size" / "smoke.yaml")
     small.trainer.steps = 0 if experiment == "supervised" else 6  # which has none, at any size
     for group in ("trainer", "evaluation"):
@@ -115,7 +129,7 @@ def test_every_experiment_composes_and_the_smallest_size_is_that_whatever_it_set
 
 def test_the_smallest_size_shortens_the_warm_start_where_there_is_one():
     for policy, steps in (("tiny", 100), ("small", 100), ("hf", None)):
-        cfg = compose("train", overrides=["size=smoke", f"policy={policy}"])
+        cfg = composed("size=smoke", f"policy={policy}")
         assert cfg.policy.get("warm_start", {}).get("steps") == steps
         assert cfg.trainer.steps == 6
 
@@ -163,7 +177,7 @@ def test_every_documented_command_composes_and_builds(words):
     if "--config-dir" in words:
         pytest.skip("the example of components from outside has a test of its own")
     overrides = [re.sub(r"^([^=]+=)([^\[{]*?),.*$", r"\1\2", word) for word in overrides]
-    cfg = compose("train", overrides=overrides)
+    cfg = composed(*overrides)
     assert OmegaConf.missing_keys(cfg) == set()
     if cfg.table is None:
         build(cfg.estimator)
@@ -217,48 +231,49 @@ def test_a_retriever_that_does_not_exist_is_answered_with_those_that_do():
     said = complaint("retriever=bm52")
     assert "did you mean 'bm25'?" in said
     with pytest.raises(HydraException) as caught:
-        retriever_config("bm52")  # as evaluation.retrievers=[bm52] asks for it
+        retriever_configs(["bm52"])  # as evaluation.retrievers=[bm52] asks for it
     for sentence in (said, explain(caught.value)):
         assert all(name in sentence for name in ("bm25", "tfidf", "lsa", "minilm", "char_ngram"))
 
 
 def test_the_digest_is_that_of_what_changes_numbers():
-    def digest(*overrides):
-        return run_digest(compose("train", overrides=list(overrides)))
+    def digest(*choices, **settings):
+        cfg = composed(*choices).copy()
+        for place, value in settings.items():
+            OmegaConf.update(cfg, place, value)
+        return run_digest(cfg)
 
-    same = [
-        "tracker=jsonl",
-        "cache=elsewhere",
-        "trainer.tokens_per_microbatch=64",
-        "trainer.packing=padded",
-        "trainer.checkpoint_every=1",
-        "trainer.mismatch.max_kl=null",
-        "evaluation.samples=1",
-        "resume=never",
-        "reward.cache.folder=elsewhere",
-        "reward.cache.memory_mb=0",
-    ]
-    other = [
-        ["seed=1"],
-        ["estimator=ospo"],
-        ["trainer.steps=99"],
-        ["trainer.optimizer.lr=1e-3"],
-        ["trainer.autocast=true"],
-        ["dataset=hm"],
-        ["dataset.seed=1"],
-        ["retriever=lsa"],
-        ["reward=recall"],
-        ["rollout.temperature=0.9"],
-        ["loss.clip_high=0.3"],
-        ["trainer.mismatch.correction=truncate"],
-    ]
-    assert digest(*same) == digest()
-    assert len({digest()} | {digest(*overrides) for overrides in other}) == len(other) + 1
+    same = {
+        "cache": "elsewhere",
+        "trainer.tokens_per_microbatch": 64,
+        "trainer.packing": "padded",
+        "trainer.checkpoint_every": 1,
+        "trainer.mismatch.max_kl": None,
+        "evaluation.samples": 1,
+        "resume": "never",
+        "reward.cache.folder": "elsewhere",
+        "reward.cache.memory_mb": 0,
+    }
+    chosen = [("estimator=ospo",), ("dataset=hm",), ("retriever=lsa",), ("reward=recall",)]
+    other = {
+        "seed": 1,
+        "trainer.steps": 99,
+        "trainer.optimizer.lr": 1e-3,
+        "trainer.autocast": True,
+        "dataset.seed": 1,
+        "rollout.temperature": 0.9,
+        "loss.clip_high": 0.3,
+        "trainer.mismatch.correction": "truncate",
+    }
+    assert digest("tracker=jsonl", **same) == digest()
+    digests = {digest(*words) for words in chosen}
+    digests |= {digest(**{place: value}) for place, value in other.items()}
+    assert len(digests | {digest()}) == len(chosen) + len(other) + 1
 
 
 @pytest.mark.parametrize("group", ["dataset", "reward", "retriever"])
 def test_a_saved_config_builds_the_same_component(group, tmp_path):
-    node = compose("train", overrides=["dataset.source=path", "dataset.path=somewhere"])[group]
+    node = composed("dataset.source=path", "dataset.path=somewhere")[group]
     OmegaConf.save(node, tmp_path / "config.yaml", resolve=True)
     saved = OmegaConf.load(tmp_path / "config.yaml")
     assert isinstance(saved, DictConfig)

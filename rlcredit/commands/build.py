@@ -41,7 +41,8 @@ def job(cfg: DictConfig, words: Sequence[str] | None = None) -> Job:
         num_candidates=parts["dataset"].candidates,
         scores_parts=scores_parts(parts["reward"]),
     )
-    names = [*dict.fromkeys([str(choices["retriever"]), *cfg.evaluation.retrievers])]
+    own = str(choices["retriever"])
+    others = retriever_configs([name for name in cfg.evaluation.retrievers if name != own])
     identity = run_identity(cfg, allow=allow)
     return Job(
         seed=cfg.seed,
@@ -55,10 +56,9 @@ def job(cfg: DictConfig, words: Sequence[str] | None = None) -> Job:
         words=tuple(HydraConfig.get().overrides.task if words is None else words),
         dataset_name=str(choices["dataset"]),
         estimator_name=str(choices["estimator"]),
-        retriever_name=str(choices["retriever"]),
+        retriever_name=own,
         retrievers={
-            name: build(cfg.retriever if index == 0 else retriever_config(name), allow=allow)
-            for index, name in enumerate(names)
+            name: build(node, allow=allow) for name, node in ({own: cfg.retriever} | others).items()
         },
         group=sweep_group(),
         **parts,
@@ -108,9 +108,15 @@ def allowed_by_command(cfg: DictConfig) -> tuple[str, ...]:
     return allow
 
 
-def retriever_config(name: str) -> DictConfig:
-    """The config of a retriever by its name in conf/retriever."""
-    return compose("train", overrides=[f"retriever={name}"]).retriever
+def retriever_configs(names: Sequence[str]) -> dict[str, DictConfig]:
+    """The configs of retrievers by their names in conf/retriever, composed together."""
+    places = {name: f"retriever_{index}" for index, name in enumerate(names)}
+    if not places:
+        return {}
+    cfg = compose(
+        "retrievers", overrides=[f"+retriever@{place}={name}" for name, place in places.items()]
+    )
+    return {name: cfg[place] for name, place in places.items()}
 
 
 def _config_text(cfg: DictConfig) -> str:

@@ -80,9 +80,13 @@ def _twins(hint: Any) -> Any:
 
 
 def register() -> None:
-    """Store the root schema, ``schema/<group>/<classname>`` for every component, the resolvers."""
+    """Store the roots, ``schema/<group>/<classname>`` for every component, and the resolvers.
+
+    The root ``retrievers`` is empty; the retrievers of an evaluation are mounted there.
+    """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
+    store.store(name="retrievers", node={})
     for group, package in COMPONENTS.items():
         for cls in components(package):
             store.store(group=f"schema/{group}", name=public_name(cls).lower(), node=schema(cls))

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from rlcredit.commands.build import allowed_by_command, retriever_config, saved_part
+from rlcredit.commands.build import allowed_by_command, retriever_configs, saved_part
 from rlcredit.commands.components import build
 from rlcredit.commands.digests import settings_digest
 from rlcredit.commands.run_main import run_main
@@ -45,7 +45,10 @@ def transfer_runs(cfg: DictConfig) -> Path:
     allow = allowed_by_command(cfg)
     matrix = transfer(
         [_finished(run.folder, allow) for run in found],
-        retrievers={name: build(retriever_config(name), allow=allow) for name in cfg.retrievers},
+        retrievers={
+            name: build(node, allow=allow)
+            for name, node in retriever_configs(cfg.retrievers).items()
+        },
         out=Path(cfg.out),
         cache=Path(cfg.cache),
     )

@@ -4,9 +4,11 @@ Its tokenizer is trained on the task's texts, its weights are warm-started by su
 teacher's demonstrations. It knows training prompts and the documents judged for them, nothing else.
 """
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -117,21 +119,26 @@ class Tiny:
     def _make(self, task: Task, *, seed: int, folder: Path, say: Callable[[str], None]) -> None:
         """Put tokenizer and weights into ``folder``, whole or not at all.
 
+        Of processes that need the same policy at once, one makes it and the others wait.
+
         Raises:
             OSError: If they cannot be kept there.
         """
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            half_done = folder.with_name(f".making-{token_hex(8)}")
-            half_done.mkdir()
-            try:
-                self._teach(task, seed=seed, folder=half_done, say=say)
-                half_done.rename(folder)
-            finally:
-                shutil.rmtree(half_done, ignore_errors=True)
+            with _locked(folder.parent.with_name("locks") / f"{folder.name}.lock", say=say):
+                if folder.exists():
+                    return
+                half_done = folder.with_name(f".making-{token_hex(8)}")
+                half_done.mkdir()
+                try:
+                    self._teach(task, seed=seed, folder=half_done, say=say)
+                    half_done.rename(folder)
+                finally:
+                    shutil.rmtree(half_done, ignore_errors=True)
         except (OSError, SafetensorError) as error:
             if folder.exists():
-                return  # another process made the same policy in the meantime, as good as ours
+                return  # without locks another process made the same policy, as good as ours
             raise OSError(
                 f"the warm-started policy cannot be kept in {folder.parent} ({error}); make room "
                 "there, or set cache=<a folder that you may write>"
@@ -184,6 +191,24 @@ class Tiny:
         )
         with global_stream(Randomness(seed=seed, step=0).generator("weights")):
             return Qwen3ForCausalLM(config)
+
+
+@contextmanager
+def _locked(path: Path, *, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a file, which stays; where the disk has no locks, say so and go on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("warm start: another process is making it; waiting for its end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            say(
+                f"warm start: the disk of {path} refuses locks ({error.strerror}), so processes "
+                "that start together each make it"
+            )
+        yield
 
 
 def _texts(task: Task, seed: int) -> Iterator[str]:

@@ -3,8 +3,10 @@
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -112,8 +114,32 @@ def test_a_policy_that_could_not_be_finished_leaves_nothing_behind(tmp_path: Pat
 
     with pytest.raises(KeyboardInterrupt):
         load(SMALL, tmp_path, say=stop)
-    assert not list(tmp_path.rglob("tiny-*"))
+    assert not list((tmp_path / "policies").iterdir())
     assert load(SMALL, tmp_path).model.num_parameters() > 0
+
+
+def test_who_needs_a_policy_that_is_being_made_waits_for_it(tmp_path: Path):
+    waits = Event()
+    said: list[str] = []
+    heard: list[str] = []
+    others: list[Future[CausalLM]] = []
+
+    def hear(line: str) -> None:
+        heard.append(line)
+        waits.set()
+
+    def say(line: str) -> None:
+        said.append(line)
+        if len(said) == 1:
+            others.append(pool.submit(load, SMALL, tmp_path, say=hear))
+            assert waits.wait(timeout=60)
+
+    with ThreadPoolExecutor() as pool:
+        first = load(SMALL, tmp_path, say=say)
+    assert "2 supervised steps of a policy made from scratch" in said[0]
+    assert "another process is making it" in heard[0]
+    assert "warm-started by 2 supervised steps" in heard[1]
+    assert torch.equal(weights(first), weights(others[0].result()))
 
 
 def test_a_damaged_kept_policy_is_named_with_the_remedy(tmp_path: Path):
