@@ -285,7 +285,7 @@ def _work(planned: PlannedJob) -> Outcome:
 
 
 def run_job(planned: PlannedJob, planner: Planner) -> Outcome:
-    """One job as train.py runs it, its console in ``console.txt``; a failure ends it alone."""
+    """One job as train.py runs it, its console in ``train.log`` alone; a failure ends it alone."""
     began = time.monotonic()
     try:
         with planner.hydra():
@@ -305,9 +305,9 @@ def _launched(planned: PlannedJob, planner: Planner) -> str | None:
     HydraConfig.instance().set_config(cfg)
     folder.mkdir(parents=True, exist_ok=True)
     settings = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    with (folder / "console.txt").open("w", encoding="utf-8") as console:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         try:
-            with contextlib.redirect_stdout(console):
+            with contextlib.redirect_stdout(nowhere):
                 launch(job(settings, planned.overrides), folder)
         except FolderError as error:  # not ours to write into
             return str(error)

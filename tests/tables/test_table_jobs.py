@@ -1,5 +1,7 @@
 """What goes wrong with one job leaves the others, and the tables, as they are."""
 
+import shutil
+
 import pytest
 
 from rlcredit.commands import table_jobs
@@ -59,7 +61,8 @@ def test_a_job_that_finished_just_before_a_worker_died_has_finished(
 
 def test_a_job_that_cannot_even_begin_fails_alone(unfinished, outputs, capsys):
     for job in unfinished[3:]:
-        (job.folder / "console.txt").mkdir()  # what run_job opens
+        shutil.rmtree(job.folder)
+        job.folder.write_text("")  # a file in the folder's place
     assert run_missing(unfinished, Planner(outputs=outputs), kept=None) == 5
     assert capsys.readouterr().out.count("FAILED") == 5
 
