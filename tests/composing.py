@@ -21,7 +21,13 @@ def built(group, name, overrides=()):
     """The object that conf/<group>/<name>.yaml describes."""
     register()
     root = {
-        "defaults": ["_self_", {"loss": "dapo"}, {"reward": "ndcg"}, {"estimator": "grpo"}],
+        "defaults": [
+            "_self_",
+            {"loss": "dapo"},
+            {"reward": "ndcg"},
+            {"estimator": "grpo"},
+            {"policy": "tiny"},
+        ],
         "rollout": {"max_new_tokens": 32},
     }
     ConfigStore.instance().store(name="one_component", node=root)

@@ -1,5 +1,6 @@
 """What the public names stand for."""
 
+import pytest
 from hydra import compose, initialize_config_dir
 
 from rlcredit.commands.components import build
@@ -9,6 +10,7 @@ from rlcredit.estimators import GRPO, OSPO, Additive, LeaveOneOut, Myerson, SetP
 from rlcredit.estimators.shap_e import Norm
 from rlcredit.losses import LPO, ClippedSurrogate
 from rlcredit.losses.surrogate import Aggregation, Objective, Ratio
+from rlcredit.policy import HF, Dtype
 from tests.composing import CONF, built
 
 
@@ -65,3 +67,25 @@ def test_shape_is_pooled_by_default_and_its_utility_can_be_chosen():
     assert shape.norm == Norm.pooled
     top = built("estimator", "shape", ("reward/utility=top_m", "reward.utility.m=3"))
     assert top.utility.m == 3
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("policy/qwen*.yaml")))
+def test_a_pretrained_policy_trains_no_weights_in_half_precision(name):
+    policy = built("policy", name)
+    assert policy.lora.rank > 0 or policy.dtype is Dtype.float32
+
+
+def test_a_pretrained_policy_s_date_ends_and_template_variables_can_be_set():
+    words = (
+        "policy.name=x",
+        "policy.date=2024-07-26",
+        "policy.stop_tokens=['<|im_end|>']",
+        "+policy.chat_options.reasoning_effort=low",
+        "+policy.chat_options.budget=3",
+    )
+    assert built("policy", "hf", words) == HF(
+        name="x",
+        date="2024-07-26",
+        stop_tokens=["<|im_end|>"],
+        chat_options={"reasoning_effort": "low", "budget": 3},
+    )

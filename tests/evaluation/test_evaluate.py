@@ -262,6 +262,21 @@ def test_credit_is_checked_on_the_first_prompts_alone(evaluator, policy):
     assert set(evaluation.credit.rho) <= {"q0", "q1"}
 
 
+def test_characters_of_tokens_are_found_where_credit_is_checked_alone(evaluator, policy):
+    found = []
+
+    class Watched(HFRollout):
+        def __call__(self, *arguments, **settings):
+            rollouts = super().__call__(*arguments, **settings)
+            found.append((settings["greedy"], rollouts.char_spans is not None))
+            return rollouts
+
+    few = replace(evaluator, max_credit_prompts=1, prompts_per_batch=1)
+    few = replace(few, rollout=Watched(max_new_tokens=4))
+    few(policy, prompts(2), split="test", phase="before")
+    assert found == [(True, False), (False, True), (True, False), (False, False)]
+
+
 def test_methods_without_segment_credit_have_no_check_but_examples(evaluator, policy):
     evaluation = replace(evaluator, estimator=GRPO())(
         policy, prompts(2), split="test", phase="before"

@@ -12,6 +12,7 @@ from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.hf import HF, Dtype, LoRA
 from rlcredit.policy.pretrained import try_export
 from rlcredit.rollout.hf import HFRollout
+from rlcredit.trainer.optim import AdamW
 from rlcredit.types import Randomness, Rollouts
 from tests.policy.toy import toy_policy, toy_prompts, toy_task
 
@@ -60,6 +61,16 @@ def test_a_model_with_dropout_is_scored_as_it_was_sampled_under_checkpointing(
     assert policy.model.is_gradient_checkpointing
     scored = policy.logprobs(rollouts).logprobs.view_as(rollouts.rollout_logprobs)
     torch.testing.assert_close(scored.detach(), rollouts.rollout_logprobs, rtol=0, atol=1e-9)
+
+
+def test_adapters_of_a_half_precision_model_are_kept_in_float32(tmp_path: Path):
+    toy_policy(steps=0).export(tmp_path)
+    policy = load(tmp_path, dtype=Dtype.bfloat16, lora=LoRA(rank=2))
+    trained = {p.dtype for p in policy.model.parameters() if p.requires_grad}
+    assert trained == {torch.float32}
+    AdamW(lr=5e-6).refuse_coarse(policy.model)
+    with pytest.raises(ValueError, match=r"bfloat16: a step of trainer\.optimizer\.lr=5e-06"):
+        AdamW(lr=5e-6).refuse_coarse(load(tmp_path, dtype=Dtype.bfloat16).model)
 
 
 @QUIET
