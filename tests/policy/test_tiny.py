@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from rlcredit.policy.base import PolicySource
 from rlcredit.policy.causal_lm import CausalLM
-from rlcredit.policy.tiny import Tiny
+from rlcredit.policy.tiny import Tiny, _locked
 from rlcredit.policy.vocabulary import train_tokenizer
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.hf import HFRollout
@@ -120,26 +120,28 @@ def test_a_policy_that_could_not_be_finished_leaves_nothing_behind(tmp_path: Pat
 
 def test_who_needs_a_policy_that_is_being_made_waits_for_it(tmp_path: Path):
     waits = Event()
-    said: list[str] = []
-    heard: list[str] = []
-    others: list[Future[CausalLM]] = []
+    found: list[int] = []
+    waiting: list[Future[None]] = []
 
-    def hear(line: str) -> None:
-        heard.append(line)
-        waits.set()
+    def wait_for(lock: Path) -> None:
+        with _locked(lock, say=lambda _: waits.set()):
+            found.append(len(list((tmp_path / "policies").iterdir())))
 
     def say(line: str) -> None:
-        said.append(line)
-        if len(said) == 1:
-            others.append(pool.submit(load, SMALL, tmp_path, say=hear))
+        if not waiting:  # the lock is held from before the first line is said
+            (lock,) = (tmp_path / "locks").iterdir()
+            waiting.append(pool.submit(wait_for, lock))
             assert waits.wait(timeout=60)
+            assert not found
 
+    said: list[str] = []
     with ThreadPoolExecutor() as pool:
         first = load(SMALL, tmp_path, say=say)
-    assert "2 supervised steps of a policy made from scratch" in said[0]
-    assert "another process is making it" in heard[0]
-    assert "warm-started by 2 supervised steps" in heard[1]
-    assert torch.equal(weights(first), weights(others[0].result()))
+        waiting[0].result()
+    assert found == [1]
+    again = load(SMALL, tmp_path, say=said.append)
+    assert "warm-started by 2 supervised steps" in said[0]
+    assert torch.equal(weights(first), weights(again))
 
 
 def test_a_damaged_kept_policy_is_named_with_the_remedy(tmp_path: Path):
