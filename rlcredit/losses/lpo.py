@@ -87,7 +87,9 @@ class LPO(PolicyLoss):
 
 def _per_rollout(batch: UpdateBatch) -> Float[Tensor, "P G"]:
     """The advantage of each rollout, or the reason why it has none."""
-    if not bool(all_equal(batch.advantages, batch.response_mask).all()):
+    varies = ~all_equal(batch.advantages, batch.response_mask)
+    finite = batch.advantages.isfinite().all(dim=-1)  # what is not is refused where it is noticed
+    if bool((varies & finite).any()):
         raise ValueError(
             "LPO's target has one logit per rollout, and the advantages vary within one; use a "
             "rollout-level estimator (estimator=lpo, dr_grpo, maxrl), or loss=dapo for credit per "

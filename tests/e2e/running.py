@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 
 from rlcredit.commands.build import job
 from rlcredit.commands.schema import register
@@ -48,16 +48,6 @@ def run(folder, *overrides, small=SMALL):
     with redirect_stdout(printed):
         launch(composed(*small, *overrides), folder)
     return printed.getvalue()
-
-
-def run_as_a_command(folder, *overrides):
-    """Run a job, and leave beside it the settings that Hydra would have left."""
-    run(folder, *overrides)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[*SMALL, *overrides])
-    (folder / ".hydra").mkdir()
-    OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
 
 
 def metrics(folder, *, timed=False):

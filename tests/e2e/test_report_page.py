@@ -12,7 +12,7 @@ from rlcredit.commands.evaluate import rescore_run
 from rlcredit.commands.report import report_runs
 from rlcredit.evaluation.on_disk import load_evaluation
 from rlcredit.run.folder import count_touches
-from tests.e2e.running import ROOT, run_as_a_command
+from tests.e2e.running import ROOT, run
 
 OVERRIDES = ("estimator=ospo", "evaluation.every=0", "trainer.steps=2")
 
@@ -21,7 +21,7 @@ OVERRIDES = ("estimator=ospo", "evaluation.every=0", "trainer.steps=2")
 def folder(tmp_path_factory, cache):
     """A run, with the settings that Hydra would have left beside it."""
     folder = tmp_path_factory.mktemp("finished")
-    run_as_a_command(folder, f"cache={cache}", *OVERRIDES)
+    run(folder, f"cache={cache}", *OVERRIDES)
     return folder
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from rlcredit.commands.transfer import _finished, transfer_runs
 from rlcredit.report.transfer_scores import transfer
 from rlcredit.run.folder import RunSummary, count_touches
-from tests.e2e.running import ROOT, run_as_a_command
+from tests.e2e.running import ROOT, run
 
 ORACLES = {
     "nDCG@10": ir_measures.nDCG(gains={3: 100, 2: 10, 1: 1}) @ 10,
@@ -37,7 +37,7 @@ def runs(tmp_path_factory, cache):
     folder = tmp_path_factory.mktemp("trained")
     for name in ("bm25", "tfidf"):
         more = (f"cache={cache}", f"retriever={name}", "evaluation.retrievers=[]")
-        run_as_a_command(folder / name, *FEW, *more)
+        run(folder / name, *FEW, *more)
     return folder
 
 

@@ -11,7 +11,8 @@ import rlcredit
 from rlcredit import load_run
 from rlcredit.credit.diversity import cosine_kernel, marginal_diversity
 from rlcredit.retrieval import Hashing
-from tests.e2e.running import ROOT, run_as_a_command
+from tests.e2e.running import ROOT
+from tests.e2e.running import run as trained
 from tests.package.five_estimators import RESPONSES, advantages, score
 
 
@@ -97,7 +98,7 @@ def test_a_damaged_file_of_a_run_is_named_with_the_remedy(run, name, text, said)
 
 
 def test_a_run_of_today_is_read(tmp_path, cache):
-    run_as_a_command(tmp_path, "trainer.steps=1", "evaluation.every=0", f"cache={cache}")
+    run(tmp_path, "trainer.steps=1", "evaluation.every=0", f"cache={cache}")
     read = load_run(tmp_path)
     assert [line["step"] for line in read.metrics if "step" in line][-1] == 1
     assert read.config["trainer"]["steps"] == 1
