@@ -12,7 +12,16 @@ import torch
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from rlcredit.checkpoint.folders import Checkpoint, CheckpointError, at_step, latest, latest_whole
+from rlcredit.checkpoint.folders import (
+    Checkpoint,
+    CheckpointError,
+    at_step,
+    differences,
+    latest,
+    latest_whole,
+    listing,
+    plain,
+)
 from rlcredit.distributed.environment import join_started
 from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.distributed.world import World
@@ -109,10 +118,24 @@ def run_rank(job: Job, folder: Path, *, world: World) -> float | None:
 @contextmanager
 def _owned(job: Job, folder: Path, console: RunConsole) -> Iterator[None]:
     """The folder, made if need be, and owned by this process."""
-    refuse_foreign(folder, job.digest, anew=job.resume is Resume.never)
+    _refuse_foreign(job, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with owned(folder, wait=job.resume is Resume.wait, warn=console.warn):
         yield
+
+
+def _refuse_foreign(job: Job, folder: Path) -> None:
+    """Refuse a folder that holds what is not this run's, and say which settings differ."""
+
+    def differing() -> str:
+        checkpoint, summary = latest(folder / "checkpoints"), RunSummary.read(folder)
+        known = checkpoint or summary
+        if known is None or not known.identity:
+            return ""
+        return ":\n" + listing(differences(known.identity, plain(job.identity)))
+
+    anew = job.resume is Resume.never
+    refuse_foreign(folder, job.digest, anew=anew, differences=differing)
 
 
 def _prepared(job: Job, folder: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
@@ -120,7 +143,7 @@ def _prepared(job: Job, folder: Path, *, warn: Callable[[str], None]) -> Checkpo
 
     The run's id and config are written once, by its first sitting.
     """
-    refuse_foreign(folder, job.digest, anew=job.resume is Resume.never)  # it may have been awaited
+    _refuse_foreign(job, folder)  # again, since another run in it may have been waited for
     if job.resume is Resume.never:
         clear(folder)
     checkpoint = _own_checkpoint(job, folder, warn=warn)

@@ -184,13 +184,16 @@ def write_config(folder: Path, *, config: str, words: Sequence[str]) -> None:
             replace_file(own / f"{name}.yaml", text)
 
 
-def refuse_foreign(folder: Path, digest: str, *, anew: bool) -> None:
+def refuse_foreign(
+    folder: Path, digest: str, *, anew: bool, differences: Callable[[], str] = str
+) -> None:
     """Refuse a folder that holds what is not this run's; nothing is written or removed.
 
     Args:
         folder: May not exist yet.
         digest: Of the run that wants it.
         anew: Whether a run of another config may be removed.
+        differences: What differs between that config and this one, lines for the message.
 
     Raises:
         FolderError: If files of a run's names lie there without a run's id, or an unfinished run of
@@ -210,8 +213,8 @@ def refuse_foreign(folder: Path, digest: str, *, anew: bool) -> None:
             )
     elif not anew and not digest.startswith(mine[:8]):
         raise FolderError(
-            f"{folder} holds a run of another config (digest {mine[:8]}, this one is {digest[:8]}; "
-            f"its settings are in {CONFIG_FOLDER}/overrides.yaml). Give that config, another "
+            f"{folder} holds a run of another config (digest {mine[:8]}, this one is {digest[:8]})"
+            f"{differences()}. Give that config (it is in {CONFIG_FOLDER}/overrides.yaml), another "
             "hydra.run.dir, or resume=never to remove it and start anew"
         )
 

@@ -14,7 +14,7 @@ from rlcredit.rewards.caches import _name
 from rlcredit.tasks.esci import ESCI
 from tests.policy.toy import toy_task
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text().splitlines()
 (OTHER,) = [line.split(":=")[1] for line in MAKEFILE if line.startswith("OTHER_CPU :=")]
 OTHER_CPU = dict(word.split("=") for word in OTHER.split())

@@ -13,6 +13,7 @@ from rlcredit.commands.transfer import _finished, transfer_runs
 from rlcredit.report.transfer_scores import transfer
 from rlcredit.run.folder import RunSummary, count_touches
 from tests.e2e.running import ROOT, run
+from tests.unsealed import unsealed
 
 ORACLES = {
     "nDCG@10": ir_measures.nDCG(gains={3: 100, 2: 10, 1: 1}) @ 10,
@@ -113,6 +114,8 @@ def test_a_run_of_an_older_version_takes_part(runs, cache, tmp_path):
     config = OmegaConf.load(old / ".hydra/config.yaml")
     del config.trainer["compute_dtype"]
     OmegaConf.save(config, old / ".hydra/config.yaml")
+    summary = unsealed(old / "summary.json") | {"record": {}}  # seals are younger
+    (old / "summary.json").write_text(json.dumps(summary))
     assert _finished(old, ()).settings == _finished(runs / "bm25", ()).settings
 
 

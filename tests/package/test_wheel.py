@@ -42,7 +42,9 @@ def test_the_wheel_holds_code_plugins_conf_templates_and_the_mark_of_types(wheel
     conf = {f"rlcredit/{name}" for name in of_checkout("conf", {".yaml"})}
     assert len(conf) > 90
     code = of_checkout("rlcredit", {".py", ".html", ".css", ".js", ".typed"})
-    assert found == conf | code | of_checkout("hydra_plugins", {".py"})
+    words = of_checkout("rlcredit/tasks", {".yaml"})
+    assert words
+    assert found == conf | code | words | of_checkout("hydra_plugins", {".py"})
     assert "hydra_plugins/__init__.py" not in found
 
 
