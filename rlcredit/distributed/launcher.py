@@ -168,9 +168,10 @@ os.register_at_fork(after_in_child=_hear)
 
 def _start_forkserver() -> None:
     """Start it deaf to what stops the job's whole group: it alone tells how the processes end."""
-    resource_tracker.ensure_running()  # first, because it unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping())
     try:
+        resource_tracker.ensure_running()  # which unblocks some
+        signal.pthread_sigmask(signal.SIG_BLOCK, stopping())
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
