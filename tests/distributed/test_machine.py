@@ -50,7 +50,7 @@ def test_processes_of_one_machine_are_of_one_type_and_every_switch_makes_another
 
 
 def test_another_type_of_machine_finds_other_kept_bits_under_the_same_digests(tmp_path):
-    program = "from pathlib import Path; from tests.test_machine import digests, keys; "
+    program = "from pathlib import Path; from tests.distributed.test_machine import digests, keys; "
     program += f"print(*keys(), *digests(Path({str(tmp_path)!r})))"
     other = printed(program, **OTHER_CPU)
     assert all(mine != theirs for mine, theirs in zip(keys(), other[:3], strict=True))

@@ -6,12 +6,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 
 from rlcredit.commands.errors import explain
 from rlcredit.commands.replay import replay_refused
 from rlcredit.trainer.refused import NonFiniteError
-from tests.e2e.running import ROOT, SMALL, run
+from tests.e2e.running import ROOT, run
 
 DIVERGES = (
     "trainer.optimizer.lr=1e20",
@@ -33,9 +33,6 @@ def test_the_command_of_the_message_names_tensor_and_rows(tmp_path, cache, capsy
     (given,) = re.findall(r"rlcredit replay (batch=\S+)$", said)
     assert given == f"batch={folder / 'failed_batch'}"
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[*SMALL, f"cache={cache}", *DIVERGES])
-        (folder / ".hydra").mkdir()
-        OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
         cfg = compose("replay", overrides=[given, f"cache={cache}"], return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):

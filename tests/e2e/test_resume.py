@@ -150,7 +150,7 @@ def test_twenty_kills_leave_the_same_bits(tmp_path, cache, straight, start, reco
 
 def test_another_config_in_the_same_folder_is_refused(tmp_path, cache, straight):
     before = {p: p.stat().st_mtime_ns for p in straight.rglob("*")}
-    with pytest.raises(RuntimeError, match=r"(?s)another config.*seed: 0 .*, 1 here.*resume=never"):
+    with pytest.raises(ValueError, match=r"(?s)another config.*seed: 0 .*, 1 here.*resume=never"):
         run(straight, f"cache={cache}", *RUN, "seed=1")
     assert {p: p.stat().st_mtime_ns for p in straight.rglob("*")} == before
 
