@@ -16,15 +16,19 @@ def names(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+register()
+ConfigStore.instance().store(
+    name="one_component",
+    node={
+        "defaults": ["_self_", {"loss": "dapo"}, {"reward": "ndcg"}, {"estimator": "grpo"}],
+        "rollout": {"max_new_tokens": 32},
+    },
+)
+
+
 @cache
 def built(group, name, overrides=()):
     """The object that conf/<group>/<name>.yaml describes."""
-    register()
-    root = {
-        "defaults": ["_self_", {"loss": "dapo"}, {"reward": "ndcg"}, {"estimator": "grpo"}],
-        "rollout": {"max_new_tokens": 32},
-    }
-    ConfigStore.instance().store(name="one_component", node=root)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("one_component", overrides=[f"{group}={name}", *overrides])
     return build(cfg[group])
