@@ -24,10 +24,14 @@ def chosen(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def built(*overrides: str) -> tuple[Any, Any, str]:
-    """The estimator and the loss that some overrides make, and the loss's name."""
+def built(*words: str, estimator: str = "grpo", loss: str = "dapo") -> tuple[Any, Any, str]:
+    """An estimator and a loss that are chosen together, and the name of that loss.
+
+    An estimator may choose a loss of its own instead; words choose parts of the estimator.
+    """
+    chosen = ("+rollout=hf", "+reward=ndcg", f"+loss={loss}", f"+estimator={estimator}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
+        cfg = compose("parts", overrides=[*chosen, *words], return_hydra_config=True)
     parts = (build(cfg[group]) for group in ("estimator", "loss"))
     return *parts, cfg.hydra.runtime.choices.loss
 
@@ -77,7 +81,7 @@ def estimators() -> str:
     """Every estimator."""
     rows = []
     for name in chosen("estimator"):
-        estimator, _, loss = built(f"estimator={name}")
+        estimator, _, loss = built(estimator=name)
         what = f"`{type(estimator).__name__}({settings(estimator)})`"
         grain, centring = estimator.grain.value, estimator.centring.value
         rows.append(row(f"`{name}`", what, grain, centring, needed(estimator), f"`{loss}`"))
@@ -89,7 +93,7 @@ def losses() -> str:
     """Every loss."""
     rows = []
     for name in chosen("loss"):
-        _, loss, _ = built(f"loss={name}")
+        _, loss, _ = built(loss=name)
         grain = "token" if loss.takes_tokens else "rollout"
         whole = "yes" if loss.couples_group else "no"
         what = f"`{type(loss).__name__}({settings(loss)})`"
@@ -101,7 +105,7 @@ def values() -> str:
     """Every value of segments."""
     rows = []
     for name in chosen("estimator/value"):
-        estimator, _, _ = built("estimator=ospo", f"estimator/value={name}")
+        estimator, _, _ = built(f"estimator/value={name}", estimator="ospo")
         value = estimator.value
         summary = (type(value).__doc__ or "").splitlines()[0]
         rows.append(row(f"`{name}`", summary, evaluations(value.plan), f"`{settings(value)}`"))
@@ -112,7 +116,7 @@ def constructions() -> str:
     """Every construction of advantages."""
     rows = []
     for name in chosen("estimator/construction"):
-        estimator, _, _ = built("estimator=ospo", f"estimator/construction={name}")
+        estimator, _, _ = built(f"estimator/construction={name}", estimator="ospo")
         construction = estimator.construction
         summary = (type(construction).__doc__ or "").splitlines()[0]
         cells = summary, construction.centring.value, f"`{settings(construction)}`"

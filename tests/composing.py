@@ -16,11 +16,10 @@ def names(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-@cache
-def built(group, name, overrides=()):
-    """The object that conf/<group>/<name>.yaml describes."""
-    register()
-    root = {
+register()
+ConfigStore.instance().store(
+    name="one_component",
+    node={
         "defaults": [
             "_self_",
             {"loss": "dapo"},
@@ -29,8 +28,13 @@ def built(group, name, overrides=()):
             {"policy": "tiny"},
         ],
         "rollout": {"max_new_tokens": 32},
-    }
-    ConfigStore.instance().store(name="one_component", node=root)
+    },
+)
+
+
+@cache
+def built(group, name, overrides=()):
+    """The object that conf/<group>/<name>.yaml describes."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("one_component", overrides=[f"{group}={name}", *overrides])
     return build(cfg[group])

@@ -22,10 +22,11 @@ class Ended:
     said: str
 
 
-def command(program, *words, folder, search=()):
-    """``python program words`` in a folder, with more folders in ``sys.path``."""
+def command(program, *words, folder, search=(), environment=None):
+    """``python program words`` in a folder, with more folders in ``sys.path``, more variables."""
     output = Path(folder) / "output.txt"
-    process = FORKED.Process(target=_command, args=(program, words, folder, search, output))
+    given = (program, words, folder, search, environment or {}, output)
+    process = FORKED.Process(target=_command, args=given)
     process.start()
     process.join(timeout=120)
     if process.is_alive():
@@ -34,10 +35,11 @@ def command(program, *words, folder, search=()):
     return Ended(status=process.exitcode, said=output.read_text())
 
 
-def _command(program, words, folder, search, output):
+def _command(program, words, folder, search, environment, output):
     with output.open("w") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
+    os.environ |= environment
     os.chdir(folder)
     sys.path[:0] = [str(Path(program).parent), *map(str, search)]
     sys.argv = [str(program), *words]

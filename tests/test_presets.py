@@ -15,7 +15,6 @@ from tests.composing import CONF, built
 
 
 def pair(*overrides):
-    built("estimator", "grpo")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("one_component", overrides=list(overrides))
     return tuple(build(cfg[g]) for g in ("estimator", "loss"))

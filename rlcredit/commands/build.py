@@ -113,9 +113,8 @@ def retriever_configs(names: Sequence[str]) -> dict[str, DictConfig]:
     places = {name: f"retriever_{index}" for index, name in enumerate(names)}
     if not places:
         return {}
-    cfg = compose(
-        "retrievers", overrides=[f"+retriever@{place}={name}" for name, place in places.items()]
-    )
+    words = [f"+retriever@{place}={name}" for name, place in places.items()]
+    cfg = compose("parts", overrides=words)
     return {name: cfg[place] for name, place in places.items()}
 
 

@@ -82,11 +82,11 @@ def _twins(hint: Any) -> Any:
 def register() -> None:
     """Store the roots, ``schema/<group>/<classname>`` for every component, and the resolvers.
 
-    The root ``retrievers`` is empty; the retrievers of an evaluation are mounted there.
+    The root ``parts`` is empty; what is composed without the rest of a run is mounted there.
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
-    store.store(name="retrievers", node={})
+    store.store(name="parts", node={})
     for group, package in COMPONENTS.items():
         for cls in components(package):
             store.store(group=f"schema/{group}", name=public_name(cls).lower(), node=schema(cls))

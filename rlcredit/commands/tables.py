@@ -57,7 +57,7 @@ def declared(name: str) -> Table:
         near = get_close_matches(full, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"no table {name!r}{hint} Tables: {', '.join(known)}")
-    return build(compose("train", overrides=[f"experiment={full}"]).table)
+    return build(compose("parts", overrides=[f"+experiment={full}"]).table)
 
 
 def fill(

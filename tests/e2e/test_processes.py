@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -15,6 +16,7 @@ from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.run.launch import no_sentence
 from tests.distributed.worlds import recorded
 from tests.e2e.running import ROOT, SMALL, composed, metrics, run
+from tests.forked import command
 
 JOB = ("estimator=ospo", "evaluation.retrievers=[bm25]")
 
@@ -132,18 +134,18 @@ def test_two_processes_that_know_rank_and_address_are_one_run(tmp_path):
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    environment = os.environ | meeting | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "train.py", *words]
-    ranks = [
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment | {"RANK": rank}, stdout=subprocess.PIPE, text=True
-        )
-        for rank in ("0", "1")
-    ]
-    said = [rank.communicate(timeout=250)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0]
-    assert "nDCG@10" in said[0]
-    assert said[1] == ""
+
+    def start(rank):
+        folder = tmp_path / rank
+        folder.mkdir()
+        environment = meeting | {"RANK": rank}
+        return command(ROOT / "train.py", *words, folder=folder, environment=environment)
+
+    with ThreadPoolExecutor() as pool:
+        first, other = pool.map(start, ("0", "1"))
+    assert (first.status, other.status) == (0, 0)
+    assert "nDCG@10" in first.said
+    assert other.said == ""
     assert [line["step"] for line in metrics(tmp_path / "run")] == [0, 1]
     touches = (tmp_path / "run" / "test_touches.jsonl").read_text().splitlines()
     assert len(touches) == 2  # of the first process alone: before and after

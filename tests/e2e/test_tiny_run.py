@@ -4,11 +4,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from rlcredit.checkpoint.state import full_weights
-from tests.e2e.running import ROOT, composed, metrics, run
-
-OF_CANDIDATES = {"shape", "shape_loo", "winner_takes_all"}
-ESTIMATORS = sorted({p.stem for p in (ROOT / "conf" / "estimator").glob("*.yaml")} - OF_CANDIDATES)
-
+from tests.e2e.running import composed, metrics, run
 
 BARELY_EVALUATED = (
     "evaluation.every=0",
@@ -18,12 +14,16 @@ BARELY_EVALUATED = (
 )
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_every_estimator_trains(tmp_path, cache, estimator):
-    words = (f"estimator={estimator}", "trainer.steps=3", *BARELY_EVALUATED)
-    run(tmp_path, f"cache={cache}", *words)
-    lines = metrics(tmp_path, timed=True)
-    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache):
+    """A run of OSPO in which everything happens, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, run(folder, f"cache={cache}", "estimator=ospo")
+
+
+def assert_trained(folder, *, steps):
+    lines = metrics(folder, timed=True)
+    assert [line["step"] for line in lines] == list(range(steps + 1))
     for line in lines[1:]:
         assert line["train/grad_norm"] > 0
         assert line["segments/per_response"] > 2
@@ -33,9 +33,21 @@ def test_every_estimator_trains(tmp_path, cache, estimator):
         assert line["time/step_cpu_s"] > 0
 
 
-def test_a_run_leaves_what_it_promises(tmp_path, cache):
-    printed = run(tmp_path, f"cache={cache}", "estimator=ospo")
-    summary = json.loads((tmp_path / "summary.json").read_text())
+@pytest.mark.parametrize("estimator", ["grpo", "random_credit", "prefix", "setpo", "lpo"])
+def test_every_kind_of_estimator_trains(tmp_path, cache, estimator):
+    """A name trains for each: rewards alone, segments, prefixes, embeddings, a loss of groups.
+
+    The run above trains with coalitions; the contract holds what every single name promises.
+    """
+    words = (f"estimator={estimator}", "trainer.steps=2", *BARELY_EVALUATED)
+    run(tmp_path, f"cache={cache}", *words)
+    assert_trained(tmp_path, steps=2)
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    folder, printed = finished
+    assert_trained(folder, steps=4)
+    summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "finished"
     assert summary["data"] == "generated"
     assert summary["test_touches"] == 2
@@ -45,29 +57,29 @@ def test_a_run_leaves_what_it_promises(tmp_path, cache):
         "bm25/rr_greedy",
     }
     assert set(summary["credit"]) == {"before", "after"}
-    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [
+    assert [p.name for p in sorted((folder / "checkpoints").iterdir())] == [
         "step-000002",
         "step-000004",
     ]
-    weights = full_weights(tmp_path / "checkpoints" / "step-000004")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
+    weights = full_weights(folder / "checkpoints" / "step-000004")
+    model = AutoModelForCausalLM.from_pretrained(folder / "policy")
     exported = dict(model.named_parameters())
     assert len(weights) > 10
     assert all((exported[name] == value).all() for name, value in weights.items())
-    responses = [json.loads(x) for x in (tmp_path / "completions.jsonl").read_text().splitlines()]
+    responses = [json.loads(x) for x in (folder / "completions.jsonl").read_text().splitlines()]
     assert len(responses) == 4 * 3 * 4
     assert any(s["credit"] for row in responses for s in row["segments"])
-    assert (tmp_path / "trec" / "test.qrels").exists()
-    assert len(list((tmp_path / "trec" / "test-after").glob("*.run.gz"))) >= 6
+    assert (folder / "trec" / "test.qrels").exists()
+    assert len(list((folder / "trec" / "test-after").glob("*.run.gz"))) >= 6
     assert "data: generated" in printed
     assert "bm25" in printed
-    lines = metrics(tmp_path)
+    lines = metrics(folder)
     assert [line["step"] for line in lines if _validated(line)] == [0, 2, 4]
     assert not any("tfidf" in name for line in lines for name in line), "no retriever for curves"
 
 
 def test_without_steps_the_policy_is_scored_as_it_is(tmp_path, cache):
-    run(tmp_path, f"cache={cache}", "trainer.steps=0")
+    run(tmp_path, f"cache={cache}", *BARELY_EVALUATED, "evaluation.every=2", "trainer.steps=0")
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["status"] == "finished"
     for change in summary["measures"].values():
@@ -79,9 +91,8 @@ def test_without_steps_the_policy_is_scored_as_it_is(tmp_path, cache):
 SETS = ("dataset.candidates=2", "rollout.max_new_tokens=48", "evaluation.every=0")
 
 
-@pytest.mark.parametrize("estimator", sorted(OF_CANDIDATES))
-def test_credit_of_candidates_trains_on_a_task_of_sets(tmp_path, cache, estimator):
-    printed = run(tmp_path, f"cache={cache}", f"estimator={estimator}", *SETS)
+def test_credit_of_candidates_trains_on_a_task_of_sets(tmp_path, cache):
+    printed = run(tmp_path, f"cache={cache}", "estimator=shape", "trainer.steps=2", *SETS)
     for line in metrics(tmp_path)[1:]:
         assert line["train/grad_norm"] > 0
         assert line["candidates/per_response"] > 1
@@ -120,12 +131,12 @@ def _validated(line):
     return "eval/validation/bm25/ndcg@10_sampled" in line
 
 
-def test_a_finished_run_is_reported_and_not_run_again(tmp_path, cache):
-    run(tmp_path, f"cache={cache}")
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
-    printed = run(tmp_path, f"cache={cache}")
+def test_a_finished_run_is_reported_and_not_run_again(finished, cache):
+    folder, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    printed = run(folder, f"cache={cache}", "estimator=ospo")
     assert "finished" in printed
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
 
 
 def test_grpo_learns_to_search(tmp_path, cache):

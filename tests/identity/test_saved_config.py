@@ -36,6 +36,12 @@ def run(tmp_path):
 
 
 @cache
+def asked(reader):
+    """The config of a reader, as a command line without words composes it."""
+    return compose(reader, return_hydra_config=True)
+
+
+@cache
 def composed():
     return OmegaConf.to_container(compose("train", overrides=["estimator=ospo"]))
 
@@ -67,7 +73,8 @@ HOSTILE = [
 def test_what_would_run_code_is_refused_with_its_place(reader, place, value, tmp_path):
     marker = tmp_path / "marker"
     folder = saved(tmp_path, **{place: _filled(value, str(marker))})
-    cfg = compose(reader, overrides=[f"{_KEY[reader]}={folder}"], return_hydra_config=True)
+    cfg = asked(reader).copy()
+    cfg[_KEY[reader]] = str(folder)
     HydraConfig.instance().set_config(cfg)
     with pytest.raises(ValueError, match=place.split("__")[0]) as caught:
         _READ[reader](folder, cfg)

@@ -79,11 +79,11 @@ def test_every_declared_job_finds_its_record_whatever_todays_defaults_are(
     kin = {row["kin"] for row in index}
     words = {tuple(row["overrides"]) for row in index}
     planned = 0
+    planner = Planner(outputs=tmp_path, conf="kept")
     for name in table_names():
         with composing(conf_folder()):
             table = declared(name).at("sample")
-        assert table.conf == "kept"
-        planner = Planner(outputs=tmp_path, conf=table.conf)
+        assert table.conf == planner.conf
         for job in planner.jobs(table, "sample", table.data):
             planned += 1
             if job.digest:
@@ -91,9 +91,9 @@ def test_every_declared_job_finds_its_record_whatever_todays_defaults_are(
                 assert (job.kin in kin) if raised else (job.digest in known), job.command
             else:  # of published files, which are not here
                 assert job.overrides in words
-        for key, cfg in planner.composed.items():
-            chosen = OmegaConf.masked_copy(cfg, [*METHOD, "retriever", "dataset"])
-            assert OmegaConf.missing_keys(chosen) == set(), key
+    for key, cfg in planner.composed.items():
+        chosen = OmegaConf.masked_copy(cfg, [*METHOD, "retriever", "dataset"])
+        assert OmegaConf.missing_keys(chosen) == set(), key
     assert planned == 730
 
 

@@ -4,11 +4,10 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from rlcredit.commands.components import build
-from rlcredit.commands.conf import conf_folder
+from rlcredit.commands.conf import composing, conf_folder
 from rlcredit.commands.schema import register
 from rlcredit.commands.table_choice import finished_runs
 from rlcredit.commands.table_jobs import Planner
@@ -131,23 +130,29 @@ JOBS = {
 
 
 @pytest.fixture(scope="module")
-def composed(tmp_path_factory):
-    """A row of a table on a data set, as it is composed at the papers' size."""
+def everything():
+    """All tables as they are declared, for every size."""
     register()
+    with composing(conf_folder()):
+        return {name.removeprefix("table_"): declared(name) for name in table_names()}
+
+
+@pytest.fixture(scope="module")
+def tables(everything):
+    """All of them, at the papers' size."""
+    return {name: table.at("paper") for name, table in everything.items()}
+
+
+@pytest.fixture(scope="module")
+def composed(tables, tmp_path_factory):
+    """A row of a table on a data set, as it is composed at the papers' size."""
     planner = Planner(outputs=tmp_path_factory.mktemp("outputs"))
 
     def config(address):
         name, data, row = address.split("/")
-        return planner.config(declared(name).at("paper").overrides(row, data, "paper"), seed=0)
+        return planner.config(tables[name].overrides(row, data, "paper"), seed=0)
 
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        yield config
-
-
-@pytest.fixture(scope="module")
-def tables(composed):
-    """All of them, at the papers' size."""
-    return {name: declared(name).at("paper") for name in table_names()}
+    return config
 
 
 @pytest.mark.parametrize("address", JOBS)
@@ -168,8 +173,8 @@ def test_a_job_has_its_papers_values_and_can_be_built(composed, address):
     )
 
 
-def test_columns_and_curve_are_those_of_the_retriever_that_is_trained_on(tables):
-    search = tables["table_search"]
+def test_columns_and_curve_are_those_of_the_retriever_that_is_trained_on(tables, everything):
+    search = tables["search"]
     for data, retriever in (("esci", "mpnet"), ("hm", "simcse")):
         columns = search.columns_of(data)
         assert columns["ndcg"].retriever == retriever
@@ -177,14 +182,14 @@ def test_columns_and_curve_are_those_of_the_retriever_that_is_trained_on(tables)
         assert search.curve_of(data) == f"eval/validation/{retriever}/ndcg@10_sampled"
         assert columns["tfidf"].retriever == "tfidf"
         assert columns["bm25"].retriever == "bm25", "unseen here"
-    at_sample = declared("search").at("sample").columns_of("esci")
-    assert at_sample["ndcg"] == declared("search").scores["ndcg"], "bm25's"
+    at_sample = everything["search"].at("sample").columns_of("esci")
+    assert at_sample["ndcg"] == everything["search"].scores["ndcg"], "bm25's"
     assert "e5_large" not in at_sample
 
 
 def test_every_column_of_search_is_scored(tables, composed):
     for name in ("search", "values", "coalitions", "real", "sets"):
-        table = tables[f"table_{name}"]
+        table = tables[name]
         for data in table.data:
             cfg = composed(f"{name}/{data}/grpo")
             scored = {table.data[data].retriever.get("paper", "bm25"), *cfg.evaluation.retrievers}
@@ -192,11 +197,11 @@ def test_every_column_of_search_is_scored(tables, composed):
             assert {column.retriever for column in columns if isinstance(column, Score)} <= scored
 
 
-def test_a_row_that_would_be_another_under_a_second_name_is_left_out(tables):
-    search = tables["table_search"]
+def test_a_row_that_would_be_another_under_a_second_name_is_left_out(tables, everything):
+    search = tables["search"]
     assert "supervised" not in search.rows_of("esci")
     assert "warm-started" in search.rows["supervised"].left_out["paper"]
-    assert "supervised" in declared("search").at("sample").rows_of("esci")
+    assert "supervised" in everything["search"].at("sample").rows_of("esci")
     for table in tables.values():
         for data in table.data:
             for row in table.rows_of(data):
@@ -217,7 +222,7 @@ def test_the_page_says_which_row_is_left_out_and_why(table, plan, outputs):
 
 
 def test_claims_have_enough_seeds_for_a_test(tables):
-    claims = tables["table_claims"].sizes
+    claims = tables["claims"].sizes
     assert claims["paper"].seeds == claims["sample"].seeds
     assert len(claims["paper"].seeds) >= SEEDS_FOR_TEST
 
@@ -231,7 +236,7 @@ def test_a_second_update_is_priced(composed):
 
 
 def test_a_policy_without_a_declared_size_is_not_priced(tables):
-    size = tables["table_diversity"].sizes["paper"]
+    size = tables["diversity"].sizes["paper"]
     assert size.parameters_of("Qwen/Qwen2.5-3B") == 3.1e9
     with pytest.raises(ValueError, match=r"policy\.name=gpt2: its number of parameters"):
         size.parameters_of("gpt2")
