@@ -41,7 +41,7 @@ SHAPED := --jaxtyping-packages=$(subst $() $(),$(comma),$(addprefix rlcredit.,ty
 test-other-cpu: install  ## the numeric tests again, as another processor computes, every shape checked
 	@OMP_NUM_THREADS=1 $(OTHER_CPU) $(BIN)/python -m pytest -q -n 2 --dist loadfile $(SHAPED) $(NUMERIC) $(ARGS)
 
-test-slow: install  ## commands on two local "machines", benches of two processes: minutes
+test-slow: install  ## two local "machines", benches of two processes, 40 steps of more estimators: minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/distributed tests/e2e tests/scripts $(ARGS)
 
 test-faults: install  ## 20 kills at random moments; a rank killed or stopped in each phase; minutes

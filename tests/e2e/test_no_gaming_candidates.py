@@ -19,7 +19,13 @@ LONG_ENOUGH = (
 )
 
 
-@pytest.mark.parametrize("estimator", ["shape", "shape_loo", "winner_takes_all"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        "shape",
+        *(pytest.param(e, marks=pytest.mark.slow) for e in ("shape_loo", "winner_takes_all")),
+    ],
+)
 def test_forty_steps_leave_the_number_of_candidates_alone(tmp_path, cache, estimator):
     run(tmp_path, f"cache={cache}", f"estimator={estimator}", *LONG_ENOUGH)
     lines = metrics(tmp_path)[1:]

@@ -31,12 +31,15 @@ def trained(folder, cache, *overrides):
     return [after / before for before, after in zip(*means, strict=True)]
 
 
-@pytest.mark.parametrize("base", ["estimator=prefix", "estimator=setpo"])
+@pytest.mark.parametrize(
+    "base", ["estimator=prefix", pytest.param("estimator=setpo", marks=pytest.mark.slow)]
+)
 def test_forty_steps_leave_the_segmentation_alone(tmp_path, cache, base):
     wrapped = ("estimator@estimator.base=prefix",) if base == "estimator=setpo" else ()
     assert min(trained(tmp_path, cache, base, *wrapped)) > 0.75
 
 
+@pytest.mark.slow
 def test_the_released_credit_is_won_by_writing_half_as_many_segments(tmp_path, cache):
     """A defect of the release, kept and seen on every seed tried (EXPERIMENTS.md)."""
     segments, valid = trained(tmp_path, cache, "estimator=ospo_released")
