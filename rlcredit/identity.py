@@ -29,8 +29,25 @@ PACKAGE = "rlcredit"
 
 BEFORE: Mapping[str, Mapping[str, object]] = {
     "ClippedSurrogate": {"kl_weighted": False},
-    "ESCI": {"ambiguous_share": 0.0},
-    "HF": {"date": None, "stop_tokens": []},  # without a date: that of the day
+    "Countdown": {"instruction": None},
+    "ESCI": {"ambiguous_share": 0.0, "instruction": None},
+    "GSM8K": {"instruction": None},
+    "HF": {  # without a date: that of the day
+        "date": None,
+        "stop_tokens": [],
+        "package": None,
+        "warm_start": {
+            CLASS: "WarmStart",
+            "steps": 0,
+            "batch_size": 32,
+            "lr": 2e-5,
+            "num_warmup_steps": 20,
+            "final_lr": 0.1,
+            "max_grad_norm": 1.0,
+        },
+    },
+    "HM": {"instruction": None},
+    "LPO": {"kl_coef": 0.0, "kl": "k3", "kl_weighted": False},
     "Ranking": {"shortcut": None},  # it came, and is gone
     "TrainerSettings": {"autocast": False, "compute_dtype": None, "mismatch": {CLASS: "Mismatch"}},
     "Mismatch": {"correction": None, "unit": "token", "max_weight": 2.0},

@@ -128,7 +128,7 @@ def test_every_experiment_composes_and_the_smallest_size_is_that_whatever_it_set
 
 
 def test_the_smallest_size_shortens_the_warm_start_where_there_is_one():
-    for policy, steps in (("tiny", 100), ("small", 100), ("hf", None)):
+    for policy, steps in (("tiny", 100), ("small", 100), ("hf", 0)):
         cfg = composed("size=smoke", f"policy={policy}")
         assert cfg.policy.get("warm_start", {}).get("steps") == steps
         assert cfg.trainer.steps == 6

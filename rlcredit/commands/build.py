@@ -10,12 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlcredit.commands.components import allowed, build
 from rlcredit.commands.digests import evaluation_digest, run_identity
-from rlcredit.commands.saved import typed
+from rlcredit.commands.saved import RESOLVER, typed
 from rlcredit.commands.sweep import sweep_group
 from rlcredit.identity import digest
 from rlcredit.rewards.base import scores_parts
 from rlcredit.run.job import Job
-from rlcredit.trainer.pairing import check_pairing
+from rlcredit.trainer.pairing import check_pairing, check_rate, types_rate
 
 
 def job(cfg: DictConfig, words: Sequence[str] | None = None) -> Job:
@@ -32,6 +32,7 @@ def job(cfg: DictConfig, words: Sequence[str] | None = None) -> Job:
         raise ValueError(
             "this experiment declares a table, not a run; make it with rlcredit tables --size smoke"
         )
+    words = tuple(HydraConfig.get().overrides.task if words is None else words)
     choices, allow = HydraConfig.get().runtime.choices, allowed_by_command(cfg)
     parts = {name: build(cfg[name], allow=allow) for name in _COMPONENTS}
     check_pairing(
@@ -41,6 +42,7 @@ def job(cfg: DictConfig, words: Sequence[str] | None = None) -> Job:
         num_candidates=parts["dataset"].candidates,
         scores_parts=scores_parts(parts["reward"]),
     )
+    check_rate(parts["policy"], parts["trainer"], typed=types_rate(words))
     own = str(choices["retriever"])
     others = retriever_configs([name for name in cfg.evaluation.retrievers if name != own])
     identity = run_identity(cfg, allow=allow)
@@ -52,8 +54,8 @@ def job(cfg: DictConfig, words: Sequence[str] | None = None) -> Job:
         identity=identity,
         evaluation_digest=evaluation_digest(cfg),
         config=_config(cfg),
-        config_text=_config_text(cfg),
-        words=tuple(HydraConfig.get().overrides.task if words is None else words),
+        config_text=config_text(cfg),
+        words=words,
         dataset_name=str(choices["dataset"]),
         estimator_name=str(choices["estimator"]),
         retriever_name=own,
@@ -118,10 +120,28 @@ def retriever_configs(names: Sequence[str]) -> dict[str, DictConfig]:
     return {name: cfg[place] for name, place in places.items()}
 
 
-def _config_text(cfg: DictConfig) -> str:
-    """The config without Hydra's own node, references to other settings as they were written."""
+def config_text(cfg: DictConfig) -> str:
+    """The config without Hydra's own node, references to other settings as they were written.
+
+    What a resolver makes stands there as its value: whoever reads a file calls none.
+    """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    return OmegaConf.to_yaml(own)
+    written = _without_resolvers(OmegaConf.to_container(own), cfg)
+    return OmegaConf.to_yaml(OmegaConf.create(written))
+
+
+def _without_resolvers(raw: Any, node: Any) -> Any:
+    """The raw config, with the values of those settings that call a resolver."""
+    if isinstance(raw, dict):
+        return {key: _without_resolvers(raw[key], _within(node, key)) for key in raw}
+    if isinstance(raw, list):
+        return [_without_resolvers(item, _within(node, at)) for at, item in enumerate(raw)]
+    return node if isinstance(raw, str) and RESOLVER.search(raw) else raw
+
+
+def _within(node: Any, key: Any) -> Any:
+    """The value at a key; None where it is missing, which a reference may be."""
+    return None if OmegaConf.is_missing(node, key) else node[key]
 
 
 def _config(cfg: DictConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -68,8 +68,19 @@ def known_classes() -> Mapping[str, type]:
     return found
 
 
+def optional_component(hint: Any) -> type | None:
+    """The component class of a setting that is one or None, by its annotation; else None."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    whole = len(kinds) == 1 and len(get_args(hint)) == 2 and dataclasses.is_dataclass(kinds[0])
+    return kinds[0] if whole and isinstance(kinds[0], type) else None
+
+
 def _within(cls: type) -> Iterator[type]:
-    """The components that a class mounts by default, at every depth."""
+    """The components that a class mounts by default or may hold instead of None, at every depth."""
+    parts = [optional_component(hint) for hint in get_type_hints(cls).values()]
+    for part in (part for part in parts if part is not None):
+        yield part
+        yield from _within(part)
     for f in (f for f in dataclasses.fields(cls) if f.init):
         default = f.default
         if f.default_factory is not dataclasses.MISSING:

@@ -17,7 +17,7 @@ from rlcredit.identity import BEFORE, PACKAGE, TARGET, public_name
 from rlcredit.run.folder import RunSummary
 from rlcredit.run.seal import verify
 
-_RESOLVER = re.compile(r"\$\{(?:(?!\$\{)[^}])*:")
+RESOLVER = re.compile(r"\$\{(?:(?!\$\{)[^}])*:")
 """An interpolation that calls something, such as ``${oc.env:HOME}``."""
 
 
@@ -67,7 +67,7 @@ def _faults(node: Any, place: str, allow: tuple[str, ...]) -> Iterator[tuple[str
         children = iter(node.items())
     elif isinstance(node, list):
         children = iter(enumerate(node))
-    elif isinstance(node, str) and _RESOLVER.search(node):
+    elif isinstance(node, str) and RESOLVER.search(node):
         yield place, f"{node!r} would call a resolver; write the value"
     for key, value in children:
         here = f"{place}.{key}".lstrip(".")

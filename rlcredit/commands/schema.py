@@ -14,9 +14,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from rlcredit.commands.components import COMPONENTS, components
+from rlcredit.commands.components import COMPONENTS, components, optional_component
 from rlcredit.commands.digests import run_folder, run_subfolder
 from rlcredit.identity import TARGET, public_name, target
+from rlcredit.tasks.settings import Source
 from rlcredit.trainer.settings import EvaluationSettings, Resume
 
 
@@ -67,8 +68,15 @@ def schema(cls: type) -> type:
             hint = _twins(hints[f.name])
             columns.append((f.name, hint, field(default_factory=partial(copy, default))))
         else:
-            columns.append((f.name, hints[f.name], field(default=default)))
+            part = optional_component(hints[f.name])
+            hint = hints[f.name] if part is None else schema(part) | None
+            columns.append((f.name, hint, field(default=default)))
     return make_dataclass(f"{cls.__name__}Schema", columns)
+
+
+def by_source(source: Source | str, generated: Any, real: Any) -> Any:
+    """The value that a data set's YAML has for its generated source, or for its real ones."""
+    return generated if Source(source) is Source.generated else real
 
 
 def _twins(hint: Any) -> Any:
@@ -90,5 +98,5 @@ def register() -> None:
     for group, package in COMPONENTS.items():
         for cls in components(package):
             store.store(group=f"schema/{group}", name=public_name(cls).lower(), node=schema(cls))
-    for resolver in (run_folder, run_subfolder):
+    for resolver in (run_folder, run_subfolder, by_source):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

@@ -1,12 +1,15 @@
-"""What a policy loss is."""
+"""What a policy loss is, alone, with a KL term, or around another one."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlcredit.credit.masked import masked_sum
+from rlcredit.credit.ratio import KL, kl_estimate, token_ratio
 from rlcredit.types import Loss, Needs, UpdateBatch
 
 
@@ -26,6 +29,77 @@ class PolicyLoss(ABC):
     @abstractmethod
     def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
         """Take the loss of an update or a micro-batch of it; values of micro-batches add up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KLRegularized(PolicyLoss):
+    """A loss with ``kl_coef`` times the divergence from the starting policy added to it.
+
+    Raises:
+        ValueError: If the weight is negative, or the estimate has no useful gradient.
+    """
+
+    kl_coef: float = 0.0
+    """Weight of the divergence from the policy that training started from; 0: none is computed."""
+    kl: KL = KL.k3
+    """Its estimate at each token; what the gradient descends on stands in METHODS.md."""
+    kl_weighted: bool = False
+    """Multiply the estimate by the token's importance ratio, gradient included (k1 and k3)."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict one another."""
+        if self.kl_coef < 0:
+            raise ValueError(f"kl_coef is {self.kl_coef}; it must be 0 or more")
+        if self.kl == KL.k1 and not self.kl_weighted:
+            raise ValueError(
+                "kl=k1 has an expected gradient of 0: as a loss it adds noise and holds the policy "
+                "to nothing; use loss.kl=k3_plus or k2, or loss.kl_weighted=true"
+            )
+        if self.kl in (KL.k2, KL.k3_plus) and self.kl_weighted:
+            raise ValueError(
+                f"kl={self.kl} has the divergence's gradient by itself, and the importance ratio "
+                "would add another; use loss.kl_weighted=false, or loss.kl=k1 or k3"
+            )
+
+    @property
+    def needs(self) -> Needs:
+        """Log-probs of the starting policy, if the divergence from it counts."""
+        return Needs(ref_logprobs=self.kl_coef > 0)
+
+    def aggregated(self, losses: Float[Tensor, "P G T"], batch: UpdateBatch) -> Float[Tensor, ""]:
+        """Make one number of the losses of tokens: their mean over the tokens of the update."""
+        return masked_sum(losses, batch.response_mask).sum() / max(batch.num_tokens, 1)
+
+    def regularized(self, loss: Loss, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
+        """Add the KL term to a loss, and to its metrics as ``loss/kl``.
+
+        Raises:
+            ValueError: If the batch lacks the starting policy's log-probs.
+        """
+        if self.kl_coef == 0:
+            return loss
+        divergence = self.aggregated(self._divergence(logprobs, batch), batch)
+        return replace(
+            loss,
+            value=loss.value + self.kl_coef * divergence,
+            metrics=loss.metrics | {"loss/kl": divergence.detach()},
+        )
+
+    def _divergence(
+        self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch
+    ) -> Float[Tensor, "P G T"]:
+        """Estimated divergence from the starting policy at each token."""
+        if batch.ref_logprobs is None:
+            raise ValueError(
+                f"kl_coef is {self.kl_coef}, and batch.ref_logprobs is None; "
+                "declare Needs(ref_logprobs=True) or set loss.kl_coef=0"
+            )
+        mask = batch.response_mask
+        kept = torch.where(mask, logprobs, 0), torch.where(mask, batch.ref_logprobs, 0)
+        estimate = kl_estimate(*kept, kind=self.kl)
+        if not self.kl_weighted:
+            return estimate
+        return estimate * token_ratio(logprobs, batch.old_logprobs, mask)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from rlcredit.credit.masked import masked_mean, masked_sum
 from rlcredit.credit.ratio import token_log_ratio
 from rlcredit.credit.rounding import all_equal
 from rlcredit.credit.simplex import Divergence, divergence, projection_coefficients
-from rlcredit.losses.base import PolicyLoss
+from rlcredit.losses.base import KLRegularized
 from rlcredit.types import Loss, UpdateBatch
 
 ABSENT = -1e4
@@ -27,7 +27,7 @@ class Logit(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LPO(PolicyLoss):
+class LPO(KLRegularized):
     """Projects the policy on softmax(A), over whole groups; computed in at least float32.
 
     The gradient is sum_k c_k grad log pi(y_k), with c from the raw log-ratios of all siblings
@@ -46,6 +46,7 @@ class LPO(PolicyLoss):
 
     def __post_init__(self) -> None:
         """Refuse a band without an inside."""
+        super().__post_init__()
         if not 0 < self.clip < 1:
             raise ValueError(f"clip is {self.clip}; it must be between 0 and 1: use 0.2")
 
@@ -66,7 +67,7 @@ class LPO(PolicyLoss):
         num_prompts = max(batch.num_prompts, 1)
         policy = (coefficients * self._logits(clipped, mask)).sum() / num_prompts
         cut = masked_sum(clipped.detach() != log_ratio.detach(), mask).sum()
-        return Loss(
+        loss = Loss(
             value=policy,
             metrics={
                 "loss/policy": policy.detach(),
@@ -75,6 +76,7 @@ class LPO(PolicyLoss):
                 "loss/clip_fraction": cut / max(batch.num_tokens, 1),
             },
         )
+        return self.regularized(loss, logprobs, batch)
 
     def _logits(
         self, log_ratio: Float[Tensor, "P G T"], mask: Bool[Tensor, "P G T"]

@@ -12,17 +12,15 @@ from torch import Tensor
 
 from rlcredit.credit.masked import full_precision, masked_mean, masked_sum
 from rlcredit.credit.ratio import (
-    KL,
     cispo_weight,
     clipped_surrogate,
     dual_clip,
-    kl_estimate,
     sequence_ratio,
     token_ratio,
 )
 from rlcredit.credit.rounding import all_equal
-from rlcredit.losses.base import PolicyLoss
-from rlcredit.types import Loss, Needs, UpdateBatch
+from rlcredit.losses.base import KLRegularized
+from rlcredit.types import Loss, UpdateBatch
 
 
 class Ratio(StrEnum):
@@ -53,7 +51,7 @@ class Objective(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClippedSurrogate(PolicyLoss):
+class ClippedSurrogate(KLRegularized):
     """Importance-weighted policy gradient with clipped ratios; computed in at least float32."""
 
     ratio: Ratio = Ratio.token
@@ -67,15 +65,10 @@ class ClippedSurrogate(PolicyLoss):
     """How far a ratio may rise above 1."""
     dual_clip: float | None = None
     """Largest ratio that a token with a negative advantage is charged with; None: any."""
-    kl_coef: float = 0.0
-    """Weight of the divergence from the reference policy."""
-    kl: KL = KL.k3
-    """Its estimate at each token; what the gradient descends on stands in METHODS.md."""
-    kl_weighted: bool = False
-    """Multiply the estimate by the token's importance ratio, gradient included (k1 and k3)."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict one another."""
+        super().__post_init__()
         if self.aggregation == Aggregation.constant and not self.max_tokens:
             raise ValueError(
                 "aggregation=constant divides by max_tokens, which is not set; "
@@ -87,23 +80,6 @@ class ClippedSurrogate(PolicyLoss):
             raise ValueError(f"dual_clip is {self.dual_clip}; it bounds ratios above 1: use 3.0")
         if self.dual_clip is not None and self.objective == Objective.cispo:
             raise ValueError("dual_clip bounds objective=clipped; leave it null for cispo")
-        if self.kl_coef < 0:
-            raise ValueError(f"kl_coef is {self.kl_coef}; it must be 0 or more")
-        if self.kl == KL.k1 and not self.kl_weighted:
-            raise ValueError(
-                "kl=k1 has an expected gradient of 0: as a loss it adds noise and holds the policy "
-                "to nothing; use loss.kl=k3_plus or k2, or loss.kl_weighted=true"
-            )
-        if self.kl in (KL.k2, KL.k3_plus) and self.kl_weighted:
-            raise ValueError(
-                f"kl={self.kl} has the divergence's gradient by itself, and the importance ratio "
-                "would add another; use loss.kl_weighted=false, or loss.kl=k1 or k3"
-            )
-
-    @property
-    def needs(self) -> Needs:
-        """Log-probs of the reference policy, if the divergence from it counts."""
-        return Needs(ref_logprobs=self.kl_coef > 0)
 
     @property
     def takes_tokens(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -117,16 +93,12 @@ class ClippedSurrogate(PolicyLoss):
         if not self.takes_tokens:
             _check_constant(batch)
         ratio = of_ratio(logprobs, batch.old_logprobs, mask)
-        policy = self._aggregated(self._policy_losses(ratio, logprobs, batch), batch)
+        policy = self.aggregated(self._policy_losses(ratio, logprobs, batch), batch)
         metrics = {
             "loss/policy": policy.detach(),
             "loss/clip_fraction": self._clip_fraction(ratio.detach(), batch),
         }
-        if self.kl_coef == 0:
-            return Loss(value=policy, metrics=metrics)
-        divergence = self._aggregated(self._divergence(logprobs, batch), batch)
-        metrics["loss/kl"] = divergence.detach()
-        return Loss(value=policy + self.kl_coef * divergence, metrics=metrics)
+        return self.regularized(Loss(value=policy, metrics=metrics), logprobs, batch)
 
     def _policy_losses(
         self, ratio: Float[Tensor, "P G T"], logprobs: Float[Tensor, "P G T"], batch: UpdateBatch
@@ -144,24 +116,8 @@ class ClippedSurrogate(PolicyLoss):
             return losses
         return dual_clip(losses, advantages, bound=self.dual_clip)
 
-    def _divergence(
-        self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch
-    ) -> Float[Tensor, "P G T"]:
-        """Estimated divergence from the reference policy at each token."""
-        if batch.ref_logprobs is None:
-            raise ValueError(
-                f"kl_coef is {self.kl_coef}, and batch.ref_logprobs is None; "
-                "declare Needs(ref_logprobs=True) or set loss.kl_coef=0"
-            )
-        mask = batch.response_mask
-        kept = torch.where(mask, logprobs, 0), torch.where(mask, batch.ref_logprobs, 0)
-        estimate = kl_estimate(*kept, kind=self.kl)
-        if not self.kl_weighted:
-            return estimate
-        return estimate * token_ratio(logprobs, batch.old_logprobs, mask)
-
-    def _aggregated(self, losses: Float[Tensor, "P G T"], batch: UpdateBatch) -> Float[Tensor, ""]:
-        """One number, with counts over all ranks and micro-batches below the line."""
+    def aggregated(self, losses: Float[Tensor, "P G T"], batch: UpdateBatch) -> Float[Tensor, ""]:
+        """Make one number, with counts over all ranks and micro-batches below the line."""
         mask = batch.response_mask
         match self.aggregation:
             case Aggregation.token_mean:

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -38,6 +39,11 @@ class Policy(Protocol):
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Turns prompts into ids and back."""
+        ...
+
+    @property
+    def adapters(self) -> PeftModel | None:
+        """The low-rank adapters inside ``model``, where only they are trained."""
         ...
 
     @property
@@ -111,6 +117,11 @@ class Policy(Protocol):
 @runtime_checkable
 class PolicySource(Protocol):
     """A policy's settings, and how to make or load it."""
+
+    @property
+    def highest_lr(self) -> float | None:
+        """The learning rate above which its weights are sooner destroyed than trained, if known."""
+        ...
 
     def load(
         self,

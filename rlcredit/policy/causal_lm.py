@@ -91,7 +91,7 @@ class CausalLM:
         Raises:
             ValueError: If a prompt has no token, or leaves less than ``reserve`` of the context.
         """
-        rows = self._format.ids(prompts, end_ids=self.eos_ids)
+        rows = self.prompt_ids(prompts)
         for prompt, row in zip(prompts, rows, strict=True):
             self._check_length(prompt, len(row), reserve)
         length = max((len(row) for row in rows), default=0)
@@ -105,9 +105,19 @@ class CausalLM:
             torch.tensor(mask, dtype=torch.bool, device=device).reshape(shape),
         )
 
+    def prompt_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Token ids of each prompt, as :meth:`encode` pads them."""
+        return self._format.ids(prompts, end_ids=self.eos_ids)
+
+    @property
+    def turn_end(self) -> int:
+        """The token that ends a taught response: the chat template's, else the tokenizer's end."""
+        own = self.tokenizer.eos_token_id
+        return min(self._format.turn_ends() or ([own] if isinstance(own, int) else self.eos_ids))
+
     def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
         """Tokens of each prompt."""
-        return [len(row) for row in self._format.ids(prompts, end_ids=self.eos_ids)]
+        return [len(row) for row in self.prompt_ids(prompts)]
 
     def logprobs(self, rollouts: Rollouts, rows: slice = slice(None)) -> TokenLogprobs:
         """Log-probs of the response tokens of rows of the flattened [P * G] batch.

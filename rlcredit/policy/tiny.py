@@ -4,15 +4,12 @@ Its tokenizer is trained on the task's texts, its weights are warm-started by su
 teacher's demonstrations. It knows training prompts and the documents judged for them, nothing else.
 """
 
-import fcntl
 import json
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from secrets import token_hex
 from time import monotonic
 from typing import ClassVar
 
@@ -23,6 +20,7 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 from rlcredit.distributed.machine import machine_type
 from rlcredit.policy.causal_lm import CausalLM, save_folder
 from rlcredit.policy.draws import global_stream
+from rlcredit.policy.kept import make_once
 from rlcredit.policy.vocabulary import END_ID, PAD_ID, train_tokenizer
 from rlcredit.policy.warm_start import WarmStart, teach
 from rlcredit.tasks.base import Task
@@ -71,6 +69,10 @@ class Tiny:
         if self.initializer_range <= 0:
             raise ValueError(f"policy.initializer_range={self.initializer_range} must be above 0")
 
+    @property
+    def highest_lr(self) -> None:
+        """None is known: a policy made from scratch has little to lose."""
+
     def load(
         self,
         task: Task,
@@ -90,7 +92,8 @@ class Tiny:
         if folder.exists():
             say(f"warm start: kept from before in {folder}")
         else:
-            self._make(task, seed=seed, folder=folder, say=say)
+            teach = partial(self._teach, task, seed=seed, say=say)
+            make_once(folder, teach, what="warm start", say=say)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             model = Qwen3ForCausalLM.from_pretrained(folder, use_safetensors=True)
@@ -116,35 +119,7 @@ class Tiny:
         parts = [self.numerics, task.digest, seed, asdict(self), machine_type()]
         return blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
-    def _make(self, task: Task, *, seed: int, folder: Path, say: Callable[[str], None]) -> None:
-        """Put tokenizer and weights into ``folder``, whole or not at all.
-
-        Of processes that need the same policy at once, one makes it and the others wait.
-
-        Raises:
-            OSError: If they cannot be kept there.
-        """
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(folder.parent.with_name("locks") / f"{folder.name}.lock", say=say):
-                if folder.exists():
-                    return
-                half_done = folder.with_name(f".making-{token_hex(8)}")
-                half_done.mkdir()
-                try:
-                    self._teach(task, seed=seed, folder=half_done, say=say)
-                    half_done.rename(folder)
-                finally:
-                    shutil.rmtree(half_done, ignore_errors=True)
-        except (OSError, SafetensorError) as error:
-            if folder.exists():
-                return  # without locks another process made the same policy, as good as ours
-            raise OSError(
-                f"the warm-started policy cannot be kept in {folder.parent} ({error}); make room "
-                "there, or set cache=<a folder that you may write>"
-            ) from error
-
-    def _teach(self, task: Task, *, seed: int, folder: Path, say: Callable[[str], None]) -> None:
+    def _teach(self, task: Task, folder: Path, *, seed: int, say: Callable[[str], None]) -> None:
         """Train tokenizer and weights, and save them."""
         began = monotonic()
         texts = _texts(task, seed)
@@ -160,8 +135,7 @@ class Tiny:
             f"{model.num_parameters():,} parameters, vocabulary {len(tokenizer):,}"
         )
         loss = teach(
-            model,
-            tokenizer,
+            CausalLM(model=model, tokenizer=tokenizer, origin="made from scratch"),
             settings=self.warm_start,
             prompts=task.train,
             teacher=task.teacher,
@@ -191,24 +165,6 @@ class Tiny:
         )
         with global_stream(Randomness(seed=seed, step=0).generator("weights")):
             return Qwen3ForCausalLM(config)
-
-
-@contextmanager
-def _locked(path: Path, *, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a file, which stays; where the disk has no locks, say so and go on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("warm start: another process is making it; waiting for its end")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            say(
-                f"warm start: the disk of {path} refuses locks ({error.strerror}), so processes "
-                "that start together each make it"
-            )
-        yield
 
 
 def _texts(task: Task, seed: int) -> Iterator[str]:

@@ -1,20 +1,22 @@
-"""Supervised steps on a teacher's demonstrations, so that a policy made from scratch can write."""
+"""Supervised steps on a teacher's demonstrations, so that a policy writes what a task asks for."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from rlcredit.policy.vocabulary import END_ID, PAD_ID
+from rlcredit.policy.causal_lm import CausalLM, pad_id
 from rlcredit.tasks.base import Teacher
 from rlcredit.types import Prompt, Randomness
 
-REPORT_EVERY = 100
-"""Steps between two reports."""
+REPORT_EVERY_S = 20.0
+"""Seconds between two reports."""
+TAIL = 25
+"""Last steps over which the loss is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +61,7 @@ class WarmStart:
 
 
 def teach(
-    model: Qwen3ForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
+    policy: CausalLM,
     *,
     settings: WarmStart,
     prompts: Sequence[Prompt],
@@ -68,14 +69,14 @@ def teach(
     seed: int,
     say: Callable[[str], None],
 ) -> float | None:
-    """Train the model in place on demonstrations of the training prompts.
+    """Train a policy in place on demonstrations of the training prompts.
 
     A step draws its prompts, and a fresh demonstration of each, from a stream of its own. Only the
     response's tokens are learned, its end included.
 
     Args:
-        model: Left in evaluation mode.
-        tokenizer: Of :func:`rlcredit.policy.vocabulary.train_tokenizer`.
+        policy: Its weights, or its adapters where it has some, are trained; its model is left in
+            evaluation mode.
         settings: How long and how fast.
         prompts: Training prompts.
         teacher: Writes the demonstrations.
@@ -88,41 +89,69 @@ def teach(
     Raises:
         FloatingPointError: If the loss is not finite.
     """
+    model = policy.model
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        trained, lr=settings.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True
     )
     losses: list[float] = []
-    began = monotonic()
+    began = reported = monotonic()
     model.train()
     for step in range(settings.steps):
         generator = Randomness(seed=seed, step=step).generator("warm_start")
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate(step)
-        pairs = _demonstrations(prompts, teacher, settings.batch_size, generator)
-        loss = _loss(model, tokenizer, pairs)
+        pairs = demonstrations(prompts, teacher, settings.batch_size, generator)
+        loss = demonstration_loss(policy, pairs)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
         _check_finite(losses[-1], step, settings)
-        if (step + 1) % REPORT_EVERY == 0:
-            recent = sum(losses[-REPORT_EVERY:]) / REPORT_EVERY
+        if monotonic() - reported > REPORT_EVERY_S:
+            reported = monotonic()
+            left = (reported - began) / (step + 1) * (settings.steps - step - 1)
             say(
-                f"warm start: step {step + 1}/{settings.steps}, loss {recent:.3f} nats a token, "
-                f"{monotonic() - began:.0f} s"
+                f"warm start: step {step + 1}/{settings.steps}, loss {_mean_of_tail(losses):.3f} "
+                f"nats a token, {left:.0f} s left"
             )
     model.eval()
-    tail = losses[-REPORT_EVERY // 4 :]
-    return sum(tail) / len(tail) if tail else None
+    return _mean_of_tail(losses) if losses else None
 
 
-def _demonstrations(
+def _mean_of_tail(losses: Sequence[float]) -> float:
+    tail = losses[-TAIL:]
+    return sum(tail) / len(tail)
+
+
+def demonstrations(
     prompts: Sequence[Prompt], teacher: Teacher, num: int, generator: torch.Generator
-) -> list[tuple[str, str]]:
+) -> list[tuple[Prompt, str]]:
     """Prompts drawn with replacement, each with a fresh demonstration."""
     chosen = torch.randint(len(prompts), (num,), generator=generator).tolist()
-    return [(prompts[index].text, teacher(prompts[index], generator)) for index in chosen]
+    return [(prompts[index], teacher(prompts[index], generator)) for index in chosen]
+
+
+def demonstration_loss(policy: CausalLM, pairs: Sequence[tuple[Prompt, str]]) -> torch.Tensor:
+    """Mean cross-entropy of the demonstrations' tokens and of the token that ends each, in nats.
+
+    Rows are padded on the right, where no token of a causal model sees the padding.
+    """
+    questions = policy.prompt_ids([prompt for prompt, _ in pairs])
+    rows: Any = policy.tokenizer([answer for _, answer in pairs], add_special_tokens=False)
+    end = policy.turn_end
+    answers = [[*answer, end] for answer in rows["input_ids"]]
+    length = max(len(q) + len(a) for q, a in zip(questions, answers, strict=True))
+    ids = torch.full((len(pairs), length), pad_id(policy.tokenizer, policy.eos_ids))
+    learned = torch.zeros_like(ids, dtype=torch.bool)
+    for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+        ids[row, : len(question) + len(answer)] = torch.tensor(question + answer)
+        learned[row, len(question) : len(question) + len(answer)] = True
+    model: Any = policy.model
+    ids, learned = ids.to(model.device), learned.to(model.device)
+    hidden = model.get_decoder()(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    return cross_entropy(model.get_output_embeddings()(hidden[learned[:, 1:]]), ids[learned])
 
 
 def _check_finite(loss: float, step: int, settings: WarmStart) -> None:
@@ -131,23 +160,3 @@ def _check_finite(loss: float, step: int, settings: WarmStart) -> None:
             f"the warm start's loss is {loss} at step {step}; lower policy.warm_start.lr "
             f"(it is {settings.lr})"
         )
-
-
-def _loss(
-    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, str]]
-) -> torch.Tensor:
-    """Mean cross-entropy of the responses' tokens.
-
-    Rows are padded on the right, where no token of a causal model sees the padding.
-    """
-    questions = tokenizer([question for question, _ in pairs])["input_ids"]
-    answers = tokenizer([answer for _, answer in pairs], add_special_tokens=False)["input_ids"]
-    answers = [[*answer, END_ID] for answer in answers]
-    length = max(len(q) + len(a) for q, a in zip(questions, answers, strict=True))
-    ids = torch.full((len(pairs), length), PAD_ID)
-    learned = torch.zeros_like(ids, dtype=torch.bool)
-    for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-        ids[row, : len(question) + len(answer)] = torch.tensor(question + answer)
-        learned[row, len(question) : len(question) + len(answer)] = True
-    hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-    return cross_entropy(model.lm_head(hidden[learned[:, 1:]]), ids[learned])

@@ -14,6 +14,7 @@ from rlcredit.evaluation.evaluate import Evaluator
 from rlcredit.evaluation.graders import Grader, Surroundings, grader_of
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy, PolicySource
+from rlcredit.policy.reference import Reference, WithoutAdapters
 from rlcredit.policy.sharded import Sharded, Weights
 from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.base import Reward
@@ -25,6 +26,7 @@ from rlcredit.tasks.base import Dataset, Task
 from rlcredit.text.base import Segmenter
 from rlcredit.tracking.base import Tracker
 from rlcredit.trainer.loop import Trainer
+from rlcredit.trainer.pairing import check_rate, types_rate
 from rlcredit.trainer.settings import EvaluationSettings, Resume, TrainerSettings
 
 
@@ -93,14 +95,12 @@ def assemble(
         RankError: If another process is dead, or does not come in time.
     """
     world = world or World()
+    if warning := check_rate(job.policy, job.trainer, typed=types_rate(job.words)):
+        say(warning)
     with world.first_on_each_machine():  # the others find what it made in the cache
         task, grader, policy = _loaded(job, failures, say, world.device(job.trainer.device))
     world.copy_first(p for p in policy.model.parameters() if p.requires_grad)
-    reference = deepcopy(policy) if job.loss.needs.ref_logprobs else None
-    if job.trainer.weights is Weights.sharded:
-        dtype = job.trainer.compute_dtype
-        part = partial(Sharded.of, world=world, dtype=None if dtype is None else dtype.torch)
-        policy, reference = part(policy), None if reference is None else part(reference)
+    policy, reference = _with_reference(job, policy, world)
     scorer = Scorer(
         reward=grader.reward,
         counts=grader.counts,
@@ -136,6 +136,19 @@ def assemble(
         evaluator=evaluator,
         validator=replace(evaluator, grader=grader.for_curves()),
     )
+
+
+def _with_reference(job: Job, policy: Policy, world: World) -> tuple[Policy, Reference | None]:
+    """The policy as its weights are to lie, and the one it starts from, if that is asked for."""
+    adapters, asked = policy.adapters, job.loss.needs.ref_logprobs
+    copied = deepcopy(policy) if asked and adapters is None else None
+    if job.trainer.weights is Weights.sharded:
+        dtype = job.trainer.compute_dtype
+        part = partial(Sharded.of, world=world, dtype=None if dtype is None else dtype.torch)
+        policy, copied = part(policy), None if copied is None else part(copied)
+    if asked and adapters is not None:
+        return policy, WithoutAdapters(policy=policy, adapters=adapters)
+    return policy, copied
 
 
 def _loaded(

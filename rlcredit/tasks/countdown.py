@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from rlcredit.rewards.verifier import CountdownProblem
 from rlcredit.tasks.base import Task
 from rlcredit.tasks.generated.countdown_problems import VERSION, GuessingTeacher, Made, generate
+from rlcredit.tasks.instructions import check_instruction
 from rlcredit.tasks.settings import (
     SPLITS,
     Source,
@@ -36,12 +37,16 @@ class Countdown:
     largest_target: int = 100
     solved: float = 0.4
     """Share of a teacher's demonstrations that solves the problem; the others are guesses."""
+    instruction: str | None = None
+    """What a policy is asked instead of the task's own instruction, with ``{query}`` for what it is
+    asked about; None: the task's own."""
     max_train: int = 1200
     max_validation: int = 100
     max_test: int = 200
 
     def __post_init__(self) -> None:
         """Check what no generator could make sense of."""
+        check_instruction(self.instruction)
         if not self.sizes or not all(2 <= size <= 6 for size in self.sizes):
             raise ValueError(f"dataset.sizes={self.sizes}: a problem has 2 to 6 numbers")
         limits = ("largest_number", "largest_target", "max_train", "max_validation", "max_test")
@@ -86,7 +91,9 @@ class Countdown:
             ),
             counts={},
         )
-        return finish_verified("countdown", Source.generated, parts, TextRules())
+        return finish_verified(
+            "countdown", Source.generated, parts, TextRules(), instruction=self.instruction
+        )
 
     def _made(self, split: str) -> list[Made]:
         return generate(

@@ -8,6 +8,7 @@ from rlcredit.tasks.base import SearchTask
 from rlcredit.tasks.generated import esci_catalogue
 from rlcredit.tasks.generated.esci_intents import with_two_intents
 from rlcredit.tasks.generated.esci_prompts import generated_parts
+from rlcredit.tasks.instructions import check_instruction
 from rlcredit.tasks.published.esci_files import EXAMPLES, PRODUCTS, read_files
 from rlcredit.tasks.published.esci_prompts import Filters, PoolPlan, published_parts
 from rlcredit.tasks.published.hub import hub_tables
@@ -53,6 +54,9 @@ class ESCI:
     candidates: int = 0
     """K: each response offers so many alternative search texts (arXiv:2603.29871); 0: it is one."""
     compose: Compose = Compose.own
+    instruction: str | None = None
+    """What a policy is asked instead of the task's own instruction, with ``{query}`` for what it is
+    asked about; None: the task's own."""
     ambiguous_share: float = 0.0
     """Share of the generated queries that name two possible intents, one of which is meant."""
     pool_size: int | None = None
@@ -98,6 +102,7 @@ class ESCI:
             raise ValueError(f"dataset.pool_size={self.pool_size}, but a ranking needs 2 products")
         if self.num_near < 0:
             raise ValueError(f"dataset.num_near={self.num_near} is below 0")
+        check_instruction(self.instruction)
         self._limits()
         self._rules()
 
@@ -126,7 +131,7 @@ class ESCI:
             Source.path: self._from_path,
             Source.hub: self._from_hub,
         }[self.source]
-        return finish("esci", self.source, load(), self._rules())
+        return finish("esci", self.source, load(), self._rules(), instruction=self.instruction)
 
     def _generated(self) -> Parts:
         size = self.pool_size or GENERATED_POOL

@@ -11,6 +11,7 @@ import torch
 from rlcredit.identity import ASIDE
 from rlcredit.rewards.verifier import NumericProblem
 from rlcredit.tasks.base import Task
+from rlcredit.tasks.instructions import check_instruction
 from rlcredit.tasks.published.hub import hub_rows
 from rlcredit.tasks.published.tables import file_digest
 from rlcredit.tasks.settings import Source, VerifiedParts, finish_verified, reading
@@ -51,12 +52,16 @@ class GSM8K:
     """Commit on the hub; None: the newest."""
     validation_share: float = 0.05
     """Share of the published training questions that becomes validation."""
+    instruction: str | None = None
+    """What a policy is asked instead of the task's own instruction, with ``{query}`` for what it is
+    asked about; None: the task's own."""
     max_train: int | None = None
     max_validation: int | None = 100
     max_test: int | None = 200
 
     def __post_init__(self) -> None:
         """Check what no loader could make sense of."""
+        check_instruction(self.instruction)
         if self.source is Source.generated:
             raise ValueError(
                 "dataset.source=generated, and GSM8K is not generated; use path or hub, or "
@@ -97,7 +102,8 @@ class GSM8K:
             ValueError: If a file is damaged, lacks a column, or a split is left empty.
         """
         load = {Source.path: self._from_path, Source.hub: self._from_hub}[self.source]
-        return finish_verified("gsm8k", self.source, self._parts(load()), Verbatim())
+        parts, asked = self._parts(load()), self.instruction
+        return finish_verified("gsm8k", self.source, parts, Verbatim(), instruction=asked)
 
     def _from_path(self) -> Rows:
         return {split: list(_read(file)) for split, file in self._files().items()}

@@ -7,6 +7,7 @@ from rlcredit.identity import ASIDE
 from rlcredit.tasks.base import SearchTask
 from rlcredit.tasks.generated import hm_catalogue
 from rlcredit.tasks.generated.hm_customers import generated_parts
+from rlcredit.tasks.instructions import check_instruction
 from rlcredit.tasks.published.hm_customers import Filters, published_parts
 from rlcredit.tasks.published.hm_files import (
     ARTICLES,
@@ -52,6 +53,9 @@ class HM:
     candidates: int = 0
     """K: each response offers so many alternative search texts (arXiv:2603.29871); 0: it is one."""
     compose: Compose = Compose.own
+    instruction: str | None = None
+    """What a policy is asked instead of the task's own instruction, with ``{query}`` for what it is
+    asked about; None: the task's own."""
     pool_size: int = POOL
     """Articles to rank: the target and others the customer did not buy."""
     history_tokens: int = 48
@@ -72,6 +76,7 @@ class HM:
 
     def __post_init__(self) -> None:
         """Check what no loader could make sense of."""
+        check_instruction(self.instruction)
         if self.source is Source.hub:
             raise ValueError(
                 "dataset.source=hub, but H&M's data are not on the hub; accept the rules of the "
@@ -121,7 +126,7 @@ class HM:
         """
         generated = self.source is Source.generated
         parts = self._generated() if generated else self._published()
-        return finish("hm", self.source, parts, self._rules())
+        return finish("hm", self.source, parts, self._rules(), instruction=self.instruction)
 
     def _generated(self) -> Parts:
         made = hm_catalogue.generate(self.seed, pool_size=self.pool_size)

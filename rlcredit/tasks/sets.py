@@ -11,6 +11,8 @@ from rlcredit.types import Prompt
 
 MAX_PHRASES = 4
 """Largest number of phrases of a candidate on generated data, where none is given."""
+_ONE_TEXT = " inside <answer></answer>"
+"""What the instruction of a single text says of its place."""
 LENGTHS = (1, 2, 2, 3)
 """Phrases of a candidate in a demonstration, each entry as likely as the others."""
 
@@ -45,7 +47,7 @@ def asking_for_sets(prompts: tuple[Prompt, ...], num_candidates: int) -> tuple[P
     return tuple(
         replace(
             prompt,
-            instruction=prompt.instruction.replace(" inside <answer></answer>", "") + f" {said}",
+            instruction=f"{prompt.instruction.replace(_ONE_TEXT, '')} {said}".strip(),
         )
         for prompt in prompts
     )

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from hashlib import blake2b
+from typing import TypeVar
 
 from rlcredit.retrieval.base import Documents
 from rlcredit.tasks.base import SearchTask, Task
+from rlcredit.tasks.instructions import asking
 from rlcredit.tasks.sets import MAX_PHRASES, SetTeacher, asking_for_sets
 from rlcredit.tasks.teachers import HashedTeacher
 from rlcredit.text.response import Compose, TextRules
@@ -101,13 +103,16 @@ def text_rules(
     )
 
 
-def finish(name: str, source: Source, parts: Parts, rules: TextRules) -> SearchTask:
-    """The search task, with its content hash.
+def finish(
+    name: str, source: Source, parts: Parts, rules: TextRules, *, instruction: str | None = None
+) -> SearchTask:
+    """The search task, with its content hash; its prompts ask what the instruction says.
 
     Raises:
         ValueError: If a split is empty.
     """
     _check_splits(name, parts)
+    parts = _instructed(parts, instruction)
     if rules.num_candidates:
         parts = _of_sets(parts, rules.num_candidates)
     return SearchTask(
@@ -136,13 +141,24 @@ class VerifiedParts:
     counts: Mapping[str, int]
 
 
-def finish_verified(name: str, source: Source, parts: VerifiedParts, rules: TextRules) -> Task:
+_PartsT = TypeVar("_PartsT", Parts, VerifiedParts)
+
+
+def finish_verified(
+    name: str,
+    source: Source,
+    parts: VerifiedParts,
+    rules: TextRules,
+    *,
+    instruction: str | None = None,
+) -> Task:
     """The task of verified answers, with its content hash.
 
     Raises:
         ValueError: If a split is empty.
     """
     _check_splits(name, parts)
+    parts = _instructed(parts, instruction)
     content = [repr(rules), *parts.teacher.content()]
     for split in SPLITS:
         content += [split, *(repr(prompt) for prompt in getattr(parts, split))]
@@ -167,6 +183,15 @@ def _check_splits(name: str, parts: Parts | VerifiedParts) -> None:
                 f"{dict(parts.counts)}; a run needs all three splits, so loosen the filters or "
                 "give it more data"
             )
+
+
+def _instructed(parts: _PartsT, instruction: str | None) -> _PartsT:
+    return dataclasses.replace(
+        parts,
+        train=asking(parts.train, instruction),
+        validation=asking(parts.validation, instruction),
+        test=asking(parts.test, instruction),
+    )
 
 
 def _of_sets(parts: Parts, num_candidates: int) -> Parts:

@@ -15,6 +15,7 @@ from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import Policy
 from rlcredit.policy.causal_lm import pad_id
+from rlcredit.policy.reference import Reference
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.score import Scorer
@@ -60,8 +61,8 @@ class Trainer:
     loss: PolicyLoss
     prompts: Sequence[Prompt]
     seed: int
-    reference: Policy | None = None
-    """A frozen copy for losses that need its log-probs."""
+    reference: Reference | None = None
+    """The policy that training started from, for losses that need its log-probs."""
     documents: WordRuns | None = None
     """Runs of words of the catalogue, to tell what responses copy from it."""
     world: World = field(default_factory=World)

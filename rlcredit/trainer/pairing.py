@@ -1,8 +1,12 @@
-"""Which estimators and losses go together, checked before anything is loaded."""
+"""Which estimators, losses, policies and rates go together, checked before anything is loaded."""
+
+from collections.abc import Sequence
 
 from rlcredit.credit.diversity import SMALLEST_GROUP
 from rlcredit.estimators.base import AdvantageEstimator, Grain
 from rlcredit.losses.base import PolicyLoss
+from rlcredit.policy.base import PolicySource
+from rlcredit.trainer.settings import TrainerSettings
 
 
 def check_pairing(
@@ -59,3 +63,38 @@ def check_pairing(
             f"dataset.candidates={num_candidates} a response is a set of texts; use estimator="
             "shape, shape_loo or winner_takes_all, a rollout-level one, or dataset.candidates=0"
         )
+
+
+def check_rate(policy: PolicySource, settings: TrainerSettings, *, typed: bool) -> str | None:
+    """Refuse, or warn of, a learning rate that would destroy pretrained weights.
+
+    Args:
+        policy: Knows the highest rate.
+        settings: Have the rate.
+        typed: Whether the command gives the rate itself. What a person asks for is done.
+
+    Returns:
+        The warning, where the rate is too high and typed.
+
+    Raises:
+        ValueError: If the rate is too high and comes from a file.
+    """
+    lr, highest = settings.optimizer.lr, policy.highest_lr
+    if highest is None or lr <= highest or not settings.steps:
+        return None
+    said = (
+        f"trainer.optimizer.lr={lr:g} is a rate for a policy made from scratch; pretrained weights "
+        f"are sooner destroyed than trained above {highest:g}"
+    )
+    if typed:
+        return f"warning: {said}"
+    raise ValueError(
+        f"{said}. It comes from an experiment, a size or a data set behind the policy's own "
+        f"settings: give trainer.optimizer.lr={highest / 10:g} on the command line, or leave the "
+        "experiment out"
+    )
+
+
+def types_rate(words: Sequence[str]) -> bool:
+    """Whether the words of a command give the learning rate themselves."""
+    return any(word.lstrip("+").startswith("trainer.optimizer.lr=") for word in words)

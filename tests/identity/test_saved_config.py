@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from rlcredit.commands.build import allowed_by_command, saved_part
+from rlcredit.commands.build import allowed_by_command, config_text, saved_part
 from rlcredit.commands.components import allowed, build
 from rlcredit.commands.evaluate import rescore_run
 from rlcredit.commands.replay import replay_refused
@@ -43,7 +43,8 @@ def asked(reader):
 
 @cache
 def composed():
-    return OmegaConf.to_container(compose("train", overrides=["estimator=ospo"]))
+    text = config_text(compose("train", overrides=["estimator=ospo"]))
+    return OmegaConf.to_container(OmegaConf.create(text))
 
 
 def saved(folder, **changes):

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from rlcredit.policy.base import PolicySource
 from rlcredit.policy.causal_lm import CausalLM
-from rlcredit.policy.tiny import Tiny, _locked
+from rlcredit.policy.kept import _locked
+from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.vocabulary import train_tokenizer
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.hf import HFRollout
@@ -124,7 +125,7 @@ def test_who_needs_a_policy_that_is_being_made_waits_for_it(tmp_path: Path):
     waiting: list[Future[None]] = []
 
     def wait_for(lock: Path) -> None:
-        with _locked(lock, say=lambda _: waits.set()):
+        with _locked(lock, what="warm start", say=lambda _: waits.set()):
             found.append(len(list((tmp_path / "policies").iterdir())))
 
     def say(line: str) -> None:

@@ -65,7 +65,7 @@ def without_defaults():
 def _open(node):
     cls = component_class(node[TARGET])
     for f in (f for f in dataclasses.fields(cls) if f.init and not f.metadata.get("aside")):
-        if OmegaConf.is_dict(node._get_node(f.name)) and TARGET in node[f.name]:
+        if OmegaConf.is_dict(node._get_node(f.name)) and TARGET in (node[f.name] or ()):
             _open(node[f.name])
         else:
             with open_dict(node):
