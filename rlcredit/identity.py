@@ -28,10 +28,13 @@ CLASS, NUMERICS, TARGET = "class", "numerics", "_target_"
 PACKAGE = "rlcredit"
 
 BEFORE: Mapping[str, Mapping[str, object]] = {
+    "BM25": {"k3": None},
     "ClippedSurrogate": {"kl_weighted": False},
     "ESCI": {"ambiguous_share": 0.0},
     "HF": {"date": None, "stop_tokens": []},  # without a date: that of the day
+    "LSA": {"k3": None},
     "Ranking": {"shortcut": None},  # it came, and is gone
+    "TFIDF": {"k3": None},
     "TrainerSettings": {"autocast": False, "compute_dtype": None, "mismatch": {CLASS: "Mismatch"}},
     "Mismatch": {"correction": None, "unit": "token", "max_weight": 2.0},
 }
