@@ -28,9 +28,15 @@ CLASS, NUMERICS, TARGET = "class", "numerics", "_target_"
 PACKAGE = "rlcredit"
 
 BEFORE: Mapping[str, Mapping[str, object]] = {
+    "BM25": {"k3": None},
     "ClippedSurrogate": {"kl_weighted": False},
     "Countdown": {"instruction": None},
-    "ESCI": {"ambiguous_share": 0.0, "instruction": None},
+    "ESCI": {
+        "ambiguous_share": 0.0,
+        "instruction": None,
+        "known_words": False,
+        "new_words": False,
+    },
     "GSM8K": {"instruction": None},
     "HF": {  # without a date: that of the day
         "date": None,
@@ -46,9 +52,11 @@ BEFORE: Mapping[str, Mapping[str, object]] = {
             "max_grad_norm": 1.0,
         },
     },
-    "HM": {"instruction": None},
+    "HM": {"instruction": None, "known_words": False, "new_words": False},
     "LPO": {"kl_coef": 0.0, "kl": "k3", "kl_weighted": False},
+    "LSA": {"k3": None},
     "Ranking": {"shortcut": None},  # it came, and is gone
+    "TFIDF": {"k3": None},
     "TrainerSettings": {"autocast": False, "compute_dtype": None, "mismatch": {CLASS: "Mismatch"}},
     "Mismatch": {"correction": None, "unit": "token", "max_weight": 2.0},
 }

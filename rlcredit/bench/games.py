@@ -133,7 +133,7 @@ class Retrieval:
         documents = Documents(
             ids=tuple(f"d{number:02d}" for number in range(len(DOCUMENTS))), texts=DOCUMENTS
         )
-        index = BM25().index(documents, cache=Path())  # it keeps nothing there
+        index = BM25(k3=None).index(documents, cache=Path())  # it keeps nothing there
         return Ranking(measure=NDCG(), utility=Max(), scope=Scope.catalogue).bind(index)
 
     @cached_property

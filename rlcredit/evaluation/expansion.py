@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlcredit.evaluation.cells import Source
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.rm3 import RM3
@@ -22,9 +23,12 @@ class Expansion:
 
     @classmethod
     def of(cls, documents: Documents, reward: Ranking, *, cache: Path) -> "Expansion":
-        """RM3 with its usual settings, over the same pools (or catalogue) as the reward."""
+        """RM3 with its usual settings, over the same pools (or catalogue) as the reward.
+
+        A word that a raw query repeats counts each time, as Anserini's BM25 does.
+        """
         return cls(
-            search=reward.bind(BM25().index(documents, cache=cache)),
+            search=reward.bind(BM25(k3=None).index(documents, cache=cache)),
             texts=dict(zip(documents.ids, documents.texts, strict=True)),
             rm3=RM3(),
         )
@@ -37,3 +41,8 @@ class Expansion:
             self.rm3(query, [(self.texts[document], score) for document, score in ranking])
             for query, ranking in zip(queries, found, strict=True)
         ]
+
+
+def reward_for(source: str, reward: RankingReward) -> RankingReward:
+    """The reward that reads a source's texts as they are meant: RM3's repetitions are weights."""
+    return reward.linear if source == Source.rm3 else reward

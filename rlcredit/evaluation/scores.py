@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rlcredit.evaluation.candidates import offered_sets, score_sets, set_texts
 from rlcredit.evaluation.cells import MEASURES, Cell, Source, Written
-from rlcredit.evaluation.expansion import Expansion
+from rlcredit.evaluation.expansion import Expansion, reward_for
 from rlcredit.evaluation.trec import DEPTH
 from rlcredit.retrieval.measures import Measure
 from rlcredit.rewards.ranking import RankingReward
@@ -122,22 +122,26 @@ def _batch_scores(
     texts: Written,
     measures: Sequence[Measure],
 ) -> Iterator[tuple[Cell, list[float]]]:
-    pairs = [
-        (prompt, text)
-        for written in texts.values()
-        for prompt, own in zip(prompts, written, strict=True)
-        for text in own
-    ]
-    sizes = [len(prompts) * len(written[0]) for written in texts.values()]
     for name, reward in rewards.items():
-        ranked, judged = reward.ranked(
-            [p for p, _ in pairs], [text for _, text in pairs], depth=DEPTH
-        )
-        for measure in measures:
-            parts = measure(ranked, judged).double().split(sizes)
-            for source, part in zip(texts, parts, strict=True):
-                means = part.view(len(prompts), -1).mean(1)
-                yield Cell(name, measure.name, source), means.tolist()
+        sources: dict[RankingReward, list[Source]] = {}
+        for source in texts:
+            sources.setdefault(reward_for(source, reward), []).append(source)
+        for asked, own in sources.items():
+            pairs = [
+                (prompt, text)
+                for source in own
+                for prompt, written in zip(prompts, texts[source], strict=True)
+                for text in written
+            ]
+            sizes = [len(prompts) * len(texts[source][0]) for source in own]
+            ranked, judged = asked.ranked(
+                [p for p, _ in pairs], [text for _, text in pairs], depth=DEPTH
+            )
+            for measure in measures:
+                parts = measure(ranked, judged).double().split(sizes)
+                for source, part in zip(own, parts, strict=True):
+                    means = part.view(len(prompts), -1).mean(1)
+                    yield Cell(name, measure.name, source), means.tolist()
 
 
 def scored_text(rules: TextRules, prompt: Prompt, response: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rlcredit.evaluation.expansion import reward_for
 from rlcredit.rewards.ranking import RankingReward
 from rlcredit.text.words import is_word
 from rlcredit.types import Prompt
@@ -56,7 +57,8 @@ def write_runs(
         for who, rows in texts.items():
             for k in range(len(rows[0])):
                 name = f"{retriever}.{who}" + (f"-{k}" if len(rows[0]) > 1 else "")
-                ranked = reward.run(prompts, [row[k] for row in rows], depth=DEPTH)
+                own = reward_for(who, reward)
+                ranked = own.run(prompts, [row[k] for row in rows], depth=DEPTH)
                 text = "".join(_lines(prompts, ranked, name)).encode()
                 # no time stamp: the same rankings are the same file
                 packed = gzip.compress(text, compresslevel=4, mtime=0)

@@ -101,6 +101,16 @@ class Searcher(Protocol):
 
 
 @runtime_checkable
+class Saturating(Protocol):
+    """An index in which a word that a text repeats counts less and less."""
+
+    @property
+    def linear(self) -> Index:
+        """The same documents, for texts whose repetitions are weights; itself where they are so."""
+        ...
+
+
+@runtime_checkable
 class Retriever(Protocol):
     """How documents are indexed and texts are matched; the config of an ``Index``."""
 

@@ -9,7 +9,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.digest import digest
-from rlcredit.retrieval.sparse import Bag, SparseIndex, searchable_by_words, words
+from rlcredit.retrieval.sparse import Bag, SparseIndex, check_k3, searchable_by_words, words
 from rlcredit.text.words import FOLDING
 
 _STOPWORDS = frozenset(STOPWORDS_EN)
@@ -19,18 +19,23 @@ _STOPWORDS = frozenset(STOPWORDS_EN)
 class BM25:
     """BM25 as in Lucene (every score positive), without English stop words.
 
-    score(q, d) = sum over the terms t of q of  idf(t) tf / (tf + k1 (1 - b + b |d| / mean |d|))
+    score(q, d) = sum over the distinct terms t of q of
+                  qtf (k3 + 1) / (qtf + k3)  idf(t) tf / (tf + k1 (1 - b + b |d| / mean |d|))
 
-    A term that the text repeats counts as often as it stands there.
+    with qtf and tf the counts of t in q and in d. Without the first factor, a text that says one
+    word many times is another query than one that says it once, and repeating is rewarded.
 
     Raises:
-        ValueError: If ``k1`` is negative or ``b`` not in [0, 1].
+        ValueError: If ``k1`` or ``k3`` is negative, ``k3`` not finite, or ``b`` not in [0, 1].
     """
 
     k1: float = 1.5
     """How slowly a repeated term stops to pay."""
     b: float = 0.75
     """How much long documents are held back, 0 to 1."""
+    k3: float | None = 0.0
+    """How slowly a query term that is repeated stops to pay (Robertson et al., TREC-3): 0: it
+    counts once; None: as often as it is said."""
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -38,6 +43,7 @@ class BM25:
             raise ValueError(f"k1={self.k1}, but it is 0 or more; 1.5 is usual")
         if not 0 <= self.b <= 1:
             raise ValueError(f"b={self.b}, but it lies between 0 and 1; 0.75 is usual")
+        check_k3(self.k3)
 
     def index(self, documents: Documents, *, cache: Path) -> SparseIndex:
         """Index the documents. Nothing is cached: building takes less than reading would.
@@ -64,6 +70,7 @@ class BM25:
             digest=digest(repr(self), FOLDING, documents.ids, documents.texts),
             bag=Bag(analyzer=words, vocabulary={t: i for i, t in enumerate(terms)}),
             weights=csr_matrix(by_term[:, [model.vocab_dict[term] for term in terms]]),
+            k3=self.k3,
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rlcredit.retrieval.sparse import (
     Analyzer,
     Bag,
     SparseIndex,
+    check_k3,
     searchable_by,
     searchable_by_words,
     words,
@@ -38,9 +40,22 @@ class Terms(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TFIDF:
-    """Cosine of the texts' TF-IDF vectors (scikit-learn's smooth idf)."""
+    """Cosine of the texts' TF-IDF vectors (scikit-learn's smooth idf).
+
+    A document's term weighs its count, a text's its saturated count (BM25's query side).
+
+    Raises:
+        ValueError: If ``k3`` is negative or not finite.
+    """
 
     terms: Terms = Terms.words
+    k3: float | None = 0.0
+    """How slowly a term that the text repeats stops to weigh more: 0: it counts once (of character
+    n-grams: each n-gram once, in however many words it stands); None: as often as it is said."""
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_k3(self.k3)
 
     def index(self, documents: Documents, *, cache: Path) -> SparseIndex:
         """Index the documents. Nothing is cached: building takes less than reading would.
@@ -63,6 +78,7 @@ class TFIDF:
             bag=Bag(analyzer=analyzer, vocabulary=dict(vectorizer.vocabulary_)),
             weights=weights,
             term_weights=vectorizer.idf_.astype(np.float32),
+            k3=self.k3,
         )
 
 
@@ -71,22 +87,25 @@ class LSA:
     """Cosine in the space of the leading singular vectors of the documents' TF-IDF matrix.
 
     Raises:
-        ValueError: If there are fewer than 1 dimensions, or, when indexing, not more documents and
-            terms than dimensions.
+        ValueError: If there are fewer than 1 dimensions, ``k3`` is negative or not finite, or, when
+            indexing, not more documents and terms than dimensions.
     """
 
     dimensions: int = 96
     seed: int = 0
     """Seed of the randomised decomposition."""
+    k3: float | None = 0.0
+    """How a word that the text repeats weighs in its TF-IDF vector; as :class:`TFIDF`'s."""
 
     def __post_init__(self) -> None:
         """Check the settings."""
         if self.dimensions < 1:
             raise ValueError(f"dimensions={self.dimensions}, but it is 1 or more; 96 is usual")
+        check_k3(self.k3)
 
     def index(self, documents: Documents, *, cache: Path) -> VectorIndex:
         """Index the documents. Nothing is cached: building takes seconds."""
-        tfidf = TFIDF().index(documents, cache=cache)
+        tfidf = TFIDF(k3=self.k3).index(documents, cache=cache)
         num_documents, num_terms = len(tfidf.document_ids), len(tfidf.bag.vocabulary)
         if self.dimensions >= min(num_documents, num_terms):
             raise ValueError(
@@ -100,15 +119,16 @@ class LSA:
         def project(rows: csr_matrix) -> Float[Tensor, "N D"]:
             return unit_rows(torch.from_numpy(rows @ axes))
 
-        def embed(texts: Sequence[str]) -> Encoded:
-            rows = project(tfidf.encode(texts).rows)
+        def embed_with(bag: SparseIndex, texts: Sequence[str]) -> Encoded:
+            rows = project(bag.encode(texts).rows)
             return Encoded(known=has_length(rows), rows=rows)
 
         return VectorIndex(
             document_ids=tfidf.document_ids,
             digest=digest(repr(self), tfidf.digest),
             vectors=project(tfidf.weights),
-            embed=embed,
+            embed=partial(embed_with, tfidf),
+            embed_linear=None if self.k3 is None else partial(embed_with, tfidf.linear),
         )
 
 

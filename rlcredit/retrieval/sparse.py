@@ -1,8 +1,9 @@
 """Bag-of-words search: texts and documents are rows of term weights, scores are inner products."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
 from rlcredit.retrieval.base import Documents, Encoded
+from rlcredit.retrieval.digest import digest
 from rlcredit.text.words import folded_matches, refuse_without_blanks
 
 Analyzer = Callable[[str], Sequence[str]]
@@ -67,6 +69,32 @@ def searchable_by_words(analyzer: Analyzer, documents: Documents) -> Documents:
     return documents
 
 
+def check_k3(k3: float | None) -> None:
+    """Refuse a saturation of query terms that is none.
+
+    Raises:
+        ValueError: If it is negative or not finite.
+    """
+    if k3 is not None and not (k3 >= 0 and math.isfinite(k3)):
+        raise ValueError(
+            f"k3={k3}, but it is 0 or more and finite; 0 counts a repeated query word once, and "
+            "null each time that it is said"
+        )
+
+
+def saturated(counts: np.ndarray, k3: float | None) -> np.ndarray:
+    """What counts of query terms weigh: ``qtf (k3 + 1) / (qtf + k3)``.
+
+    The query side of Okapi BM25 (Robertson et al., TREC-3, 1994; Robertson and Zaragoza, 2009,
+    sec. 3.4.4): 1 for a term that is said once, below ``k3 + 1`` however often it is repeated.
+
+    Args:
+        counts: How often the query says each of its terms, above 0.
+        k3: 0: a term counts once; None: the limit of a large ``k3``, counts as they are.
+    """
+    return counts if k3 is None else counts * (k3 + 1) / (counts + k3)
+
+
 _DENSE = 2**20
 """Term weights of a pool that are multiplied as they are, zeros and all."""
 
@@ -107,14 +135,24 @@ class SparseIndex:
     weights: csr_matrix
     """[documents, terms]."""
     term_weights: np.ndarray | None = None
-    """What a text's counts are multiplied with, per term; its row then gets length 1. None: the
-    counts are taken as they are."""
+    """What a text's counts, saturated, are multiplied with, per term; its row then gets length 1.
+    None: they are taken as they are."""
+    k3: float | None
+    """How a term that a text repeats counts; see :func:`saturated`."""
     encoding: None = None
     """None: encodings are not worth remembering, since they cost less to make."""
 
+    @property
+    def linear(self) -> "SparseIndex":
+        """The same documents, where a text's term counts each time that it is said."""
+        if self.k3 is None:
+            return self
+        return replace(self, k3=None, digest=digest(self.digest, "linear"))
+
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Count the known terms of each text; independent of the other texts to the bit."""
+        """Weigh the known terms of each text; independent of the other texts to the bit."""
         rows = self.bag.counts(texts)
+        rows.data = saturated(rows.data, self.k3)
         known = torch.from_numpy(np.diff(rows.indptr) > 0)
         if self.term_weights is not None:
             rows = weighted(rows, self.term_weights)

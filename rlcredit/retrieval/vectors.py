@@ -1,13 +1,14 @@
 """Exact search among unit vectors: a score is an inner product."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlcredit.retrieval.base import Encoded
+from rlcredit.retrieval.digest import digest
 
 _SHORTEST = 1e-12
 
@@ -22,9 +23,19 @@ class VectorIndex:
     """One per document; zero for a document without content."""
     embed: Callable[[Sequence[str]], Encoded]
     """Texts to vectors of the same space."""
+    embed_linear: Callable[[Sequence[str]], Encoded] | None = None
+    """The same for texts whose repetitions are weights; None: ``embed`` reads them so."""
     encoding: str | None = None
     """Content hash of everything an encoding depends on but its text; None: not to be
     remembered."""
+
+    @property
+    def linear(self) -> "VectorIndex":
+        """The same documents, for texts whose repetitions are weights."""
+        if self.embed_linear is None:
+            return self
+        own = digest(self.digest, "linear")
+        return replace(self, embed=self.embed_linear, embed_linear=None, digest=own)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Embed texts in the documents' space."""

@@ -7,8 +7,9 @@ of the retriever again.
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from rlcredit.estimators.base import SetUtility
 from rlcredit.identity import ASIDE
-from rlcredit.retrieval.base import Encoded, Index, Searcher
+from rlcredit.retrieval.base import Encoded, Index, Saturating, Searcher
 from rlcredit.retrieval.measures import Measure, order, rank_grades
 from rlcredit.rewards.caches import Cache, Key
 from rlcredit.rewards.engine import Engine, Plan
@@ -103,6 +104,18 @@ class RankingReward:
             values[~known] = fresh = self._computed(plan.only(missing))
             self.engine.caches.rewards.put([keys[i] for i in missing], fresh[:, None])
         return values[plan.pair_of]
+
+    @cached_property
+    def linear(self) -> "RankingReward":
+        """The same for texts whose repetitions are weights; itself where they count so anyway."""
+        index = self.engine.index
+        if not isinstance(index, Saturating) or index.linear is index:
+            return self
+        return replace(
+            self,
+            pools=Pools(index=index.linear, whole=self.pools.whole),
+            engine=replace(self.engine, index=index.linear),
+        )
 
     @property
     def counts(self) -> Counts:

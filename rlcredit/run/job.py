@@ -20,6 +20,7 @@ from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.base import Reward
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.base import Rollout
+from rlcredit.rollout.players import refuse_without_players
 from rlcredit.rollout.score import Scorer
 from rlcredit.run.room import check_room, with_room
 from rlcredit.tasks.base import Dataset, Task
@@ -156,6 +157,8 @@ def _loaded(
 ) -> tuple[Task, Grader, Policy]:
     """What takes long, or fills caches."""
     task = job.dataset.load()
+    if job.estimator.needs.coalitions is not None:
+        refuse_without_players(job.segmenter, task)
     surroundings = Surroundings(retrievers=job.retrievers, cache=job.cache, failures=failures)
     grader = grader_of(job.reward, task, surroundings)
     loaded = job.policy.load(task, seed=job.seed, cache=job.cache, device=device, say=say)

@@ -35,7 +35,7 @@ from rlcredit.run.ownership import run_id
 from rlcredit.run.responses import COLUMNS, CompletionsFile, response_rows
 from rlcredit.run.seal import Sealer
 from rlcredit.run.stop import StopRequest, stop_request
-from rlcredit.run.watch import SegmentWatch
+from rlcredit.run.watch import Watch
 from rlcredit.tracking.base import RunInfo
 from rlcredit.tracking.jsonl import JSONL, JSONLRun
 from rlcredit.tracking.mirror import Mirror
@@ -70,7 +70,7 @@ class Session:
     parts: Parts
     folder: Path
     console: RunConsole
-    watch: SegmentWatch = field(default_factory=SegmentWatch)
+    watch: Watch = field(default_factory=Watch)
     record: JSONLRun | None = None
     """The first process's; the others have none."""
     mirrors: Sequence[Mirror] = ()
@@ -145,7 +145,7 @@ class Session:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of this run."""
         restore(checkpoint, self.parts.trainer.policy.model, self.parts.trainer.optimizer)
-        self.watch = SegmentWatch.from_carry(checkpoint.carry)
+        self.watch = Watch.from_carry(checkpoint.carry)
         self.seconds_before = checkpoint.carry.get("wall_s", 0.0)
         self.last_step = checkpoint.step
         self.console.say(f"going on after step {checkpoint.step} ({checkpoint.folder})")
@@ -250,8 +250,7 @@ class Session:
                 self.log(metrics, step=result.step)
                 show(result.step, metrics)
                 rows = self.keep(result) if self.world.leads else ()
-                warning = self.watch(result.step, metrics)
-                if warning is not None:
+                for warning in self.watch(result.step, metrics):
                     self.console.warn(warning)
                 score = metrics.get(f"eval/validation/{self.headline}")
                 then = self._after(result.step, stop, score)

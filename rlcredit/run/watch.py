@@ -1,53 +1,100 @@
 """Warnings about a run that goes wrong while its reward may still rise."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-WATCHED = (("candidates/per_response", "candidates"), ("segments/per_response", "segments"))
-"""Metric and what it counts; the first that a run logs is watched."""
 WINDOW = 5
+"""Steps that a figure is averaged over, at the start of the run and now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """A metric, when it is wrong, and what is said then."""
+
+    metric: str
+    rings: Callable[[float, float], bool]
+    """Of its means over the first and over the latest steps."""
+    says: str
+    """With ``{before}`` and ``{now}``, the two means."""
+
+
+def _halved(before: float, now: float) -> bool:
+    return now <= 0.5 * before
+
+
+# Credit by segment can be won by writing fewer of them (one segment earns all the credit), and a
+# one-step gradient check does not show it.
+ALARMS = (
+    *(
+        Alarm(
+            metric=f"{parts}/per_response",
+            rings=_halved,
+            says=f"responses hold {{now:.1f}} {parts}, {{before:.1f}} at the start. The policy may "
+            "be gaming the segmentation",
+        )
+        for parts in ("candidates", "segments")
+    ),
+    Alarm(
+        metric="segments/valid_share",
+        rings=lambda before, now: now < 0.5,
+        says="{now:.0%} of the segments count under the task's rules, {before:.0%} at the start. "
+        "The others get no credit",
+    ),
+    Alarm(
+        metric="credit/mean_abs",
+        rings=lambda before, now: now == 0,
+        says="the credit of every segment has been 0: nothing but the reward of whole responses, "
+        "if that, is learnt from",
+    ),
+)
 
 
 @dataclass
-class SegmentWatch:
-    """Warns once when responses hold half as many segments (or candidates) as at the start.
+class Watch:
+    """Says once of each alarm that it rings; metrics that a run does not log are not watched."""
 
-    Credit by segment can be won by writing fewer of them (one segment earns all the credit), and a
-    one-step gradient check does not show it.
-    """
+    first: dict[str, list[float]] = field(default_factory=dict)
+    last: dict[str, list[float]] = field(default_factory=dict)
+    warned: set[str] = field(default_factory=set)
 
-    first: list[float] = field(default_factory=list)
-    last: list[float] = field(default_factory=list)
-    warned: bool = False
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> list[str]:
+        """Look at one step's metrics; a sentence for each alarm that rings for the first time."""
+        return [
+            f"step {step}: {said}; read some responses in completions.jsonl"
+            for alarm in ALARMS
+            if alarm.metric in metrics
+            and (said := self._heard(alarm, metrics[alarm.metric])) is not None
+        ]
 
-    def __call__(self, step: int, metrics: Mapping[str, float]) -> str | None:
-        """Look at one step's metrics; a sentence if there is something to say."""
-        name, parts = next(watched for watched in WATCHED if watched[0] in metrics)
-        count = metrics[name]
-        if len(self.first) < WINDOW:
-            self.first.append(count)
-        self.last = [*self.last, count][-WINDOW:]
-        before, now = sum(self.first) / len(self.first), sum(self.last) / len(self.last)
-        if self.warned or len(self.last) < WINDOW or now > 0.5 * before:
+    def _heard(self, alarm: Alarm, value: float) -> str | None:
+        first = self.first.setdefault(alarm.metric, [])
+        if len(first) < WINDOW:
+            first.append(value)
+        last = self.last[alarm.metric] = [*self.last.get(alarm.metric, []), value][-WINDOW:]
+        before, now = sum(first) / len(first), sum(last) / len(last)
+        if alarm.metric in self.warned or len(last) < WINDOW or not alarm.rings(before, now):
             return None
-        self.warned = True
-        return (
-            f"step {step}: responses hold {now:.1f} {parts}, {before:.1f} at the start. "
-            "The policy may be gaming the segmentation; read some responses in completions.jsonl"
-        )
+        self.warned.add(alarm.metric)
+        return alarm.says.format(before=before, now=now)
 
     def carry(self) -> dict[str, float]:
         """What a checkpoint keeps of it."""
-        kept = {f"watch/first/{i}": value for i, value in enumerate(self.first)}
-        kept |= {f"watch/last/{i}": value for i, value in enumerate(self.last)}
-        return kept | {"watch/warned": float(self.warned)}
+        kept = {f"watch/warned/{metric}": 1.0 for metric in sorted(self.warned)}
+        for name, values in (("first", self.first), ("last", self.last)):
+            for metric, own in values.items():
+                kept |= {f"watch/{name}/{i}/{metric}": value for i, value in enumerate(own)}
+        return kept
 
     @classmethod
-    def from_carry(cls, carry: Mapping[str, float]) -> "SegmentWatch":
-        """The watch of a run that goes on."""
-
-        def values(name: str) -> list[float]:
-            keys = [key for key in carry if key.startswith(f"watch/{name}/")]
-            return [carry[key] for key in sorted(keys)]
-
-        return cls(values("first"), values("last"), bool(carry.get("watch/warned", 0.0)))
+    def from_carry(cls, carry: Mapping[str, float]) -> "Watch":
+        """The watch of a run that goes on; what is kept of no alarm of today is left out."""
+        watch = cls()
+        for alarm in ALARMS:
+            for name, values in (("first", watch.first), ("last", watch.last)):
+                keys = (f"watch/{name}/{i}/{alarm.metric}" for i in range(WINDOW))
+                kept = [carry[key] for key in keys if key in carry]
+                if kept:
+                    values[alarm.metric] = kept
+            if f"watch/warned/{alarm.metric}" in carry:
+                watch.warned.add(alarm.metric)
+        return watch

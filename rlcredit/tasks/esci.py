@@ -51,6 +51,12 @@ class ESCI:
     """A longer phrase counts as nothing. None: 3 where generated, else no limit; 0: no limit."""
     unique: bool | None = None
     """A repeated phrase counts once. None: true where generated, else false."""
+    known_words: bool | None = None
+    """A phrase counts only if all its words stand in the catalogue, the training prompts or what
+    their teacher says. None: true where generated, else false."""
+    new_words: bool | None = None
+    """A phrase all of whose words were said before counts as nothing. None: true where generated,
+    else false."""
     candidates: int = 0
     """K: each response offers so many alternative search texts (arXiv:2603.29871); 0: it is one."""
     compose: Compose = Compose.own
@@ -131,7 +137,14 @@ class ESCI:
             Source.path: self._from_path,
             Source.hub: self._from_hub,
         }[self.source]
-        return finish("esci", self.source, load(), self._rules(), instruction=self.instruction)
+        return finish(
+            "esci",
+            self.source,
+            load(),
+            self._rules(),
+            known_words=self.known_words,
+            instruction=self.instruction,
+        )
 
     def _generated(self) -> Parts:
         size = self.pool_size or GENERATED_POOL
@@ -181,6 +194,7 @@ class ESCI:
             max_phrases=self.max_phrases,
             max_words=self.max_words,
             unique=self.unique,
+            new_words=self.new_words,
             num_candidates=self.candidates,
             compose=self.compose,
         )

@@ -12,8 +12,9 @@ from rlcredit.retrieval.base import Documents
 from rlcredit.tasks.base import SearchTask, Task
 from rlcredit.tasks.instructions import asking
 from rlcredit.tasks.sets import MAX_PHRASES, SetTeacher, asking_for_sets
-from rlcredit.tasks.teachers import HashedTeacher
+from rlcredit.tasks.teachers import HashedTeacher, PhraseTeacher
 from rlcredit.text.response import Compose, TextRules
+from rlcredit.text.words import words
 from rlcredit.types import Prompt
 
 SPLITS = ("train", "validation", "test")
@@ -60,7 +61,7 @@ class Limits:
         return {"train": self.train, "validation": self.validation, "test": self.test}[split]
 
 
-GENERATED_RULES = TextRules(max_phrases=8, max_words=3, unique=True)
+GENERATED_RULES = TextRules(max_phrases=8, max_words=3, unique=True, new_words=True)
 REAL_RULES = TextRules()
 
 
@@ -72,7 +73,7 @@ class Parts:
     train: tuple[Prompt, ...]
     validation: tuple[Prompt, ...]
     test: tuple[Prompt, ...]
-    teacher: HashedTeacher
+    teacher: PhraseTeacher
     counts: Mapping[str, int]
     hidden: frozenset[str] = frozenset()
     """Documents relevant to held-out prompts, which the training side may not read."""
@@ -84,6 +85,7 @@ def text_rules(
     max_phrases: int | None,
     max_words: int | None,
     unique: bool | None,
+    new_words: bool | None,
     num_candidates: int,
     compose: Compose,
 ) -> TextRules:
@@ -99,22 +101,42 @@ def text_rules(
         max_phrases=default.max_phrases if max_phrases is None else max_phrases or None,
         max_words=default.max_words if max_words is None else max_words or None,
         unique=default.unique if unique is None else unique,
+        new_words=default.new_words if new_words is None else new_words,
         compose=compose,
     )
 
 
 def finish(
-    name: str, source: Source, parts: Parts, rules: TextRules, *, instruction: str | None = None
+    name: str,
+    source: Source,
+    parts: Parts,
+    rules: TextRules,
+    *,
+    known_words: bool | None = False,
+    instruction: str | None = None,
 ) -> SearchTask:
-    """The search task, with its content hash; its prompts ask what the instruction says.
+    """The search task, with its content hash.
+
+    Args:
+        name: Of the data set.
+        source: Where it comes from.
+        parts: What was loaded.
+        rules: Of the scored text, but for the known words.
+        known_words: Whether the words of a phrase must stand in the catalogue, the training
+            prompts or what their teacher says for it to count; None: if the set is generated.
+        instruction: What the prompts ask instead of the task's own instruction.
 
     Raises:
         ValueError: If a split is empty.
     """
     _check_splits(name, parts)
+    if source is Source.generated if known_words is None else known_words:
+        rules = dataclasses.replace(rules, known_words=_known_words(parts))
+    teacher: HashedTeacher = parts.teacher
     parts = _instructed(parts, instruction)
     if rules.num_candidates:
-        parts = _of_sets(parts, rules.num_candidates)
+        parts = _asking_for_sets(parts, rules.num_candidates)
+        teacher = SetTeacher(base=teacher, num_candidates=rules.num_candidates)
     return SearchTask(
         name=name,
         source=str(source),
@@ -123,10 +145,10 @@ def finish(
         validation=parts.validation,
         test=parts.test,
         rules=rules,
-        teacher=parts.teacher,
+        teacher=teacher,
         hidden=parts.hidden,
         counts=parts.counts,
-        digest=_digest(_content(parts, rules)),
+        digest=_digest(_content(parts, teacher, rules)),
     )
 
 
@@ -194,13 +216,19 @@ def _instructed(parts: _PartsT, instruction: str | None) -> _PartsT:
     )
 
 
-def _of_sets(parts: Parts, num_candidates: int) -> Parts:
+def _known_words(parts: Parts) -> tuple[str, ...]:
+    """The different words of the catalogue, of the training prompts, and of their demonstrations."""
+    asked = (text for prompt in parts.train for text in (prompt.text, prompt.query))
+    texts = (*parts.documents.texts, *asked, *parts.teacher.phrases())
+    return tuple(sorted({word for text in texts for word in words(text)}))
+
+
+def _asking_for_sets(parts: Parts, num_candidates: int) -> Parts:
     return dataclasses.replace(
         parts,
         train=asking_for_sets(parts.train, num_candidates),
         validation=asking_for_sets(parts.validation, num_candidates),
         test=asking_for_sets(parts.test, num_candidates),
-        teacher=SetTeacher(base=parts.teacher, num_candidates=num_candidates),
     )
 
 
@@ -217,8 +245,12 @@ def oracle_text(prompt: Prompt, *, without: tuple[str, ...] = ()) -> str:
     return ", ".join(text for attribute, text in canonical.items() if attribute not in without)
 
 
-def _content(parts: Parts, rules: TextRules) -> Iterable[str]:
+def _content(parts: Parts, teacher: HashedTeacher, rules: TextRules) -> Iterable[str]:
     yield repr(rules)
+    if rules.new_words:
+        yield "new words"
+    if rules.known_words is not None:  # which they are, the texts below say
+        yield "known words"
     for document_id, text in zip(parts.documents.ids, parts.documents.texts, strict=True):
         yield from (document_id, text)
     for split in SPLITS:
@@ -227,7 +259,7 @@ def _content(parts: Parts, rules: TextRules) -> Iterable[str]:
             yield from (prompt.prompt_id, prompt.text, prompt.query, prompt.instruction)
             grades = sorted((d, g) for d, g in prompt.relevance.items() if g)  # 0 changes no reward
             yield json.dumps([grades, prompt.pool, list(prompt.truth.items())])
-    yield from parts.teacher.content()
+    yield from teacher.content()
 
 
 def _digest(texts: Iterable[str]) -> str:

@@ -66,6 +66,12 @@ class PhraseTeacher:
                     lists[source.phrases] = repr(source.phrases)
                 yield lists[source.phrases]
 
+    def phrases(self) -> Iterator[str]:
+        """Every phrase that a demonstration may hold; a list that several sources share, once."""
+        sources = (one for own in self.sources.values() for one in own)
+        for phrases in dict.fromkeys(s.phrases for s in (*sources, *self.openings.values())):
+            yield from phrases
+
     def __call__(self, prompt: Prompt, generator: torch.Generator) -> str:
         """One demonstration.
 

@@ -6,13 +6,13 @@ retriever.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum, auto
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from rlcredit.text.candidates import MAX_CANDIDATES, candidate_spans
 from rlcredit.text.spans import Span
-from rlcredit.text.words import folded
+from rlcredit.text.words import folded, words
 
 READ_TAGS = frozenset({"<think>", "</think>", "<answer>", "</answer>"})
 """Tags that the rules below read."""
@@ -55,6 +55,16 @@ def segment_key(segment: str) -> str:
     return " ".join(folded(segment).split())
 
 
+_UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
+"""Control characters, and the sign for bytes that are no character."""
+
+
+@lru_cache(maxsize=2**16)
+def words_of(phrase: str) -> frozenset[str]:
+    """The different words of a phrase, folded."""
+    return frozenset(words(phrase))
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextRules:
     """The task's rules for the scored text; with the defaults the text is taken as it stands.
@@ -69,6 +79,11 @@ class TextRules:
     """A phrase of more words counts as nothing."""
     unique: bool = False
     """A phrase that repeats an earlier one (case and spaces aside) counts as nothing."""
+    known_words: tuple[str, ...] | None = field(default=None, repr=False)
+    """A phrase of other words, of none, or with a control character or U+FFFD counts as nothing;
+    None: any words count."""
+    new_words: bool = field(default=False, repr=False)
+    """A phrase all of whose words were said by phrases before it counts as nothing."""
     num_candidates: int = 0
     """K: a response offers so many search texts, each with the limits above; 0: it is one."""
     compose: Compose = Compose.own
@@ -131,33 +146,64 @@ class TextRules:
         return Span(start, end if cut is None else start + cut)
 
     def is_valid(self, segment: str) -> bool:
-        """Whether the task counts the segment: it has 1 to ``max_words`` words."""
-        words = segment_key(segment)
-        return bool(words) and (self.max_words is None or words.count(" ") < self.max_words)
+        """Whether the task counts the segment by itself: 1 to ``max_words`` words, all known.
+
+        What it repeats is no matter here: without what it repeats, it would count.
+        """
+        key = segment_key(segment)
+        short = self.max_words is None or key.count(" ") < self.max_words
+        return bool(key) and short and self._is_known(segment)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.known_words or ())
+
+    def _is_known(self, segment: str) -> bool:
+        if self.known_words is None:
+            return True
+        own = words_of(segment)
+        readable = not _UNREADABLE.search(segment_key(segment))  # by now its spaces are blanks
+        return bool(own) and own <= self._known and readable
+
+    @property
+    def _count_phrases(self) -> bool:
+        """Whether the scored text is a list of phrases, of which some count and others do not."""
+        limited = self.max_words is not None or self.known_words is not None
+        return limited or self.unique or self.new_words
 
     def search_text(self, text: str, *, query: str) -> str:
         """What the retriever gets for a piece of scored text; "" if nothing of it counts.
 
-        White space is normalised. Under ``max_words`` or ``unique`` the text is a list of phrases,
-        and those that count are joined by ", ". With ``compose=expand`` the query comes first.
+        White space is normalised. Where phrases can count or not, the text is a list of them, and
+        those that count are joined by ", ". A coalition's text goes through as a response's does:
+        what it repeats is what it says itself. With ``compose=expand`` the query comes first.
 
         >>> TextRules(max_words=2, unique=True).search_text("red, a b c,, Red,tent", query="")
         'red, tent'
+        >>> TextRules(new_words=True).search_text("red tent, tent, red boat", query="")
+        'red tent, red boat'
         """
         own = " ".join(text.split())
-        if self.max_words is not None or self.unique:
+        if self._count_phrases:
             own = ", ".join(self._counted(own))
         return own if self.compose is Compose.own else f"{query} {own}".strip()
 
     def _counted(self, text: str) -> list[str]:
-        """Thousands of texts a step come through here, hence one loop without calls of our own."""
+        """Thousands of texts a step come through here, hence one loop, and calls remembered."""
         limit = len(text) if self.max_words is None else self.max_words
         counted: list[str] = []
         seen: set[str] = set()
+        said: set[str] = set()
         for phrase in text.split(","):
             key = segment_key(phrase)
             if not key or key.count(" ") >= limit or (self.unique and key in seen):
                 continue
+            if not self._is_known(phrase):
+                continue
+            if self.new_words:
+                if words_of(phrase) <= said:
+                    continue
+                said |= words_of(phrase)
             seen.add(key)
             counted.append(phrase.strip())
         return counted

@@ -31,7 +31,7 @@ CONSTRUCTIONS = [Rank(), Weighted(), Additive(), Proportional()]
 
 @pytest.fixture(scope="module")
 def task():
-    return ESCI().load()
+    return ESCI(known_words=False).load()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Evaluations: the same draws each time, every retriever and measure, baselines, true files."""
 
+import gzip
 from collections import Counter
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from rlcredit.evaluation.scores import score_responses, score_texts, search_text
 from rlcredit.evaluation.trec import DEPTH, write_qrels, write_runs
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.bm25 import BM25
-from rlcredit.retrieval.linear import TFIDF
+from rlcredit.retrieval.linear import LSA, TFIDF
 from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
 from rlcredit.rewards.ranking import Ranking, Scope
 from rlcredit.rollout.hf import HFRollout
@@ -203,6 +204,34 @@ def test_rm3_expands_the_raw_query_with_words_of_what_it_finds(evaluator, evalua
     # of the other half a third each goes to "lamp", to "quiet", and to the four kinds together
     assert counts == {"lamp": 67, "quiet": 17, **dict.fromkeys(KINDS, 4)}
     assert len(evaluation.scores[Cell("tfidf", "nDCG@10", Source.rm3)]) == 5
+
+
+def test_rm3s_repetitions_are_weights_for_every_retriever_whatever_a_repeated_word_counts(tmp_path):
+    def scored(k3):
+        rewards = {
+            name: Ranking(measure=NDCG(), utility=Max()).bind(made.index(DOCUMENTS, cache=tmp_path))
+            for name, made in {
+                "bm25": BM25(k3=k3),
+                "tfidf": TFIDF(k3=k3),
+                "lsa": LSA(dimensions=4, k3=k3),
+            }.items()
+        }
+        texts = {Source.rm3: [["lamp lamp lamp quiet"]], Source.greedy: [["lamp lamp lamp quiet"]]}
+        wanted = prompts()[1:2]
+        write_runs(tmp_path / str(k3), wanted, {str(k): v for k, v in texts.items()}, rewards)
+        return score_texts(rewards, wanted, texts)
+
+    once, linear = scored(0.0), scored(None)
+    assert once.keys() == linear.keys()
+    rm3 = {cell: values for cell, values in once.items() if cell.source is Source.rm3}
+    assert rm3 == {cell: linear[cell] for cell in rm3}
+
+    def run(k3, name):
+        return gzip.decompress((tmp_path / k3 / f"{name}.run.gz").read_bytes())
+
+    for name in ("bm25", "tfidf", "lsa"):
+        assert run("0.0", f"{name}.rm3") == run("None", f"{name}.rm3")
+        assert run("0.0", f"{name}.greedy") != run("None", f"{name}.greedy")
 
 
 def test_the_oracle_writes_the_first_wording_of_every_true_attribute(evaluator, evaluation):

@@ -9,7 +9,7 @@ from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.measures import NDCG
 from rlcredit.rewards.ranking import Ranking
-from rlcredit.run.watch import SegmentWatch
+from rlcredit.run.watch import Watch
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
 
@@ -73,11 +73,11 @@ def test_run_files_get_a_column_for_each_candidate_of_whole_sets():
 
 
 def test_the_watch_warns_when_candidates_halve():
-    watch = SegmentWatch()
+    watch = Watch()
     counts = [4.0] * 9 + [1.5] * 9
     said = [
         watch(step, {"candidates/per_response": count, "segments/per_response": 9.0})
         for step, count in enumerate(counts)
     ]
-    (warning,) = [each for each in said if each]
+    (warning,) = [each for step in said for each in step]
     assert "2.0 candidates, 4.0 at the start" in warning

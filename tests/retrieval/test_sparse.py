@@ -1,3 +1,7 @@
+import math
+from collections import Counter
+from dataclasses import replace
+
 import bm25s
 import numpy as np
 import pytest
@@ -27,7 +31,7 @@ def scores(index, texts=TEXTS, documents=None):
 
 def test_bm25_equals_bm25s_for_other_constants_too(tmp_path):
     for k1, b in [(1.5, 0.75), (0.9, 0.4), (0.0, 0.0)]:
-        index = BM25(k1=k1, b=b).index(DOCUMENTS, cache=tmp_path)
+        index = BM25(k1=k1, b=b, k3=None).index(DOCUMENTS, cache=tmp_path)
         model = bm25s.BM25(k1=k1, b=b)
         model.index([terms_of(text) for text in DOCUMENTS.texts], show_progress=False)
         column = [index.document_ids.index(i) for i in DOCUMENTS.ids]
@@ -38,8 +42,47 @@ def test_bm25_equals_bm25s_for_other_constants_too(tmp_path):
             torch.testing.assert_close(ours[theirs > 0], theirs[theirs > 0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("k3", [0.0, 1.2, 8.0, None])
+def test_bm25_is_a_double_loop_over_query_terms_and_documents(tmp_path, k3):
+    texts = ["red red red tent", "tent", "red, red, blue tent, the red", "lamp lamp lamp lamp"]
+    index = BM25(k3=k3).index(DOCUMENTS, cache=tmp_path)
+    bags = {i: Counter(terms_of(t)) for i, t in zip(DOCUMENTS.ids, DOCUMENTS.texts, strict=True)}
+    mean = sum(bag.total() for bag in bags.values()) / len(bags)
+    for text, row in zip(texts, scores(index, texts), strict=True):
+        for document, found in zip(index.document_ids, row.tolist(), strict=True):
+            bag, expected = bags[document], 0.0
+            for term, qtf in Counter(terms_of(text)).items():
+                having = sum(term in other for other in bags.values())
+                idf = math.log(1 + (len(bags) - having + 0.5) / (having + 0.5))
+                length = 1.5 * (1 - 0.75 + 0.75 * bag.total() / mean)
+                weight = qtf if k3 is None else qtf * (k3 + 1) / (qtf + k3)
+                expected += weight * idf * bag[term] / (bag[term] + length)
+            assert max(found, 0.0) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "retriever", [BM25(), TFIDF(), TFIDF(terms=Terms.char_ngrams), LSA(dimensions=16)], ids=repr
+)
+def test_repeating_a_word_changes_no_score_and_linear_counting_changes_it(retriever, tmp_path):
+    index = retriever.index(DOCUMENTS, cache=tmp_path)
+    once, again = scores(index, ["red tent", "red tent red, Red"])
+    assert torch.equal(once, again)
+    linear = replace(retriever, k3=None).index(DOCUMENTS, cache=tmp_path)
+    assert linear.linear is linear
+    assert not torch.allclose(*scores(linear, ["red tent", "red tent red, Red"]))
+    assert torch.equal(scores(index.linear, TEXTS), scores(linear, TEXTS))
+    assert len({index.digest, index.linear.digest, linear.digest}) == 3
+
+
+@pytest.mark.parametrize("k3", [-0.1, math.nan, math.inf])
+def test_a_saturation_below_0_or_not_finite_is_refused(k3):
+    for retriever in (BM25, TFIDF, LSA):
+        with pytest.raises(ValueError, match=f"k3={k3}"):
+            retriever(k3=k3)
+
+
 def test_tfidf_is_scikit_learns_cosine(tmp_path):
-    index = TFIDF().index(DOCUMENTS, cache=tmp_path)
+    index = TFIDF(k3=None).index(DOCUMENTS, cache=tmp_path)
     vectorizer = TfidfVectorizer()
     documents = vectorizer.fit_transform(DOCUMENTS.texts)
     theirs = (vectorizer.transform(TEXTS) @ documents.T).toarray()

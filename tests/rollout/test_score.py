@@ -114,6 +114,41 @@ def test_invalid_segments_and_later_copies_are_no_players_and_leave_every_coalit
     assert game.rewards[0, 0].tolist() == [0.0, 0.03, 0.02, 0.02, 0.02]
 
 
+WORDS = TextRules(known_words=("boat", "red", "tent"), new_words=True)
+SAID = (
+    "red tent, tent red, boat, blue boat",
+    "boat, tent, red, red tent",
+    "tent\ufffd, red, red, boat",
+)
+
+
+@pytest.mark.parametrize("value", [values.Shapley(), values.Owen()], ids=repr)
+def test_every_coalition_is_read_by_the_rules_of_words_as_a_response_would_be(value):
+    ospo = OSPO(value=value, construction=Additive())
+    scorer = Scorer(reward=Letters(), rules=WORDS, segmenter=Phrases())
+    signals = scorer(written(SAID), ospo.needs, randomness=RANDOMNESS)
+    game, segments = signals.game, signals.segments
+    assert game is not None
+    assert segments is not None
+    assert signals.rewards[0].tolist() == [letters("redtentboat")] * 2 + [letters("redboat")]
+    assert segments.valid[0].tolist() == [[True] * 3 + [False], [True] * 4, [False] + [True] * 3]
+    for g, text in enumerate(SAID):
+        phrases = text.split(", ")
+        for members, known, reward in zip(
+            game.members[0, g].tolist(), game.evaluated[0, g], game.rewards[0, g], strict=True
+        ):
+            own = ", ".join(p for p, plays in zip(phrases, members, strict=True) if plays)
+            if known:
+                assert float(reward) == letters(WORDS.search_text(own, query=""))
+    credit = ospo(signals).credit
+    assert credit is not None
+    shares = segment_credit(credit, segments.ids, 4)[0]
+    torch.testing.assert_close(shares.nansum(-1), signals.rewards[0])
+    # whoever says the same words earns the same, though only the first of them is in the text
+    assert shares[0, 0] == pytest.approx(float(shares[0, 1]))
+    assert shares[0, 3] == shares[2, 0] == 0  # unknown words
+
+
 class Priced:
     """A reward for each text, by hand; a copy earns .1."""
 

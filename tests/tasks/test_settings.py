@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,17 +17,47 @@ from rlcredit.tasks.settings import Limits, Parts, Source, finish
 from rlcredit.tasks.splits import sample_by_hash, share_of, split_pairs
 from rlcredit.tasks.teachers import PhraseSource, PhraseTeacher
 from rlcredit.text.response import Compose, TextRules
+from rlcredit.text.words import words
 from rlcredit.types import Prompt
 
 
 def test_generated_sets_cut_phrases_and_published_ones_do_not_unless_asked(esci_folder):
     path = {"source": Source.path, "path": str(esci_folder)}
     assert ESCI(**path)._rules() == TextRules()
-    assert ESCI()._rules() == TextRules(max_phrases=8, max_words=3, unique=True)
-    assert ESCI(max_phrases=0, max_words=0, unique=False)._rules() == TextRules()
+    generated = TextRules(max_phrases=8, max_words=3, unique=True, new_words=True)
+    assert ESCI()._rules() == generated
+    none = {"max_phrases": 0, "max_words": 0, "unique": False, "new_words": False}
+    assert ESCI(**none)._rules() == TextRules()
     asked = ESCI(**path, max_phrases=4, max_words=2, unique=True, compose=Compose.expand)._rules()
     assert asked == TextRules(max_phrases=4, max_words=2, unique=True, compose=Compose.expand)
-    assert HM(max_phrases=3)._rules() == TextRules(max_phrases=3, max_words=3, unique=True)
+    assert HM(max_phrases=3)._rules() == replace(generated, max_phrases=3)
+
+
+def test_generated_sets_count_the_words_of_catalogue_and_training_texts_alone(
+    esci, hm, esci_folder
+):
+    for task in (esci, hm):
+        known = set(task.rules.known_words)
+        texts = (*task.documents.texts, *(prompt.text for prompt in task.train))
+        demonstrations = [
+            task.teacher(prompt, torch.Generator().manual_seed(index))
+            for index, prompt in enumerate(task.train)
+        ]
+        assert known >= {word for text in (*texts, *demonstrations) for word in words(text)}
+        assert not {"insulatedz", "xyzzy", "z"} & known
+        assert all(task.rules.is_valid(p) for demo in demonstrations for p in demo.split(","))
+    path = {"source": Source.path, "path": str(esci_folder)}
+    assert ESCI(**path).load().rules.known_words is None
+    asked = ESCI(**path, known_words=True).load()
+    assert set(asked.rules.known_words) >= {w for t in asked.documents.texts for w in words(t)}
+
+
+def test_the_rules_of_words_enter_digests_where_they_are_on_and_are_left_out_where_not():
+    off = {"known_words": False, "new_words": False}
+    made = [ESCI(**off | on) for on in ({}, {"known_words": True}, {"new_words": True})]
+    assert len({each.load().digest for each in made}) == 3
+    assert len({digest(data_identity(each)) for each in made}) == 3
+    assert not {"known_words", "new_words"} & data_identity(made[0]).keys()
 
 
 def test_identities_follow_settings_and_content_and_not_the_place(esci_folder, tmp_path):

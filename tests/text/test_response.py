@@ -3,6 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcredit.text.response import Compose, TextRules, opened_thought, segment_key
+from rlcredit.text.words import words
 
 TASK = TextRules(max_phrases=8, max_words=3, unique=True)
 
@@ -51,6 +52,44 @@ def test_scored_text_is_the_answer_or_else_all_but_the_leading_thought(response,
 )
 def test_scored_text_ends_after_max_phrases_whatever_they_are_worth(response, limit, text):
     assert scored(response, max_phrases=limit) == text
+
+
+KNOWN = TextRules(known_words=("boat", "for", "red", "tent"), new_words=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "counted"),
+    [
+        ("red tent, Boat", "red tent, Boat"),
+        ("red tentZ, boat", "boat"),
+        ("red tent\ufffd, boat", "boat"),
+        ("red\x07 tent, boat", "boat"),
+        ("\ufffd, !!, \x00, ", ""),
+        ("red\u00a0tent for, boat", "red tent for, boat"),
+        ("red tent, tent, TENT red, red boat", "red tent, red boat"),
+        ("tent, tent!, ten\u00adt, boat", "tent, boat"),
+        ("blue tent, tent", "tent"),  # what does not count has said nothing
+    ],
+)
+def test_phrases_of_known_and_of_new_words_count(text, counted):
+    assert KNOWN.search_text(text, query="") == counted
+
+
+def test_whether_a_segment_plays_depends_on_its_words_and_not_on_what_was_said_before():
+    said = ["red tent", "tent", "tentz", "tent\ufffd", "!!", ""]
+    assert [KNOWN.is_valid(each) for each in said] == [True, True, False, False, False, False]
+    assert TextRules().is_valid("tent\ufffd")
+
+
+@given(
+    st.lists(st.sampled_from(["red", "red tent", "tent", "boat", "blue", "red boat"]), max_size=6)
+)
+def test_phrases_of_old_words_change_no_word_of_a_text(phrases):
+    text = ", ".join(phrases)
+    without = TextRules(known_words=KNOWN.known_words).search_text(text, query="")
+    counted = KNOWN.search_text(text, query="")
+    assert set(words(counted)) == set(words(without))
+    assert KNOWN.search_text(counted, query="") == counted
 
 
 def test_a_candidate_within_a_thought_that_the_prompt_opened_is_none():
