@@ -89,7 +89,7 @@ def load_batch(folder: Path, *, device: torch.device) -> tuple[str, Refused]:
     rollouts = Rollouts(
         prompts=tuple(prompts),
         texts=tuple(tuple(group["responses"]) for group in record["groups"]),
-        **_part(tensors, ROLLOUTS),
+        **{"char_spans": None, **_part(tensors, ROLLOUTS)},
         **record["rollouts"],
     )
     refused = Refused(batch=batch, rollouts=rollouts, step=record["step"], update=record["update"])

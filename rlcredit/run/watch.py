@@ -22,7 +22,9 @@ class SegmentWatch:
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> str | None:
         """Look at one step's metrics; a sentence if there is something to say."""
-        name, parts = next(watched for watched in WATCHED if watched[0] in metrics)
+        name, parts = next((each for each in WATCHED if each[0] in metrics), (None, ""))
+        if name is None:
+            return None  # answers that are verified as a whole
         count = metrics[name]
         if len(self.first) < WINDOW:
             self.first.append(count)

@@ -17,7 +17,7 @@ from rlcredit.policy.base import Policy
 from rlcredit.policy.causal_lm import pad_id
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.health import rollout_metrics
-from rlcredit.rollout.score import Scorer
+from rlcredit.rollout.score import Scorer, reads_segments
 from rlcredit.text.copying import WordRuns
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
 from rlcredit.trainer.exchange import add_up, clip
@@ -105,6 +105,7 @@ class Trainer:
                 group_size=self.settings.group_size,
                 randomness=randomness,
                 offset=offset,
+                spans=reads_segments(self.estimator, self.scorer.reward),
             )
         with clock("reward"):
             signals = self.scorer(rollouts, self.needs, randomness=randomness, offset=offset)
