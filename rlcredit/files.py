@@ -3,11 +3,26 @@
 A new file has the permissions that the process's umask leaves, whatever wrote it.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+
+_ROOM = "make room there, and give the same command again"
+_RIGHTS = "let this user write there, or name another folder"
+_FOLDER = "a file stands where a folder is needed; name another folder, or move the file"
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: _ROOM,
+    errno.EROFS: _RIGHTS,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOTDIR: _FOLDER,
+    errno.EEXIST: _FOLDER,
+}
 
 
 @contextmanager
@@ -78,3 +93,17 @@ def writing(path: Path) -> Iterator[None]:
             "user write there, and give the same command again: a run goes on from its last "
             "checkpoint"
         ) from error
+
+
+def refused_by_disk(error: OSError) -> str | None:
+    """A sentence about what a disk or its permissions refused; None for any other error."""
+    path = os.fsdecode(error.filename or "a file")
+    if error.errno == errno.ENAMETOOLONG:
+        longest = max(len(os.fsencode(part)) for part in Path(path).parts)
+        return (
+            f"{path} is too long: the longest name in it has {longest} bytes and the whole path "
+            f"{len(os.fsencode(path))}, and a disk takes {os.pathconf('/', 'PC_NAME_MAX')} and "
+            f"{os.pathconf('/', 'PC_PATH_MAX')} at most; give a shorter one"
+        )
+    remedy = _REMEDIES.get(error.errno or 0)
+    return None if remedy is None else f"{path} cannot be used ({error.strerror}); {remedy}"
