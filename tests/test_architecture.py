@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlcredit"
 FLOORS = [
-    {"types", "identity", "errors"},
+    {"types", "identity", "errors", "files"},
     {"credit", "distributed"},
     {"estimators", "losses"},
     {"text", "retrieval"},

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from hydra.errors import HydraException, MissingConfigException
@@ -10,13 +10,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from rlcredit.errors import chain, nearest, raised_here
+from rlcredit.files import refused_by_disk
 from rlcredit.run.stream import best_effort
 
 
 def explain(error: BaseException) -> str | None:
     """The sentence a person can act on; None for an error that is a bug and needs its traceback.
 
-    Errors that this package raises on purpose name value, rule and remedy. To Hydra's about
+    Errors that this package raises on purpose name value, rule and remedy. What a disk refuses is
+    said with its path. To Hydra's about
     unknown groups, keys and values the nearest valid name is added. RLCREDIT_DEBUG=1 keeps every
     traceback.
     """
@@ -26,6 +28,13 @@ def explain(error: BaseException) -> str | None:
     for link in links:
         if raised_here(link):
             return str(link)
+    for link in links:
+        if isinstance(link, OSError) and (sentence := refused_by_disk(link)) is not None:
+            return sentence
+    return _about_config(error, links)
+
+
+def _about_config(error: BaseException, links: Sequence[BaseException]) -> str | None:
     for link in links:
         if isinstance(link, MissingConfigException):
             return f"{link}{nearest(link.missing_cfg_file or '', link.options or [])}"

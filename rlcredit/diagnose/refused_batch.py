@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rlcredit.checkpoint.writer import write_weights
+from rlcredit.files import replace_file, whole_file, writing
 from rlcredit.trainer.refused import Refused, RefusedBatchError
 from rlcredit.types import Prompt, Rollouts, UpdateBatch
 
@@ -33,13 +34,17 @@ def save_batch(folder: Path, error: RefusedBatchError, model: nn.Module) -> Path
         folder: Made, or made anew.
         error: With the batch of all ranks.
         model: As it was when the loss was taken.
+
+    Raises:
+        CheckpointError: If the weights cannot be written.
+        OSError: If the batch cannot be written.
     """
     write_weights(folder / "weights", model)
     if dist.is_initialized() and dist.get_rank() != 0:
         return folder
     refused = error.refused
     tensors = _tensors(BATCH, refused.batch) | _tensors(ROLLOUTS, refused.rollouts)
-    save_file(tensors, folder / "batch.safetensors")
+    _write_tensors(folder / "batch.safetensors", tensors)
     groups = [
         {"prompt": asdict(prompt), "responses": list(texts)}
         for prompt, texts in zip(refused.rollouts.prompts, refused.rollouts.texts, strict=True)
@@ -52,10 +57,17 @@ def save_batch(folder: Path, error: RefusedBatchError, model: nn.Module) -> Path
         "rollouts": _numbers(refused.rollouts),
         "groups": groups,
     }
-    (folder / "batch.json").write_text(
-        json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    )
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    replace_file(folder / "batch.json", text)
     return folder
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    try:
+        with writing(path), whole_file(path) as new:
+            save_file(tensors, new)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written ({error}); make room there") from error
 
 
 def load_batch(folder: Path, *, device: torch.device) -> tuple[str, Refused]:
@@ -77,7 +89,7 @@ def load_batch(folder: Path, *, device: torch.device) -> tuple[str, Refused]:
     rollouts = Rollouts(
         prompts=tuple(prompts),
         texts=tuple(tuple(group["responses"]) for group in record["groups"]),
-        **_part(tensors, ROLLOUTS),
+        **{"char_spans": None, **_part(tensors, ROLLOUTS)},
         **record["rollouts"],
     )
     refused = Refused(batch=batch, rollouts=rollouts, step=record["step"], update=record["update"])

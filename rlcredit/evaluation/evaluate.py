@@ -18,7 +18,7 @@ from rlcredit.evaluation.graders import Grader
 from rlcredit.evaluation.samples import Completion, completions
 from rlcredit.policy.base import Policy
 from rlcredit.rollout.base import Rollout
-from rlcredit.rollout.score import Scorer
+from rlcredit.rollout.score import Scorer, reads_segments
 from rlcredit.types import Prompt, Randomness, Rollouts
 
 EVALUATION_STEP = -1
@@ -102,11 +102,12 @@ class Evaluator:
         responses: dict[Source, list[tuple[str, ...]]] = {Source.sampled: [], Source.greedy: []}
         checks: list[CreditCheck] = []
         examples: list[Completion] = []
+        reads = reads_segments(self.estimator, self.scorer.reward)
         for start in range(0, len(prompts), self.prompts_per_batch):
             batch = prompts[start : start + self.prompts_per_batch]
             responses[Source.greedy] += self._roll(policy, batch, start, greedy=True).texts
             left = self.max_credit_prompts - start
-            sampled = self._roll(policy, batch, start, greedy=False, spans=left > 0)
+            sampled = self._roll(policy, batch, start, greedy=False, spans=left > 0 and reads)
             responses[Source.sampled] += sampled.texts
             if left > 0:
                 check, shown = self._credit(first_prompts(sampled, left), start)

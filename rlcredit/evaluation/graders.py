@@ -16,6 +16,7 @@ from rlcredit.evaluation.cells import NO_RETRIEVER, PASS, Cell, Source, Written
 from rlcredit.evaluation.expansion import Expansion
 from rlcredit.evaluation.scores import run_texts, score_responses, scored_text
 from rlcredit.evaluation.trec import write_qrels, write_runs
+from rlcredit.files import replace_file
 from rlcredit.retrieval.base import Documents, Retriever
 from rlcredit.rewards.base import Reward
 from rlcredit.rewards.ranking import Ranking, RankingReward
@@ -288,14 +289,14 @@ class VerifiedGrader(Grader):
     ) -> None:
         """``solutions/test-<phase>.jsonl``: each prompt's samples, correct ones, and solutions."""
         path = folder / "solutions" / f"test-{phase}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
         judged = self._judged(prompts, responses)[Source.sampled]
-        with path.open("w", encoding="utf-8") as file:
-            for prompt, own in zip(prompts, judged, strict=True):
-                right = [each.solution for each in own if each.correct]
-                record = {"prompt_id": prompt.prompt_id, "samples": len(own), "correct": len(right)}
-                record |= {"solutions": sorted(set(right))}
-                file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        lines: list[str] = []
+        for prompt, own in zip(prompts, judged, strict=True):
+            right = [each.solution for each in own if each.correct]
+            record = {"prompt_id": prompt.prompt_id, "samples": len(own), "correct": len(right)}
+            record |= {"solutions": sorted(set(right))}
+            lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        replace_file(path, "".join(lines))
 
     def _judged(
         self, prompts: Sequence[Prompt], responses: Written

@@ -8,7 +8,7 @@ import msgspec
 
 from rlcredit.evaluation.cells import Cell, Source
 from rlcredit.evaluation.evaluate import Evaluation
-from rlcredit.tracking.lines import replace_file
+from rlcredit.files import replace_file
 from rlcredit.tracking.strict_json import checked_text, convert, read_checked
 
 
@@ -26,7 +26,6 @@ def save_evaluation(run: Path, evaluation: Evaluation, *, digest: str) -> Path:
         digest: Of all that the scores depend on.
     """
     path = evaluation_path(run, evaluation.split, evaluation.phase)
-    path.parent.mkdir(parents=True, exist_ok=True)
     record = asdict(evaluation) | {
         "digest": digest,
         "scores": [

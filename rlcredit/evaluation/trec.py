@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rlcredit.evaluation.expansion import reward_for
+from rlcredit.files import replace_file, whole_file, writing
 from rlcredit.rewards.ranking import RankingReward
 from rlcredit.text.words import is_word
 from rlcredit.types import Prompt
@@ -27,12 +28,14 @@ def write_qrels(path: Path, prompts: Sequence[Prompt]) -> None:
 
     Raises:
         ValueError: If an id holds white space, which the format cannot say.
+        OSError: If the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for prompt in prompts:
-            for document, grade in sorted(prompt.relevance.items()):
-                file.write(f"{_word(prompt.prompt_id)} 0 {_word(document)} {grade}\n")
+    lines = [
+        f"{_word(prompt.prompt_id)} 0 {_word(document)} {grade}\n"
+        for prompt in prompts
+        for document, grade in sorted(prompt.relevance.items())
+    ]
+    replace_file(path, "".join(lines))
 
 
 def write_runs(
@@ -51,8 +54,10 @@ def write_runs(
         prompts: P of them.
         texts: Who wrote -> [P][n] search texts; column k of n > 1 goes to ``<who>-<k>``.
         rewards: Retriever name -> its reward.
+
+    Raises:
+        OSError: If a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for retriever, reward in rewards.items():
         for who, rows in texts.items():
             for k in range(len(rows[0])):
@@ -62,7 +67,9 @@ def write_runs(
                 text = "".join(_lines(prompts, ranked, name)).encode()
                 # no time stamp: the same rankings are the same file
                 packed = gzip.compress(text, compresslevel=4, mtime=0)
-                (folder / f"{name}.run.gz").write_bytes(packed)
+                path = folder / f"{name}.run.gz"
+                with writing(path), whole_file(path) as new:
+                    new.write_bytes(packed)
 
 
 def _lines(

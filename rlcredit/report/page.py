@@ -15,13 +15,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rlcredit.evaluation.lines import seconds, with_interval
+from rlcredit.files import replace_file
 from rlcredit.report.curves import Curve, Point, aligned, curves_svg, scatter_svg
 from rlcredit.report.views import Hit, PromptView
 from rlcredit.run.folder import SUMMARY_FILE, RunSummary, Status
 from rlcredit.run.seal import verify
 from rlcredit.run.sweep_table import read_job
 from rlcredit.tracking.jsonl import METRICS_FILE
-from rlcredit.tracking.lines import read_lines, replace_file
+from rlcredit.tracking.lines import read_lines
 
 TITLE_LENGTH = 160
 """Characters of a document that are shown."""

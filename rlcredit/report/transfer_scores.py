@@ -16,6 +16,7 @@ from rlcredit.evaluation.cells import Source
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.expansion import Expansion
 from rlcredit.evaluation.trec import write_qrels
+from rlcredit.files import replace_file
 from rlcredit.report.judge import POLICY, Judge, Scores
 from rlcredit.report.matrix import (
     MARK,
@@ -36,7 +37,6 @@ from rlcredit.run.folder import RunSummary, code_revision, computed_with, touch_
 from rlcredit.run.ownership import owned
 from rlcredit.run.results import SOURCE_NAMES
 from rlcredit.tasks.base import Dataset, Task
-from rlcredit.tracking.lines import replace_file
 
 WARM_START = "warm start"
 

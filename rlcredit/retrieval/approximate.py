@@ -8,8 +8,6 @@ import hashlib
 import importlib
 import json
 import logging
-import os
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ import xxhash
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rlcredit.files import whole_file
 from rlcredit.retrieval.base import Documents, Encoded
 from rlcredit.retrieval.damaged import set_aside
 from rlcredit.retrieval.dense import Dense
@@ -287,15 +286,9 @@ def _read(path: Path, shape: Sequence[int]) -> Any:
 
 
 def _write(path: Path, graph: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
-    os.close(handle)
-    try:
-        faiss().write_index(graph, partial)
-        path.with_suffix(".json").write_text(json.dumps({"checksum": _checksum(Path(partial))}))
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with whole_file(path) as new:
+        faiss().write_index(graph, str(new))
+        path.with_suffix(".json").write_text(json.dumps({"checksum": _checksum(new)}))
 
 
 def _checksum(path: Path) -> str:

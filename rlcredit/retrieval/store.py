@@ -1,9 +1,7 @@
 """Vectors on disk, under names that are content hashes."""
 
 import logging
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rlcredit.files import whole_file
 from rlcredit.retrieval.damaged import set_aside
 
 _log = logging.getLogger(__name__)
@@ -122,17 +121,12 @@ def _read(path: Path, name: str, shape: tuple[int, int]) -> Float[Tensor, "N D"]
 
 
 def _write(path: Path, name: str, vectors: Float[Tensor, "N D"]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".partial")
-    os.close(handle)
+    metadata = {"name": name, "checksum": _checksum(vectors)}
     try:
-        metadata = {"name": name, "checksum": _checksum(vectors)}
-        save_file({"vectors": vectors}, partial, metadata=metadata)
-        os.replace(partial, path)
+        with whole_file(path) as new:
+            save_file({"vectors": vectors}, new, metadata=metadata)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def _checksum(vectors: Float[Tensor, "N D"]) -> str:

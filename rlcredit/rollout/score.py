@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlcredit.credit.group import equal_rewards
-from rlcredit.estimators.base import SetUtility
+from rlcredit.estimators.base import AdvantageEstimator, Grain, SetUtility
 from rlcredit.retrieval.base import Encoder
-from rlcredit.rewards.base import Reward
+from rlcredit.rewards.base import Reward, scores_parts
 from rlcredit.rollout.candidates import SetScorer
 from rlcredit.rollout.coalitions import CoalitionRequest, Part, Planner, game, request
 from rlcredit.text.base import Segmenter
@@ -37,6 +37,15 @@ from rlcredit.types import (
 )
 
 
+def reads_segments(estimator: AdvantageEstimator, reward: Reward) -> bool:
+    """Whether the segments of responses, and the characters of their tokens, are of use.
+
+    They are where a part of a response has a reward that means something, or where the estimator
+    credits less than a whole response. Answers that are verified as a whole have no such parts.
+    """
+    return scores_parts(reward) or estimator.grain is not Grain.rollout
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
     """Computes what is needed, and nothing else, in at most two calls of the reward."""
@@ -54,9 +63,10 @@ class Scorer:
     def __call__(
         self, rollouts: Rollouts, needs: Needs, *, randomness: Randomness, offset: int = 0
     ) -> Signals:
-        """Rewards and segments of all responses, and what else ``needs`` asks for.
+        """Rewards of all responses, and what else ``needs`` asks for.
 
-        Segments are always computed: a run's health shows in them. Coalitions are asked for in a
+        Segments are found where the characters of each token are known (:func:`reads_segments`):
+        a run's health shows in them. Coalitions are asked for in a
         second call, when it is known which groups have equal rewards and need none.
 
         Args:
@@ -66,14 +76,17 @@ class Scorer:
             offset: Global index of the first prompt.
 
         Raises:
-            ValueError: If candidates are needed, or embeddings without an encoder.
+            ValueError: If candidates are needed, embeddings without an encoder, or coalitions of
+                responses that were sampled for their texts alone.
         """
         self._check(needs)
+        finds = rollouts.char_spans is not None or needs.coalitions is not None
         before = self.counts() if self.counts else Counts()
-        parts = [[self.cut(text) for text in group] for group in rollouts.texts]
+        cut = self.cut if finds else self.uncut
+        parts = [[cut(text) for text in group] for group in rollouts.texts]
         candidates, rewards, num_asked = self._rewards(rollouts, parts)
         rewards = rewards.to(rollouts.response_mask.device)
-        segments = _segments(rollouts, parts)
+        segments = _segments(rollouts, parts) if finds else None
         asked = _Batch(rules=self.rules)
         played = None
         if needs.coalitions is not None:
@@ -104,6 +117,11 @@ class Scorer:
                 whole.add(prompt, [part.scored.of(part.text)])
         rewards = whole.rewards(self.reward).reshape(rollouts.finished.shape)
         return None, rewards, len(whole.texts)
+
+    def uncut(self, text: str) -> Part:
+        """The scored text of a response alone."""
+        scored = self.rules.scored_span(text)
+        return Part(text=text, scored=scored, spans=(), valid=(), first=(), sentences=())
 
     def cut(self, text: str) -> Part:
         """The scored text of a response, and its segments with their flags.

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from rlcredit.files import writing
 from rlcredit.policy.base import Policy
 from rlcredit.policy.causal_lm import positions, token_logprobs
 from rlcredit.rollout.hf import evaluating
@@ -16,9 +17,35 @@ from rlcredit.types import Prompt
 
 NUM_COMPARED = 4
 """Prompts that are read by both."""
-TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
-"""Largest difference of two log-probs, in nats; merged adapters move their last bits."""
-HALF_TOLERANCE = 0.5
+
+
+class ExportError(RuntimeError):
+    """A run's exported policy is not the one that it evaluated."""
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """Largest difference of two log-probs that rounding explains, in nats.
+
+    Derived here: weights that are saved and loaded are the same bits, but merged adapters are
+    rounded once more, and attention and products come in another order. Each rounding is eps of its
+    value, they add up over the width and depth of a model to at most half of the digits, sqrt(eps),
+    and log-probs are some nats. Models take their norms in float32 whatever their weights are.
+    """
+    eps = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+    return 4 * eps**0.5
+
+
+def export(policy: Policy, folder: Path) -> None:
+    """Write a policy's folder.
+
+    Raises:
+        OSError: If it cannot be written: why, and what to do.
+    """
+    with writing(folder):
+        try:
+            policy.export(folder)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def export_fault(policy: Policy, folder: Path, prompts: Sequence[Prompt]) -> str | None:
@@ -43,13 +70,13 @@ def export_fault(policy: Policy, folder: Path, prompts: Sequence[Prompt]) -> str
     model.to(policy.model.device)  # pyright: ignore[reportArgumentType] a decorator hides `self`
     with evaluating(policy.model):
         gaps = _logprobs(policy.model, ids, mask) - _logprobs(model, ids, mask)
-    gap, allowed = float(gaps.abs().max()), TOLERANCE.get(policy.model.dtype, HALF_TOLERANCE)
+    gap, allowed = float(gaps.abs().max()), tolerance(policy.model.dtype)
     if gap <= allowed:
         return None
     return (
         f"{folder} does not hold the policy that was evaluated: loaded again, its log-probs of "
-        f"prompts differ by up to {gap:.3g} nats ({allowed:g} is allowed in {policy.model.dtype}); "
-        "the scores of this run are not those of the folder. The last checkpoint holds the weights"
+        f"prompts differ by up to {gap:.3g} nats ({allowed:.2g} is allowed in "
+        f"{policy.model.dtype}), so the scores of this run are not those of the folder"
     )
 
 

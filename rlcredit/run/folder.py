@@ -16,7 +16,7 @@ import torch
 from rlcredit.distributed.machine import machine_type
 from rlcredit.evaluation.figures import Comparison
 from rlcredit.evaluation.stats import Interval
-from rlcredit.tracking.lines import replace_file
+from rlcredit.files import append, replace_file, writing
 from rlcredit.tracking.strict_json import checked_text, convert, read_checked
 
 SUMMARY_FILE = "summary.json"
@@ -56,6 +56,7 @@ class RunSummary:
 
     name: str
     status: Status
+    """``failed`` where all is written and the export is not the policy; ``fault`` says why."""
     digest: str
     """Digest of all settings that can change a number; what is finished is not run again."""
     data: str
@@ -80,13 +81,14 @@ class RunSummary:
     ``threads``."""
     identity: Mapping[str, Any] = field(default_factory=dict)
     """What the digest is the hash of; empty in summaries that are older than it."""
+    fault: str | None = None
+    """What is wrong with the exported policy."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """Seal of the run's other files (``run/seal.py``); empty in older summaries."""
 
     def write(self, run: Path) -> Path:
         """Write ``summary.json``, whole or not at all; an earlier failure is forgotten."""
         path = run / SUMMARY_FILE
-        run.mkdir(parents=True, exist_ok=True)
         replace_file(path, checked_text(asdict(self), indent=1) + "\n")
         (run / FAILURE_FILE).unlink(missing_ok=True)
         return path
@@ -117,9 +119,8 @@ def touch_test_split(run: Path, *, phase: str) -> int:
     """
     path = run / TOUCHES_FILE
     run.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"phase": phase}) + "\n")
-        file.flush()
+    append(path, json.dumps({"phase": phase}) + "\n")
+    with writing(path), path.open("rb") as file:
         os.fsync(file.fileno())
     return count_touches(run)
 

@@ -15,7 +15,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import TextIO
 
 import yaml
 
-from rlcredit.tracking.lines import replace_file
+from rlcredit.files import replace_file, writing
 
 LOCK_FILE = ".lock"
 RUN_ID_FILE = "run_id"
@@ -102,11 +102,13 @@ def owned(folder: Path, *, wait: bool, warn: Callable[[str], None]) -> Iterator[
                 f"{folder} was locked by {before}, which never released it. If that process still "
                 "runs, this disk does not share locks between machines: stop one of the two"
             )
-        _note(file, me)
+        with writing(folder / LOCK_FILE):
+            _note(file, me)
         try:
             yield
         finally:
-            _note(file, Owner(host=me.host, pid=me.pid, since=me.since, released=True))
+            with suppress(OSError):  # a full disk: the lock goes with the process all the same
+                _note(file, Owner(host=me.host, pid=me.pid, since=me.since, released=True))
 
 
 def _lock(file: TextIO, folder: Path, *, wait: bool, warn: Callable[[str], None]) -> bool:
@@ -150,10 +152,8 @@ def _me() -> Owner:
 
 
 def _note(file: TextIO, owner: Owner) -> None:
-    file.seek(0)
-    file.truncate()
-    file.write(json.dumps(asdict(owner)))
-    file.flush()
+    os.ftruncate(file.fileno(), 0)
+    os.pwrite(file.fileno(), json.dumps(asdict(owner)).encode(), 0)  # nothing stays in a buffer
 
 
 def run_id(folder: Path) -> str | None:
@@ -168,7 +168,7 @@ def run_id(folder: Path) -> str | None:
 def new_run_id(folder: Path, digest: str) -> str:
     """Give a run its id, which stays the same in all of its sittings."""
     made = f"{digest[:8]}-{secrets.token_hex(4)}"
-    (folder / RUN_ID_FILE).write_text(f"{made}\n", encoding="ascii")
+    replace_file(folder / RUN_ID_FILE, f"{made}\n")
     return made
 
 
@@ -178,7 +178,6 @@ def write_config(folder: Path, *, config: str, words: Sequence[str]) -> None:
     What lies there was written by the run's first sitting; the seals of checkpoints cover it.
     """
     own = folder / CONFIG_FOLDER
-    own.mkdir(exist_ok=True)
     for name, text in (("overrides", yaml.safe_dump(list(words))), ("config", config)):
         if not (own / f"{name}.yaml").exists():
             replace_file(own / f"{name}.yaml", text)

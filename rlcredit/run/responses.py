@@ -32,10 +32,13 @@ class CompletionsFile:
 def credited_text(rollouts: Rollouts, advantages: Advantages, p: int, g: int) -> CreditedText:
     """A response cut at its tokens, each with its raw credit, or its advantage where there is none.
 
-    Tokens that share a character (bytes of one) are one piece, with the first one's credit.
+    Tokens that share a character (bytes of one) are one piece, with the first one's credit. A
+    response whose tokens' characters nobody looked for has one credit, and is one piece.
     """
     text = rollouts.texts[p][g]
     values = advantages.values if advantages.credit is None else advantages.credit
+    if rollouts.char_spans is None:
+        return CreditedText(pieces=((text, float(values[p, g, 0])),))
     pieces: list[tuple[str, float | None]] = []
     end = 0
     rows = zip(rollouts.spans[p, g].tolist(), values[p, g].tolist(), strict=True)

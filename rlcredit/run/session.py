@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from rlcredit.checkpoint.folders import Checkpoint
+from rlcredit.checkpoint.folders import Checkpoint, CheckpointError
 from rlcredit.checkpoint.state import restore
 from rlcredit.checkpoint.writer import CheckpointWriter
 from rlcredit.diagnose.refused_batch import save_batch
@@ -20,7 +20,7 @@ from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
 from rlcredit.evaluation.samples import completions
 from rlcredit.policy.base import Policy
 from rlcredit.run.console import RunConsole
-from rlcredit.run.export_check import NUM_COMPARED, export_fault
+from rlcredit.run.export_check import NUM_COMPARED, ExportError, export, export_fault
 from rlcredit.run.folder import (
     Change,
     RunSummary,
@@ -137,9 +137,9 @@ class Session:
         self.console.say(f"scoring the test split {phase} training")
         prompts = self.parts.task.test[: self.job.evaluation.max_prompts]
         evaluation = self.parts.evaluator(policy, prompts, split="test", phase=phase)
-        save_evaluation(self.folder, evaluation, digest=digest)
         grader = self.parts.evaluator.grader
         grader.write(self.folder, prompts, evaluation.responses, phase=phase)
+        save_evaluation(self.folder, evaluation, digest=digest)  # last: what is known is not redone
         return evaluation
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -269,7 +269,13 @@ class Session:
         try:
             yield from self.parts.trainer.run(after=after)
         except RefusedBatchError as error:
-            where = save_batch(self.folder / "failed_batch", error, self.parts.trainer.policy.model)
+            where = self.folder / "failed_batch"
+            try:
+                save_batch(where, error, self.parts.trainer.policy.model)
+            except (OSError, CheckpointError) as unsaved:
+                raise type(error)(
+                    f"{error}; but it could not be saved: {unsaved}", error.refused
+                ) from error
             raise type(error)(
                 f"{error} in {where}: {pasted('rlcredit replay', batch=where)}", error.refused
             ) from error
@@ -332,29 +338,37 @@ class Session:
         )
 
     def conclude(self, before: Evaluation | None, after: Evaluation | None) -> float | None:
-        """The weights; then the table, the summary, and where they lie."""
+        """The weights; then the table, the summary, and where they lie.
+
+        Raises:
+            ExportError: If the exported weights are not the policy; everything else is written.
+        """
         self.world.enter("the export")
         with self.parts.trainer.policy.whole() as policy:
-            if self.world.leads:
-                self._export(policy)
+            fault = self._export(policy) if self.world.leads else None
         if before is None or after is None:
             return None  # the first process alone has evaluated
-        return self._summarise(before, after)
-
-    def _export(self, policy: Policy) -> None:
-        """Write the policy's folder, and say if what it holds is not the policy."""
-        folder = self.folder / "policy"
-        policy.export(folder)
-        fault = export_fault(policy, folder, self.parts.task.test[:NUM_COMPARED])
+        score = self._summarise(before, after, fault)
         if fault is not None:
-            self.console.warn(fault)
+            raise ExportError(
+                f"{fault}. Everything else of the run is written; its last checkpoint holds the "
+                "weights. Once the cause is mended, the same command exports them again"
+            )
+        return score
 
-    def _summarise(self, before: Evaluation, after: Evaluation) -> float:
+    def _export(self, policy: Policy) -> str | None:
+        """Write the policy's folder; what is wrong with it, None if it holds the policy."""
+        folder = self.folder / "policy"
+        export(policy, folder)
+        return export_fault(policy, folder, self.parts.task.test[:NUM_COMPARED])
+
+    def _summarise(self, before: Evaluation, after: Evaluation, fault: str | None) -> float:
         comparisons = {row.cell.name: Change.of(row) for row in compare(before, after)}
         rhos = {each.phase: truth_rho(each.credit) for each in (before, after)}
         summary = RunSummary(
             name=f"{self.job.dataset_name}/{self.job.estimator_name}",
-            status=Status.finished,
+            status=Status.finished if fault is None else Status.failed,
+            fault=fault,
             digest=self.job.digest,
             identity=self.job.identity,
             data=self.parts.task.source,

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rlcredit.evaluation.lines import PLAIN_WIDTH, foreign, seconds, with_interval
+from rlcredit.files import replace_file
 from rlcredit.run.folder import FAILURE_FILE, RunSummary, Status
 from rlcredit.run.results import TIGHT
-from rlcredit.tracking.lines import replace_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,6 @@ class Job:
 
 def save_failure(folder: Path, why: str) -> None:
     """Note in a job's folder why it failed; a later success removes the note."""
-    folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / FAILURE_FILE, why.rstrip() + "\n")
 
 
@@ -41,7 +40,6 @@ def note_job(notes: Path, *, number: int, folder: Path, refused: str = "") -> No
         folder: Where the job's run lies.
         refused: Why nothing ran, and nothing was written there: the folder is not this job's.
     """
-    notes.mkdir(parents=True, exist_ok=True)
     replace_file(notes / f"{number:06d}", f"{folder}\n{refused}\n")
 
 
@@ -71,7 +69,8 @@ def read_job(folder: Path) -> Job:
         why = failure.read_text(encoding="utf-8").strip()
         return Job(folder=folder, status=Status.failed, summary=summary, failure=why)
     status = Status.interrupted if summary is None else summary.status
-    return Job(folder=folder, status=status, summary=summary)
+    why = "" if summary is None else summary.fault or ""
+    return Job(folder=folder, status=status, summary=summary, failure=why)
 
 
 def sweep_table(jobs: Sequence[Job]) -> Table:

@@ -6,12 +6,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from rlcredit.files import replace_file
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import SeedRun, command
 from rlcredit.tables.plots import figures
 from rlcredit.tables.records import revision
 from rlcredit.tables.render import html, latex, markdown, values_csv
-from rlcredit.tracking.lines import replace_file
 
 CELLS_FILE = "cells.json"
 FORMATS = ("md", "tex", "csv", "html")

@@ -217,7 +217,7 @@ def _instructed(parts: _PartsT, instruction: str | None) -> _PartsT:
 
 
 def _known_words(parts: Parts) -> tuple[str, ...]:
-    """The different words of the catalogue, of the training prompts, and of their demonstrations."""
+    """The different words of the catalogue, the training prompts and their demonstrations."""
     asked = (text for prompt in parts.train for text in (prompt.text, prompt.query))
     texts = (*parts.documents.texts, *asked, *parts.teacher.phrases())
     return tuple(sorted({word for text in texts for word in words(text)}))

@@ -1,12 +1,12 @@
 """``metrics.jsonl``: the record of a run, which every other tracker mirrors."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlcredit.files import replace_file
 from rlcredit.tracking.base import CreditedText, RunInfo
-from rlcredit.tracking.lines import LineFile, dump, replace_file
+from rlcredit.tracking.lines import LineFile, dump
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -29,8 +29,7 @@ class JSONL:
             ValueError: If the file ends before ``last_step``, so that the curve would have a hole.
         """
         path = run.folder / METRICS_FILE
-        with _recording(path):
-            lines = LineFile(path, last_step=last_step)
+        lines = LineFile(path, last_step=last_step)
         if last_step and (lines.last_step or 0) < last_step:
             raise ValueError(
                 f"{path} ends at step {lines.last_step}, but the checkpoint is of step {last_step}"
@@ -62,37 +61,22 @@ class JSONLRun:
             )
         if "step" in metrics:
             raise ValueError("a metric may not be named 'step': that is the line's own key")
-        with _recording(self._lines.path):
-            self._lines.append([{"step": step, **metrics}])
+        self._lines.append([{"step": step, **metrics}])
         self._last = step
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Write ``<name>.jsonl``, one object a row; a text with credit as a list of pairs."""
         records = [dict(zip(columns, map(_plain, row), strict=True)) for row in rows]
-        path = self._folder / f"{name}.jsonl"
-        with _recording(path):
-            replace_file(path, "".join(f"{dump(record)}\n" for record in records))
+        text = "".join(f"{dump(record)}\n" for record in records)
+        replace_file(self._folder / f"{name}.jsonl", text)
 
     def sync(self) -> None:
         """Wait until the disk holds every line."""
-        with _recording(self._lines.path):
-            self._lines.sync()
+        self._lines.sync()
 
     def finish(self, summary: Mapping[str, float], *, failed: bool) -> None:
         """Nothing but a last look at the disk; the summary has a file of its own."""
         self.sync()
-
-
-@contextmanager
-def _recording(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            f"{path} cannot be written ({error.strerror or error}), and it is the run's record, so "
-            "the run ends. Make room, and give the same command again: it goes on from the last "
-            "checkpoint"
-        ) from error
 
 
 def _plain(value: object) -> object:

@@ -5,34 +5,10 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import mkstemp
 
 import msgspec
 
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a whole file, or leave the old one: never half of it.
-
-    The half-written file has a name that nobody else uses, and no link is followed.
-    """
-    handle, temporary = mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    """The permissions that this process takes from new files; ``mkstemp`` takes all of others'."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+from rlcredit.files import append, replace_file, writing
 
 
 def dump(record: Mapping[str, object]) -> str:
@@ -85,20 +61,22 @@ class LineFile:
         if last_step is not None and path.exists():
             records = read_lines(path)
             kept = [record for record in records if _step(path, record) <= last_step]
-        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, "".join(f"{dump(record)}\n" for record in kept))
         self.path = path
         self.last_step = _step(path, kept[-1]) if kept else None
 
     def append(self, records: Sequence[Mapping[str, object]]) -> None:
-        """Add records, each with its ``step``. ValueError if a number is not finite."""
-        text = "".join(f"{dump(record)}\n" for record in records)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        """Add records, each with its ``step``, all or none.
+
+        Raises:
+            ValueError: If a number is not finite.
+            OSError: If they cannot be written.
+        """
+        append(self.path, "".join(f"{dump(record)}\n" for record in records))
 
     def sync(self) -> None:
         """Wait until the disk holds every line; called before a checkpoint relies on them."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             os.fsync(file.fileno())
 
 

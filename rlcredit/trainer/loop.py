@@ -18,7 +18,7 @@ from rlcredit.policy.causal_lm import pad_id
 from rlcredit.policy.reference import Reference
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.health import rollout_metrics
-from rlcredit.rollout.score import Scorer
+from rlcredit.rollout.score import Scorer, reads_segments
 from rlcredit.text.copying import WordRuns
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
 from rlcredit.trainer.exchange import add_up, clip
@@ -106,6 +106,7 @@ class Trainer:
                 group_size=self.settings.group_size,
                 randomness=randomness,
                 offset=offset,
+                spans=reads_segments(self.estimator, self.scorer.reward),
             )
         with clock("reward"):
             signals = self.scorer(rollouts, self.needs, randomness=randomness, offset=offset)

@@ -1,7 +1,9 @@
 """The command ``rlcredit``: its words, its answers, and whose files it reads."""
 
 import ast
+import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,3 +139,49 @@ def test_a_relative_folder_of_configs_is_of_where_one_stands(tmp_path, monkeypat
         f"--config-path={here}",
     ]
     assert [*_with_absolute_conf(["train", "cache=kept"])] == ["train", "cache=kept"]
+
+
+def long_name(folder):
+    return folder / ("é" * 150), r"é is too long: the longest name in it has 300 bytes .* takes 255"
+
+
+def long_path(folder):
+    return folder.joinpath(*["x" * 200] * 25), r"is too long: .* the whole path 5\d\d\d, .* 4096 at"
+
+
+def a_file(folder):
+    (folder / "file").touch()
+    return folder / "file", r"file cannot be used \(File exists\); a file stands where a folder is"
+
+
+def below_a_file(folder):
+    (folder / "file").touch()
+    return folder / "file" / "a", r"file/a cannot be used \(Not a directory\); a file stands where"
+
+
+@pytest.mark.parametrize("place", [long_name, long_path, a_file, below_a_file])
+def test_a_folder_that_cannot_be_is_refused_in_a_sentence(monkeypatch, tmp_path, place):
+    folder, sentence = place(tmp_path)
+    said = answer(monkeypatch, "train", "tracker=jsonl", f'hydra.run.dir="{folder}"')
+    assert re.search(sentence, said), said
+
+
+def test_a_folder_that_nobody_may_write_is_refused_in_a_sentence(monkeypatch, tmp_path):
+    """Where root runs the tests, permissions bind nobody: the call refuses instead."""
+    mkdir = Path.mkdir
+
+    def refused(path, *args, **kwargs):
+        if path.name == "run":
+            raise PermissionError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        mkdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    said = answer(monkeypatch, "train", "tracker=jsonl", f"hydra.run.dir={tmp_path / 'run'}")
+    assert re.search(r"run cannot be used \(Read-only file system\); let this user write", said)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "transfer", "report"])
+def test_a_name_that_is_too_long_is_refused_by_every_command(monkeypatch, command):
+    key = "runs" if command == "transfer" else "run"
+    said = answer(monkeypatch, command, f"{key}={'x' * 300}")
+    assert "the longest name in it has 300 bytes" in said

@@ -10,10 +10,12 @@ from rlcredit.checkpoint.folders import CheckpointError
 from rlcredit.checkpoint.state import restore_weights
 from rlcredit.diagnose.recompute import replay
 from rlcredit.diagnose.refused_batch import load_batch, save_batch
+from rlcredit.errors import raised_here
 from rlcredit.losses.lpo import LPO
 from rlcredit.losses.surrogate import ClippedSurrogate
 from rlcredit.trainer.refused import MismatchError, NonFiniteError, Refused
 from tests.distributed.worlds import ADAPTED, pretrained
+from tests.full_disk import full_disk
 from tests.trainer.test_loop import Exploding, fresh_policy, trainer, weights
 from tests.trainer.test_mismatch import stale
 
@@ -198,3 +200,31 @@ def test_a_folder_without_a_whole_batch_is_refused(fresh_policy, tmp_path):
         load_batch(folder, device=CPU)
     with pytest.raises(CheckpointError, match=r"another model:\n  .*absent"):
         restore_weights(folder / "weights", torch.nn.Linear(2, 2))
+
+
+def test_a_batch_that_was_sampled_for_its_texts_alone_comes_back(fresh_policy, tmp_path):
+    policy = fresh_policy()
+    error = refused_by(trainer(policy, loss=Exploding()))
+    texts = replace(error.refused.rollouts, char_spans=None)
+    error.refused = replace(error.refused, rollouts=texts)
+    save_batch(tmp_path / "failed", error, policy.model)
+    _, refused = load_batch(tmp_path / "failed", device=CPU)
+    assert_same(refused.rollouts, texts)
+
+
+def test_a_disk_that_does_not_take_a_batch_is_named_and_its_files_are_ordinary(
+    fresh_policy, tmp_path
+):
+    policy = fresh_policy()
+    error = refused_by(trainer(policy, loss=Exploding()))
+    folder = save_batch(tmp_path / "failed", error, policy.model)
+    (tmp_path / "ordinary").touch()
+    modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "ordinary").stat().st_mode}
+    size = (folder / "batch.safetensors").stat().st_size
+    with (
+        full_disk(size - 1),
+        pytest.raises((OSError, CheckpointError), match=r"could not|cannot be") as full,
+    ):
+        save_batch(tmp_path / "failed", error, policy.model)
+    assert raised_here(full.value)

@@ -128,3 +128,13 @@ def test_a_pretrained_model_trains_on_published_word_problems(tmp_path):
     assert len(rows) == 2 * 3 * 4
     assert all(row["prompt"].endswith(r"\boxed{}.") for row in rows)
     assert {round(row["reward"], 6) for row in rows} <= {0.0, 0.1, 1.0}
+
+
+def test_no_segment_is_looked_for_where_answers_are_verified_as_a_whole(verified):
+    folder, printed = verified
+    assert not {name for name in metrics(folder)[1] if name.startswith("segments/")}
+    rows = [json.loads(x) for x in (folder / "completions.jsonl").read_text().splitlines()]
+    assert {len(row["segments"]) for row in rows} == {0}
+    table = [json.loads(x) for x in (folder / "responses.jsonl").read_text().splitlines()]
+    assert {len(row["response"]) for row in table} == {1}
+    assert "gaming the segmentation" not in printed

@@ -132,7 +132,7 @@ def test_the_base_is_what_is_said_here_and_holds_no_trainer():
     packages = {
         path.relative_to(ROOT / "rlcredit").parts[0].removesuffix(".py") for path in base_files()
     }
-    beside = {"__init__", "__main__", "types", "identity", "distributed"}
+    beside = {"__init__", "__main__", "types", "identity", "files", "distributed"}
     assert packages == {*BASE, *beside}
 
 

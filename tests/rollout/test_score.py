@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlcredit.credit.coalitions import LeaveOneOut, Windows
-from rlcredit.estimators import OSPO, Additive, values
+from rlcredit.estimators import GRPO, OSPO, Additive, values
 from rlcredit.evaluation.credit_check import segment_credit
+from rlcredit.rewards.base import scores_parts
 from rlcredit.rollout.health import rollout_metrics
-from rlcredit.rollout.score import Scorer
+from rlcredit.rollout.score import Scorer, reads_segments
 from rlcredit.text.response import Compose, TextRules
 from rlcredit.text.segmenters import Phrases
 from rlcredit.types import Needs, Prompt, Randomness, Rollouts, Signals
@@ -327,3 +328,27 @@ def test_the_union_of_a_segment_is_the_sentence_it_begins_in():
     assert signals.game.unions is not None
     # "a", "b. c", "d! e"; the sentences begin at "a", "c" and "e".
     assert signals.game.unions[0].tolist() == [[0, 0, 1], [0, 0, 0]]
+
+
+def test_no_segment_is_looked_for_in_responses_that_were_sampled_for_their_texts():
+    whole = written(["<answer>ab, c d e, ab</answer>", "xy"])
+    texts = replace(whole, char_spans=None)
+    signals = scored(texts, Needs())
+    assert signals.segments is None
+    assert torch.equal(signals.rewards, scored(whole, Needs()).rewards)
+    assert not {name for name in rollout_metrics(texts, signals) if name.startswith("segments/")}
+    with pytest.raises(ValueError, match="sample with spans=True"):
+        scored(texts, ALL)
+
+
+class Whole(Letters):
+    """A reward that means nothing for a part of a response."""
+
+
+scores_parts.register(Whole, lambda reward: False)
+
+
+def test_segments_are_of_use_where_parts_have_a_reward_or_the_estimator_credits_them():
+    assert reads_segments(GRPO(), Letters())
+    assert not reads_segments(GRPO(), Whole())
+    assert reads_segments(OSPO(value=values.Shapley(), construction=Additive()), Whole())

@@ -1,6 +1,7 @@
 """Responses with their credit: by token for trackers, by segment on disk."""
 
 import json
+from dataclasses import replace
 
 import torch
 
@@ -88,3 +89,9 @@ def test_completions_are_lines_and_a_resumed_run_repeats_none(tmp_path):
     resumed.write(3, [completion, completion])
     resumed.sync()
     assert (tmp_path / "completions.jsonl").read_text() == text
+
+
+def test_a_response_whose_tokens_nobody_looked_at_is_one_piece():
+    rollouts = replace(rollouts_of("red tent", [(0, 3), (3, 8)]), char_spans=None)
+    text = credited_text(rollouts, Advantages(values=torch.full((1, 1, 2), -0.5)), 0, 0)
+    assert text.pieces == (("red tent", -0.5),)

@@ -162,6 +162,11 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimizer(fresh_policy):
     assert torch.equal(weights(policy), before)
 
 
+def test_the_watch_is_silent_where_a_run_counts_no_parts():
+    watch = Watch()
+    assert [watch(step, {"reward/mean": 0.5}) for step in range(20)] == [[]] * 20
+
+
 def test_the_watch_warns_once_when_segments_halve():
     watch = Watch()
     counts = [6.0] * 6 + [2.0] * 8
