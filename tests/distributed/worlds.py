@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
 from rlcredit.checkpoint.writer import CheckpointWriter
+from rlcredit.credit.ratio import KL
 from rlcredit.credit.simplex import Divergence
 from rlcredit.distributed.board import Board
 from rlcredit.distributed.launcher import Start, start_processes
@@ -29,6 +30,7 @@ from rlcredit.losses.surrogate import ClippedSurrogate
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.hf import HF, Dtype, LoRA
 from rlcredit.policy.packing import Packing
+from rlcredit.policy.reference import WithoutAdapters
 from rlcredit.policy.sharded import Sharded
 from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.warm_start import WarmStart
@@ -83,7 +85,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "estimator": OSPO(value=Myerson(), construction=Additive()),
         "loss": ClippedSurrogate(),
     },
-    "lpo": {"estimator": GRPO(), "loss": LPO()},
+    "lpo": {"estimator": GRPO(), "loss": LPO(kl_coef=0.1, kl=KL.k3_plus)},
     "lpo_reverse": {"estimator": GRPO(), "loss": LPO(divergence=Divergence.reverse_kl)},
     "setpo": {"estimator": SetPO(base=GRPO()), "loss": ClippedSurrogate()},
 }
@@ -99,8 +101,11 @@ def trainer(
 ) -> Trainer:
     """Three updates of 5 prompts x 4 responses; micro-batches that split groups."""
     parts = METHODS[method]
-    reference = wrap(deepcopy(made)) if parts["loss"].needs.ref_logprobs else None
+    asked, adapters = parts["loss"].needs.ref_logprobs, made.adapters
+    reference = wrap(deepcopy(made)) if asked and adapters is None else None
     policy, reward = wrap(made), Letters()
+    if asked and adapters is not None:
+        reference = WithoutAdapters(policy=policy, adapters=adapters)
     return Trainer(
         settings=TrainerSettings(
             steps=3,
