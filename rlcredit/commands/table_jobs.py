@@ -11,22 +11,19 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
-from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rlcredit.commands.build import job
 from rlcredit.commands.components import build
-from rlcredit.commands.conf import composing, conf_folder
+from rlcredit.commands.composer import Composer
+from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.digests import run_identity, subfolder
 from rlcredit.commands.errors import explain
 from rlcredit.commands.schema import register
@@ -46,19 +43,12 @@ EVERY_JOB = ("tracker=jsonl", "trainer.threads=1")
 
 @dataclass(kw_only=True)
 class Planner:
-    """Composes the jobs of tables; each choice of components once, whatever is set and however often.
-
-    Words that choose (``estimator=ospo``) take Hydra .3 s; words that set a value of what is chosen
-    (``trainer.steps=9``) are set in a copy.
-    """
+    """Composes the jobs of tables; each configuration once, whatever the number of seeds."""
 
     outputs: Path
     conf: str = ""
     """Folder below ``conf/`` to compose from; empty: ``conf/`` itself."""
-    chosen: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
-    """Config of each choice of components, as Hydra composes it."""
     composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
-    """Config of each configuration, for the jobs of all its seeds."""
     identities: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
     """Identity of each configuration, with the first seed that was asked for."""
 
@@ -67,9 +57,10 @@ class Planner:
         """The folder as a command line of today's directory names it; empty: ``conf/``."""
         return os.path.relpath(conf_folder() / self.conf) if self.conf else ""
 
-    def hydra(self) -> AbstractContextManager[None]:
-        """Let Hydra compose from the planner's folder within the context."""
-        return composing(conf_folder() / self.conf)
+    @cached_property
+    def composer(self) -> Composer:
+        """Of the planner's folder."""
+        return Composer(folder=conf_folder() / self.conf)
 
     def config(self, overrides: Sequence[str], seed: int) -> DictConfig:
         """A job's config, with Hydra's own part, as train.py would compose it."""
@@ -85,12 +76,7 @@ class Planner:
         """
         key = tuple(overrides)
         if key not in self.composed:
-            words = [*overrides, *EVERY_JOB]
-            parsed = OverridesParser.create().parse_overrides(words)
-            cfg = self._chosen(tuple(str(w.input_line) for w in parsed if not _sets(w)))
-            for word in filter(_sets, parsed):
-                OmegaConf.update(cfg, word.key_or_group, word.value(), merge=True)
-            cfg.hydra.overrides.task = words
+            cfg = self.composer([*overrides, *EVERY_JOB])
             if "${seed}" in OmegaConf.to_yaml(cfg):
                 raise ValueError(
                     f"{' '.join(overrides)}: a setting that is taken from the seed (${{seed}}) "
@@ -100,13 +86,6 @@ class Planner:
                 cfg.hydra.runtime.output_dir = "set by the job"
             self.composed[key] = cfg
         return self.composed[key]
-
-    def _chosen(self, words: tuple[str, ...]) -> DictConfig:
-        """A copy of the config with the components that words choose, at their own settings."""
-        if words not in self.chosen:
-            with self.hydra():
-                self.chosen[words] = compose("train", list(words), return_hydra_config=True)
-        return deepcopy(self.chosen[words])
 
     def jobs(self, table: Table, size: str, data: Iterable[str]) -> Iterator[PlannedJob]:
         """The jobs of a table, seed by seed, so that what is half done has every row."""
@@ -147,12 +126,6 @@ class Planner:
 
     def _folder(self, cfg: DictConfig, identity: Mapping[str, Any]) -> Path:
         return self.outputs / (subfolder(cfg, identity) if identity else "data-not-here")
-
-
-def _sets(word: Override) -> bool:
-    """Whether a word changes one value of a component, so that Hydra would set it last."""
-    special = word.is_add() or word.is_force_add() or word.is_delete() or word.is_hydra_override()
-    return "." in word.key_or_group and not special
 
 
 def run_missing(
@@ -314,7 +287,7 @@ def run_job(planned: PlannedJob, planner: Planner) -> Outcome:
     """One job as train.py runs it, its console in ``train.log`` alone; a failure ends it alone."""
     began = time.monotonic()
     try:
-        with planner.hydra():
+        with planner.composer.hydra():
             failure = _launched(planned, planner)
     except Exception as error:  # before the run began, or while its failure was written down
         failure = explain(error) or repr(error)
