@@ -43,13 +43,17 @@ ConfigStore.instance().store(
 
 
 def methods(allow: Sequence[str]) -> Methods:
-    """What conf/ and the folders beside it hold, composed as train.py composes it."""
+    """What conf/ and the folders beside it hold, beside what train.py chooses by default."""
     loader = GlobalHydra.instance().config_loader()
-    estimators, losses, own = {}, {}, {}
-    for name in loader.get_group_options("loss"):
-        losses[name] = build(compose("train", overrides=[f"loss={name}"]).loss, allow=allow)
+    default = compose("train", return_hydra_config=True).hydra.runtime.choices
+    beside = [f"+{group}={default[group]}" for group in ("reward", "rollout")]
+    names = loader.get_group_options("loss")
+    mounted = compose("parts", [*beside, *(f"+loss@losses.{name}={name}" for name in names)])
+    losses = {name: build(mounted.losses[name], allow=allow) for name in names}
+    estimators, own = {}, {}
     for name in loader.get_group_options("estimator"):
-        cfg = compose("train", overrides=[f"estimator={name}"], return_hydra_config=True)
+        words = [*beside, f"+loss={default.loss}", f"+estimator={name}"]  # which may pick its own
+        cfg = compose("parts", words, return_hydra_config=True)
         estimators[name] = build(cfg.estimator, allow=allow)
         own[name] = str(cfg.hydra.runtime.choices.loss)
     return Methods(estimators=estimators, losses=losses, own=own)

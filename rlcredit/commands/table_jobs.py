@@ -11,19 +11,19 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rlcredit.commands.build import job
 from rlcredit.commands.components import build
-from rlcredit.commands.conf import composing, conf_folder
+from rlcredit.commands.composer import Composer
+from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.digests import run_identity, subfolder
 from rlcredit.commands.errors import explain
 from rlcredit.commands.schema import register
@@ -57,9 +57,10 @@ class Planner:
         """The folder as a command line of today's directory names it; empty: ``conf/``."""
         return os.path.relpath(conf_folder() / self.conf) if self.conf else ""
 
-    def hydra(self) -> AbstractContextManager[None]:
-        """Let Hydra compose from the planner's folder within the context."""
-        return composing(conf_folder() / self.conf)
+    @cached_property
+    def composer(self) -> Composer:
+        """Of the planner's folder."""
+        return Composer(folder=conf_folder() / self.conf)
 
     def config(self, overrides: Sequence[str], seed: int) -> DictConfig:
         """A job's config, with Hydra's own part, as train.py would compose it."""
@@ -75,9 +76,7 @@ class Planner:
         """
         key = tuple(overrides)
         if key not in self.composed:
-            words = [*overrides, *EVERY_JOB]
-            with self.hydra():
-                cfg = compose("train", overrides=words, return_hydra_config=True)
+            cfg = self.composer([*overrides, *EVERY_JOB])
             if "${seed}" in OmegaConf.to_yaml(cfg):
                 raise ValueError(
                     f"{' '.join(overrides)}: a setting that is taken from the seed (${{seed}}) "
@@ -288,7 +287,7 @@ def run_job(planned: PlannedJob, planner: Planner) -> Outcome:
     """One job as train.py runs it, its console in ``train.log`` alone; a failure ends it alone."""
     began = time.monotonic()
     try:
-        with planner.hydra():
+        with planner.composer.hydra():
             failure = _launched(planned, planner)
     except Exception as error:  # before the run began, or while its failure was written down
         failure = explain(error) or repr(error)

@@ -5,11 +5,11 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
 from rlcredit.commands.build import job
+from rlcredit.commands.composer import Composer
 from rlcredit.commands.schema import register
 from rlcredit.run.launch import launch
 
@@ -21,7 +21,9 @@ SMALL = (
     "trainer.group_size=4",
     "trainer.checkpoint_every=2",
     "trainer.threads=1",
-    "policy.warm_start.steps=250",
+    "policy.num_layers=2",
+    "policy.warm_start.steps=150",
+    "policy.warm_start.lr=5e-3",
     "evaluation.retrievers=[tfidf]",
     "evaluation.samples=3",
     "evaluation.every=2",
@@ -30,12 +32,13 @@ SMALL = (
 """A run of seconds in which everything happens."""
 
 register()
+CONF = Composer(folder=ROOT / "conf")
 
 
 def composed(*overrides):
     """The job of a command line."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
+    cfg = CONF(overrides)
+    with CONF.hydra():
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
             del cfg["hydra"]

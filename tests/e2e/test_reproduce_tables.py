@@ -17,7 +17,7 @@ from rlcredit.tables.price import Batch, gpu_hours
 def two_rows(monkeypatch):
     """Table claims, cut down to one data set and two of its rows, for the sake of time.
 
-    So are the warm start and the prompts of its jobs.
+    So are the policy of its jobs, their warm start, their steps and their prompts.
     """
     whole = reproduce_tables.declared
 
@@ -29,7 +29,8 @@ def two_rows(monkeypatch):
             del table.data[key]
         table.claims.clear()
         table.sizes["smoke"].seeds[:] = [0]
-        short = ("policy.warm_start.steps=20", "evaluation.max_prompts=4", "evaluation.samples=1")
+        short = ("policy.warm_start.steps=20", "policy.num_layers=1", "trainer.steps=2")
+        short += ("evaluation.max_prompts=4", "evaluation.samples=1", "evaluation.every=2")
         table.sizes["smoke"].overrides.extend(short)
         table.sizes["paper"].seeds[:] = [0]
         return table

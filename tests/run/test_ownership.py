@@ -4,8 +4,6 @@ import errno
 import fcntl
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -19,33 +17,27 @@ from rlcredit.run.ownership import (
     run_id,
     write_config,
 )
+from tests.forked import FORKED
 
 DIGEST = "0123456789abcdef" * 2
-HOLDS = """
-import sys
-from pathlib import Path
-from rlcredit.run.ownership import owned
-with owned(Path(sys.argv[1]), wait=False, warn=print):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+
+
+def hold(folder, held):
+    with owned(folder, wait=False, warn=print):
+        held.send("held")
+        held.recv()
 
 
 @pytest.fixture
 def holder(tmp_path):
     """Another process that owns the folder."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == "held\n"
+    ours, theirs = FORKED.Pipe()
+    process = FORKED.Process(target=hold, args=(tmp_path, theirs))
+    process.start()
+    assert ours.recv() == "held"
     yield process
     process.kill()
-    process.wait()
-    process.stdin.close()
-    process.stdout.close()
+    process.join()
 
 
 def never(text):
@@ -59,7 +51,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, holder)
     ):
         pass
     holder.kill()
-    holder.wait()
+    holder.join()
     with owned(tmp_path, wait=False, warn=never):
         assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
     assert json.loads((tmp_path / LOCK_FILE).read_text())["released"]
@@ -70,7 +62,7 @@ def test_waiting_ends_with_the_other_process(tmp_path, holder, monkeypatch):
 
     def meanwhile(seconds):
         holder.kill()
-        holder.wait()
+        holder.join()
 
     monkeypatch.setattr("rlcredit.run.ownership.time.sleep", meanwhile)
     with owned(tmp_path, wait=True, warn=said.append):
