@@ -226,8 +226,10 @@ class CoalitionGame:
     rewards: Float[Tensor, "P G C"]
     """v(S) in reward units; v(empty) = 0; 0 where not evaluated.
 
-    v(everyone) is the response's reward; where that is also earned by segments that do not play
-    (copies that the task counts), it is the reward of the text without them.
+    Where a text without segments earns a reward (the query in front of every text does), that is
+    taken off every value. v(everyone) is the response's reward; where that is also earned by
+    segments that do not play (copies that the task counts), it is the reward of the text without
+    them.
     """
     evaluated: Bool[Tensor, "P G C"]
     """False on padding rows, and beyond row 1 in skipped groups (``skips_equal_groups``)."""

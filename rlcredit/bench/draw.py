@@ -85,6 +85,10 @@ class Draw:
             asked = int(candidates.mask.sum())
         if game is not None:
             asked += int(game.evaluated[..., 2:].sum())
+            own = game.evaluated[..., 1] & (game.rewards[..., 1] != self.rewards)
+            asked += int(
+                own.sum()
+            )  # of the words without the copies that the response was paid for
         signals = Signals(
             rewards=self.rewards,
             response_mask=self.response_mask,
@@ -130,12 +134,16 @@ class Draw:
         bits = 2 ** torch.arange(tree.longest)
         lists = tree.kept.gather(-1, (members * bits).sum(dim=-1))
         values = self.world.values[self.asked[:, None, None], lists[self.picks]]
-        values = self._observed(values, f"coalitions {most}")
-        values[..., 0] = 0
-        values[..., 1] = self.rewards
+        with_copies = (players != tree.present)[self.picks].any(dim=-1)
+        with_copies &= values[..., 1] != self.of_responses(self.world.values[:, 1:])
         live = evaluated[self.picks]
         if needs.skips_equal_groups:
-            live[..., 2:] &= ~equal_rewards(self.rewards)[:, None, None]
+            unequal = ~equal_rewards(self.rewards)[:, None]
+            live[..., 2:] &= unequal[..., None]
+            with_copies &= unequal
+        values = self._observed(values, f"coalitions {most}")
+        values[..., 0] = 0
+        values[..., 1] = torch.where(with_copies, values[..., 1], self.rewards)
         return CoalitionGame(
             players=players[self.picks],
             members=members[self.picks],

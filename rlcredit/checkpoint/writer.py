@@ -39,6 +39,7 @@ from rlcredit.checkpoint.folders import (
     superseded,
 )
 from rlcredit.checkpoint.state import WEIGHTS, be_quiet, trained, training_state
+from rlcredit.distributed.board import RankError
 from rlcredit.distributed.world import World
 
 WRITING = ".writing-"
@@ -67,8 +68,24 @@ class CheckpointWriter:
     _group: dist.ProcessGroup | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        """Look at what is there."""
+        """Look at what is there, and meet the other ranks.
+
+        They connect here and not at the first checkpoint: a connection that is under way to a rank
+        that stands still ends long after the time that ranks wait for each other.
+
+        Raises:
+            RankError: If they do not all come in time.
+        """
         self.best = best_score(self.parent)
+        if dist.is_initialized():
+            try:  # of its own, since training uses the other meanwhile
+                group = dist.new_group(
+                    backend="gloo", timeout=timedelta(seconds=self.world.timeout_s)
+                )
+            except RuntimeError as error:
+                raise RankError(self.world.missing(str(error))) from error
+            assert isinstance(group, dist.ProcessGroup), "every rank belongs to it"
+            self._group = group
 
     def improves(self, score: float | None) -> bool:
         """Is it higher than that of every checkpoint so far?"""
@@ -101,12 +118,6 @@ class CheckpointWriter:
             CheckpointError: If the one before could not be written.
         """
         self.wait()
-        if dist.is_initialized() and self._group is None:
-            timeout = timedelta(seconds=self.world.timeout_s)
-            with self._failures(step):  # of its own, since training uses the other meanwhile
-                group = dist.new_group(backend="gloo", timeout=timeout)
-            assert isinstance(group, dist.ProcessGroup), "every rank belongs to it"
-            self._group = group
         state = {
             "format": FORMAT,
             "step": step,

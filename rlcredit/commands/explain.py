@@ -5,10 +5,12 @@ that data set, or of one column (``table_search/esci/ospo/ndcg``), in every rend
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rlcredit.commands.errors import in_a_sentence
+from rlcredit.distributed.environment import refuse_together
 from rlcredit.tables.proof import explain_cell
 
 
@@ -19,5 +21,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     chosen = parser.parse_args(arguments)
     with in_a_sentence():
+        refuse_together(os.environ, command="rlcredit explain")
         print("\n".join(explain_cell(chosen.outputs, chosen.address)))
     return 0

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.errors import in_a_sentence
 from rlcredit.commands.schema import register
-from rlcredit.distributed.environment import place
+from rlcredit.distributed.environment import place, refuse_together
 
 SILENT = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 """Words for processes that were started together with a first one; it alone prints."""
@@ -19,7 +19,9 @@ CONFIG_PATH = ("--config-path", "-cp")
 """Hydra's words for the folder of the primary config."""
 
 
-def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> None:
+def run_main(
+    command: Callable[[DictConfig], object], *, config_name: str, together: bool = False
+) -> None:
     """Call a command with the config that ``sys.argv`` describes.
 
     An error that a person can act on ends the process with its sentence and exit status 1; any
@@ -28,6 +30,7 @@ def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> No
     Args:
         command: What to do with the composed config.
         config_name: Of the command's file in ``conf/``, without ``.yaml``.
+        together: Whether several processes may do it together; else one of several is refused.
 
     Raises:
         SystemExit: With the sentence.
@@ -40,6 +43,8 @@ def run_main(command: Callable[[DictConfig], object], *, config_name: str) -> No
         command
     )
     with in_a_sentence():
+        if not together:
+            refuse_together(os.environ, command=f"rlcredit {config_name.replace('_', '-')}")
         if place(os.environ).rank > 0:
             sys.argv += SILENT
         task()

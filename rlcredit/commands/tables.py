@@ -26,6 +26,7 @@ from rlcredit.commands.table_choice import (
     kept_folder,
 )
 from rlcredit.commands.table_jobs import Planner, run_missing
+from rlcredit.distributed.environment import refuse_together
 from rlcredit.errors import PACKAGE
 from rlcredit.run.folder import code_revision
 from rlcredit.tables.declare import Table
@@ -214,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     register()
     with in_a_sentence(), composing(conf_folder()):
+        refuse_together(os.environ, command="rlcredit tables")
         failed = reproduce(
             asked.tables.split(",") if asked.tables else table_names(),
             size=asked.size,

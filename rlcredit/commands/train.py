@@ -52,4 +52,4 @@ def run(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """The command line."""
-    run_main(run, config_name="train")
+    run_main(run, config_name="train", together=True)

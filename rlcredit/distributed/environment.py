@@ -94,6 +94,26 @@ def place(environment: Mapping[str, str]) -> Place:
     return Place()
 
 
+def refuse_together(environment: Mapping[str, str], *, command: str) -> None:
+    """Refuse to do in each of several processes what one of them does.
+
+    Args:
+        environment: Variables by name, as in ``os.environ``.
+        command: What was asked for, for the message.
+
+    Raises:
+        ValueError: If the variables say that this process is one of several, or contradict each
+            other.
+    """
+    size = place(environment).size
+    if size > 1:
+        raise ValueError(
+            f"{size} processes were started together (by torchrun, srun or mpirun), and {command} "
+            "is the work of one: each would do all of it and write the same files. Start one: "
+            "srun -n 1, mpirun -n 1, or without torchrun"
+        )
+
+
 def meeting_point(environment: Mapping[str, str], *, size: int) -> str:
     """Find the address where processes that were started together meet, as a URL of torch.
 

@@ -116,6 +116,7 @@ def game(
     values: Float[Tensor, " N"],
     *,
     num_segments: int,
+    nothing: Float[Tensor, " P"],
 ) -> CoalitionGame:
     """Put the values of all coalitions of a batch into the games of its responses.
 
@@ -124,6 +125,7 @@ def game(
         rewards: Rewards of the whole responses.
         values: Rewards of all coalitions but the known ones of each response, in their order.
         num_segments: Columns of the masks.
+        nothing: What a response of no segment earns to each prompt; taken off every value.
     """
     rows = [one for group in requests for one in group]
     num_coalitions = max(NUM_KNOWN, *(len(one.members) for one in rows))
@@ -143,6 +145,8 @@ def game(
         beyond[index, : one.num_known] = False
     table[beyond.to(table.device)] = values.to(table)
     shape = rewards.shape
+    alone = nothing.repeat_interleave(shape[1])[:, None]
+    table[:, 1:] -= alone * evaluated[:, 1:].to(table.device)
     return CoalitionGame(
         players=players.unflatten(0, shape).to(table.device),
         unions=unions.unflatten(0, shape).to(table.device),

@@ -20,7 +20,7 @@ from rlcredit.rollout.candidates import SetScorer
 from rlcredit.rollout.coalitions import CoalitionRequest, Part, Planner, game, request
 from rlcredit.text.base import Segmenter
 from rlcredit.text.render import coalition_text
-from rlcredit.text.response import TextRules, segment_key
+from rlcredit.text.response import Compose, TextRules, segment_key
 from rlcredit.text.segmenters import Sentences
 from rlcredit.text.spans import Span
 from rlcredit.text.tokens import segment_ids
@@ -193,7 +193,20 @@ class Scorer:
                 batch.add(prompt, texts)
                 games[-1].append(one)
         most = max(1, *(len(part.spans) for group in parts for part in group))
-        return game(games, rewards, batch.rewards(self.reward), num_segments=most)
+        values, nothing = self._values(prompts, batch)
+        return game(games, rewards, values, num_segments=most, nothing=nothing.to(rewards))
+
+    def _values(
+        self, prompts: Sequence[Prompt], batch: "_Batch"
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " P"]]:
+        """What the coalitions earn, and what a response of no segment earns to each prompt."""
+        if self.rules.compose is Compose.own:
+            return batch.rewards(self.reward), torch.zeros(len(prompts))
+        num_coalitions = len(batch.texts)
+        for prompt in prompts:
+            batch.add(prompt, [""])
+        found = batch.rewards(self.reward)
+        return found[:num_coalitions], found[num_coalitions:]
 
     def _embeddings(
         self, rollouts: Rollouts, parts: Sequence[Sequence[Part]]

@@ -32,8 +32,11 @@ def reading(source: Source, rules: TextRules) -> int:
     """Version of how texts are read (``Dataset.reading``).
 
     2: published texts are compared in NFKC and stripped of HTML's own tags alone; where copies are
-    scored, a game of first copies has none in the value of everyone.
+    scored, a game of first copies has none in the value of everyone. 3: where the query is put in
+    front, what it earns alone is no segment's credit.
     """
+    if rules.compose is Compose.expand:
+        return 3
     return 1 if source is Source.generated and rules.unique else 2
 
 

@@ -68,6 +68,26 @@ def test_games_are_those_that_the_plan_asks_for_with_the_values_of_the_texts(nam
     assert cost == signals.num_evaluations / 9
 
 
+def test_where_copies_are_paid_for_everyone_s_value_is_that_of_the_words_without_them():
+    """One game: credits share out what the players earn, none of what their copies do."""
+    world, drawn = WORLDS["positions"], draw("positions", replicates=20)
+    needs = built("estimator", "ospo").needs
+    signals, _ = drawn.signals(needs)
+    game = signals.game
+    players = game.players.tolist()
+    own = torch.zeros_like(signals.rewards)
+    for p, row in enumerate(drawn.picks.tolist()):
+        for g, pick in enumerate(row):
+            words = zip(world.tree.responses[pick], players[p][g], strict=False)
+            own[p, g] = world.game(int(drawn.asked[p]), tuple(w for w, plays in words if plays))
+    unequal = signals.rewards.amax(1) > signals.rewards.amin(1)
+    torch.testing.assert_close(game.rewards[..., 1][unequal], own[unequal])
+    paid = unequal[:, None] & (own != signals.rewards)
+    assert paid.any()
+    beyond = int(game.evaluated[..., 2:].sum())
+    assert signals.num_evaluations == drawn.picks.numel() + beyond + int(paid.sum())
+
+
 def test_a_set_earns_its_best_candidate_if_it_is_complete_and_costs_each_of_them():
     drawn = draw("candidates")
     signals, cost = drawn.signals(Needs(candidates=True))

@@ -185,3 +185,14 @@ def test_a_name_that_is_too_long_is_refused_by_every_command(monkeypatch, comman
     key = "runs" if command == "transfer" else "run"
     said = answer(monkeypatch, command, f"{key}={'x' * 300}")
     assert "the longest name in it has 300 bytes" in said
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"train"}))
+def test_a_command_of_one_process_is_refused_where_several_were_started(monkeypatch, command):
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    words = ["a/b/c"] if command == "explain" else []
+    said = answer(monkeypatch, command, *words)
+    assert said.startswith("3 processes were started together")
+    assert f"rlcredit {command} is the work of one" in said

@@ -28,6 +28,8 @@ PHASES = {
 }
 SLACK_S = 15.0
 """For a machine that does other things too, and the word of the others."""
+PHASE_S, END_S, RUN_S = 240, 120, 300
+"""How long a job may take to come to a phase, its processes to end, and a whole job."""
 
 
 def command(folder, cache, *overrides):
@@ -55,7 +57,7 @@ def hit(job, port, *, rank, phase, number):
     """Send a signal to a process as soon as it is in a phase; which that was, and all processes."""
     store = TCPStore(HOST, port, is_master=False, timeout=timedelta(seconds=180))
     board = Board(store=store, rank=-1, size=2)
-    deadline, found = time.monotonic() + 240, None
+    deadline, found = time.monotonic() + PHASE_S, None
     while job.poll() is None and time.monotonic() < deadline:
         said = board.read(rank).phase
         if found is None and said != "start":
@@ -76,6 +78,7 @@ def straight(tmp_path_factory, cache):
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(PHASE_S + 2 * END_S + 2 * RUN_S)  # the fixture's job, this one, and its rest
 @pytest.mark.parametrize(
     ("number", "rank", "phase"),
     [
@@ -100,10 +103,12 @@ def test_the_job_ends_in_time_and_the_same_command_goes_on(
     )
     where, ranks = hit(job, port, rank=rank, phase=PHASES[phase], number=number)
     since = time.monotonic()
-    while any(Path(f"/proc/{each}").exists() for each in ranks) and time.monotonic() < since + 120:
+    while (
+        any(Path(f"/proc/{each}").exists() for each in ranks) and time.monotonic() < since + END_S
+    ):
         time.sleep(0.1)
     took = time.monotonic() - since
-    said = job.communicate(timeout=100)[0]
+    said = job.communicate(timeout=END_S)[0]
     print(f"{phase}, rank {rank}, {number.name}: ended after {took:.1f} s\n{said}")
     allowed = GRACE_S + (0 if number == signal.SIGKILL else TIMEOUT_S)
     assert took < allowed + SLACK_S

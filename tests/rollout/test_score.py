@@ -288,8 +288,27 @@ def test_expanding_puts_the_query_before_every_coalition():
     game = scored(written(["a, b", "c"]), rules=rules, reward=reward).game
     assert game is not None
     assert reward.calls[0] == [("p0", "p0 a, b"), ("p0", "p0 c")]
-    assert reward.calls[1] == [("p0", "p0 a"), ("p0", "p0 b")]
+    assert reward.calls[1] == [("p0", "p0 a"), ("p0", "p0 b"), ("p0", "p0")]
     assert game.rewards[0, :, 0].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "value", [values.Shapley(), values.Owen(), values.Myerson(), values.LeaveOneOut()]
+)
+def test_what_the_query_earns_alone_is_no_segment_s_credit(value):
+    """Efficient values share out R(response) - R(query); letters add up, so each earns its own."""
+    rules = replace(RULES, compose=Compose.expand)
+    estimator = OSPO(value=value, construction=Additive())
+    reward = Letters()
+    rollouts = written(["a, bb, ccc", "a"], ["dd, e", "x"])
+    signals = scored(rollouts, estimator.needs, rules=rules, reward=reward)
+    credit = estimator(signals).credit
+    assert credit is not None
+    assert signals.segments is not None
+    shares = segment_credit(credit, signals.segments.ids, signals.segments.mask.shape[2])
+    alone = reward(rollouts.prompts, [prompt.query for prompt in rollouts.prompts])
+    assert (alone > 0).all()
+    assert torch.allclose(shares.nansum(-1), signals.rewards - alone[:, None], atol=1e-6)
 
 
 def count_vowels(texts: Sequence[str]) -> Float[Tensor, "N D"]:

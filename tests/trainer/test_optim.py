@@ -1,7 +1,10 @@
+import re
+
 import pytest
 import torch
 
 from rlcredit.trainer.optim import AdamW, Decay
+from tests.e2e.running import composed
 
 
 def test_the_rate_warms_up_and_then_decays_to_its_final_fraction():
@@ -38,6 +41,24 @@ def test_weights_too_coarse_for_a_step_are_refused_and_the_bound_is_where_they_s
     assert float(moved.max()) <= 0.0026
     settings.refuse_coarse(weights.requires_grad_(False))
     settings.refuse_coarse(torch.nn.Linear(2, 2))
+
+
+def test_the_settings_that_the_refusal_names_can_be_given_and_the_weights_move():
+    settings = AdamW(lr=5e-6, warmup_steps=0)
+    with pytest.raises(ValueError) as refused:
+        settings.refuse_coarse(torch.nn.Linear(2, 2).bfloat16())
+    words = re.findall(r"(?:policy|trainer)\.[a-z.]+=[a-z0-9]*[a-z0-9](?=[ ,;)])", str(refused.value))
+    assert words == ["policy.dtype=float32", "trainer.autocast=true", "policy.lora.rank=32"]
+    given = ("policy=hf", "policy.name=toy", "trainer.optimizer.lr=5e-6", *words)
+    job = composed(*given, "rollout.max_new_tokens=64")
+    assert (job.policy.dtype, job.trainer.autocast, job.policy.lora.rank) == ("float32", True, 32)
+    weights = torch.nn.Linear(64, 64)
+    before = weights.weight.detach().clone()
+    optimizer = settings.build(weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        weights(torch.randn(8, 64)).float().square().sum().backward()
+    optimizer.step()
+    assert (weights.weight != before).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"max_grad_norm": 0.0}])
