@@ -36,6 +36,7 @@ BEFORE: Mapping[str, Mapping[str, object]] = {
     "LSA": {"k3": None},
     "Ranking": {"shortcut": None},  # it came, and is gone
     "TFIDF": {"k3": None},
+    "Tiny": {"alphabet": "bytes"},
     "TrainerSettings": {"autocast": False, "compute_dtype": None, "mismatch": {CLASS: "Mismatch"}},
     "Mismatch": {"correction": None, "unit": "token", "max_weight": 2.0},
 }

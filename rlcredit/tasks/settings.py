@@ -187,7 +187,7 @@ def _check_splits(name: str, parts: Parts | VerifiedParts) -> None:
 
 
 def _known_words(parts: Parts) -> tuple[str, ...]:
-    """The different words of the catalogue, of the training prompts, and of their demonstrations."""
+    """The words of the catalogue, of the training prompts and of their demonstrations."""
     asked = (text for prompt in parts.train for text in (prompt.text, prompt.query))
     texts = (*parts.documents.texts, *asked, *parts.teacher.phrases())
     return tuple(sorted({word for text in texts for word in words(text)}))
