@@ -34,7 +34,7 @@ BEFORE: Mapping[str, Mapping[str, object]] = {
     "HF": {"date": None, "stop_tokens": []},  # without a date: that of the day
     "HM": {"known_words": False, "new_words": False},
     "LSA": {"k3": None},
-    "Ranking": {"shortcut": None},  # it came, and is gone
+    "Ranking": {"shortcut": None, "unknown_cost": 0.0, "word_cost": 0.0},  # it came, and is gone
     "TFIDF": {"k3": None},
     "Tiny": {"alphabet": "bytes"},
     "TrainerSettings": {"autocast": False, "compute_dtype": None, "mismatch": {CLASS: "Mismatch"}},

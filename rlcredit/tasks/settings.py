@@ -12,7 +12,7 @@ from rlcredit.tasks.base import SearchTask, Task
 from rlcredit.tasks.sets import MAX_PHRASES, SetTeacher, asking_for_sets
 from rlcredit.tasks.teachers import HashedTeacher, PhraseTeacher
 from rlcredit.text.response import Compose, TextRules
-from rlcredit.text.words import words
+from rlcredit.text.words import vocabulary
 from rlcredit.types import Prompt
 
 SPLITS = ("train", "validation", "test")
@@ -190,7 +190,7 @@ def _known_words(parts: Parts) -> tuple[str, ...]:
     """The words of the catalogue, of the training prompts and of their demonstrations."""
     asked = (text for prompt in parts.train for text in (prompt.text, prompt.query))
     texts = (*parts.documents.texts, *asked, *parts.teacher.phrases())
-    return tuple(sorted({word for text in texts for word in words(text)}))
+    return tuple(sorted(vocabulary(texts)))
 
 
 def _asking_for_sets(parts: Parts, num_candidates: int) -> Parts:
