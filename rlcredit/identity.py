@@ -55,8 +55,9 @@ BEFORE: Mapping[str, Mapping[str, object]] = {
     "HM": {"instruction": None, "known_words": False, "new_words": False},
     "LPO": {"kl_coef": 0.0, "kl": "k3", "kl_weighted": False},
     "LSA": {"k3": None},
-    "Ranking": {"shortcut": None},  # it came, and is gone
+    "Ranking": {"shortcut": None, "unknown_cost": 0.0, "word_cost": 0.0},  # it came, and is gone
     "TFIDF": {"k3": None},
+    "Tiny": {"alphabet": "bytes"},
     "TrainerSettings": {"autocast": False, "compute_dtype": None, "mismatch": {CLASS: "Mismatch"}},
     "Mismatch": {"correction": None, "unit": "token", "max_weight": 2.0},
 }

@@ -172,9 +172,14 @@ class SearchGrader(Grader):
 
     @property
     def rows(self) -> Sequence[tuple[str, str]]:
-        """The retrievers."""
+        """The retrievers, and what words cost where they do."""
         trained, *unseen = self.rewards
-        return [("retriever", f"{trained}; unseen in training: {', '.join(unseen) or 'none'}")]
+        rows = [("retriever", f"{trained}; unseen in training: {', '.join(unseen) or 'none'}")]
+        costs = self.reward.costs
+        if costs:
+            unknown = f"{costs.unknown:g} more where the catalogue has it not"
+            rows.append(("a word costs", f"{costs.word:g}, {unknown}; in training alone"))
+        return rows
 
     @property
     def counts(self) -> Callable[[], Counts]:
@@ -219,6 +224,7 @@ def _(reward: Ranking, task: Task, surroundings: Surroundings) -> SearchGrader:
     rewards = {
         name: reward.bind(
             retriever.index(searched.documents, cache=surroundings.cache),
+            catalogue=searched.documents,
             failures=surroundings.failures,
         )
         for name, retriever in surroundings.retrievers.items()

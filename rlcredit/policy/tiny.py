@@ -21,7 +21,7 @@ from rlcredit.distributed.machine import machine_type
 from rlcredit.policy.causal_lm import CausalLM, save_folder
 from rlcredit.policy.draws import global_stream
 from rlcredit.policy.kept import make_once
-from rlcredit.policy.vocabulary import END_ID, PAD_ID, train_tokenizer
+from rlcredit.policy.vocabulary import END_ID, PAD_ID, Alphabet, reads, train_tokenizer
 from rlcredit.policy.warm_start import WarmStart, teach
 from rlcredit.tasks.base import Task
 from rlcredit.text.candidates import tags
@@ -33,7 +33,7 @@ _DEMONSTRATIONS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Tiny:
-    """Qwen3's architecture, small, with a byte-level BPE of the task's words.
+    """Qwen3's architecture, small, with a tokenizer of the task's words.
 
     Raises:
         ValueError: If the sizes do not fit together.
@@ -47,6 +47,8 @@ class Tiny:
     mlp_ratio: int = 3
     vocab_size: int = 2048
     """Largest number of tokens, before those that the task's texts do not need are left out."""
+    alphabet: Alphabet = Alphabet.characters
+    """What words are spelt with that are no token."""
     context: int = 512
     """Longest prompt and response together, in tokens."""
     initializer_range: float = 0.08
@@ -112,6 +114,13 @@ class Tiny:
             origin=f"made from scratch (no pretraining), {taught}{ended}",
         )
         say(f"policy: {policy.description}")
+        held_out = (*task.validation, *task.test)
+        unread = [prompt for prompt in held_out if not reads(tokenizer, prompt.text)]
+        if unread:
+            say(
+                f"policy: {len(unread)} of {len(held_out)} held-out prompts hold words that it "
+                f"cannot read, spelt as no training text is, such as {unread[0].text[:80]!r}"
+            )
         return policy
 
     def _key(self, task: Task, seed: int) -> str:
@@ -125,6 +134,7 @@ class Tiny:
         texts = _texts(task, seed)
         tokenizer = train_tokenizer(
             texts,
+            alphabet=self.alphabet,
             vocab_size=self.vocab_size,
             context=self.context,
             whole=[tag for pair in tags(task.rules.num_candidates) for tag in pair],

@@ -78,7 +78,8 @@ def explore(job: Explored, *, num_prompts: int) -> Exploration:
             f"the data are no longer those of {job.run} (hash {task.digest[:12]}, then "
             f"{summary.data_digest[:12]}); put the same files back, or give prompts=0"
         )
-    reward = job.reward.bind(job.retriever.index(task.documents, cache=job.cache))
+    index = job.retriever.index(task.documents, cache=job.cache)
+    reward = job.reward.bind(index, catalogue=task.documents)
     scorer = Scorer(
         reward=reward,
         rules=task.rules,

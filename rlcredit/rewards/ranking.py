@@ -18,12 +18,14 @@ from torch import Tensor
 
 from rlcredit.estimators.base import SetUtility
 from rlcredit.identity import ASIDE
-from rlcredit.retrieval.base import Encoded, Index, Saturating, Searcher
+from rlcredit.retrieval.base import Documents, Encoded, Index, Saturating, Searcher
 from rlcredit.retrieval.measures import Measure, order, rank_grades
 from rlcredit.rewards.caches import Cache, Key
+from rlcredit.rewards.costs import WordCosts, check_cost
 from rlcredit.rewards.engine import Engine, Plan
 from rlcredit.rewards.failures import Failures
 from rlcredit.rewards.pools import EXACT, Pool, Pools
+from rlcredit.text.words import vocabulary
 from rlcredit.types import Counts, Prompt
 
 _log = logging.getLogger(__name__)
@@ -45,26 +47,53 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """The measure of the ranking that a text gets from a retriever."""
+    """The measure of the ranking that a text gets from a retriever, less what its words cost.
+
+    reward = measure - unknown_cost * (words not in the catalogue) - word_cost * (words)
+
+    Whole responses, coalitions and candidates are charged by the same rule, from the text that is
+    searched with; evaluations report the measure alone. A reward below 0 stays as it is: cut off
+    at 0, texts that find nothing would be alike however long they are. The empty text has 0, so a
+    cost above what a good word gains teaches silence.
+
+    Raises:
+        ValueError: If a cost is negative or not finite.
+    """
 
     measure: Measure
     utility: SetUtility
     """What a set of candidates earns, where a task asks for sets."""
     scope: Scope = Scope.pool
+    unknown_cost: float = 0.0
+    """What a word costs that no document of the catalogue holds, in units of the measure."""
+    word_cost: float = 0.0
+    """What any word costs."""
     cache: Cache = field(default_factory=Cache, metadata=ASIDE)
 
-    def bind(self, index: Index, *, failures: Path | None = None) -> "RankingReward":
+    def __post_init__(self) -> None:
+        """Check the costs."""
+        check_cost("unknown_cost", self.unknown_cost)
+        check_cost("word_cost", self.word_cost)
+
+    def bind(
+        self, index: Index, *, catalogue: Documents | None = None, failures: Path | None = None
+    ) -> "RankingReward":
         """The reward over an index.
 
         Args:
             index: What is searched.
+            catalogue: The documents whose words are known; needed where unknown ones cost.
             failures: Folder for the texts that a retriever fails on; None: they are not kept.
 
         Raises:
             OSError: If the cache's folder cannot be used.
         """
+        known = None
+        if self.unknown_cost and catalogue is not None:
+            known = vocabulary(catalogue.texts)
         return RankingReward(
             measure=self.measure,
+            costs=WordCosts(word=self.word_cost, unknown=self.unknown_cost, known=known),
             pools=Pools(index=index, whole=self.scope is Scope.catalogue),
             engine=Engine(index=index, caches=self.cache.open(), fail=Failures(folder=failures)),
         )
@@ -74,17 +103,18 @@ class Ranking:
 class RankingReward:
     """A :class:`Reward`: texts are search texts by now (see ``TextRules.search_text``).
 
-    A text that the index knows nothing of retrieves nothing and gets exactly 0. Ties are broken by
-    document id, descending. A pool smaller than the measure's cut-off is ranked whole.
+    A text that the index knows nothing of retrieves nothing, and its measure is exactly 0. Ties are
+    broken by document id, descending. A pool smaller than the measure's cut-off is ranked whole.
     """
 
     measure: Measure
+    costs: WordCosts
     pools: Pools
     engine: Engine
     _short: set[int] = field(default_factory=set, init=False, repr=False)
 
     def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, " N"]:
-        """The measure, for each text and the prompt beside it, in float32.
+        """The measure less the costs, for each text and the prompt beside it, in float32.
 
         Raises:
             ValueError: If the two lengths differ, or a prompt cannot be scored (:class:`Pools`).
@@ -103,6 +133,8 @@ class RankingReward:
         if missing:
             values[~known] = fresh = self._computed(plan.only(missing))
             self.engine.caches.rewards.put([keys[i] for i in missing], fresh[:, None])
+        if self.costs:  # what is remembered is the measure
+            values -= self.costs(plan.texts)[[text for _, text in plan.pairs]]
         return values[plan.pair_of]
 
     @cached_property

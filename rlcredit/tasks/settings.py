@@ -14,7 +14,7 @@ from rlcredit.tasks.instructions import asking
 from rlcredit.tasks.sets import MAX_PHRASES, SetTeacher, asking_for_sets
 from rlcredit.tasks.teachers import HashedTeacher, PhraseTeacher
 from rlcredit.text.response import Compose, TextRules
-from rlcredit.text.words import words
+from rlcredit.text.words import vocabulary
 from rlcredit.types import Prompt
 
 SPLITS = ("train", "validation", "test")
@@ -220,10 +220,10 @@ def _instructed(parts: _PartsT, instruction: str | None) -> _PartsT:
 
 
 def _known_words(parts: Parts) -> tuple[str, ...]:
-    """The different words of the catalogue, the training prompts and their demonstrations."""
+    """The words of the catalogue, of the training prompts and of their demonstrations."""
     asked = (text for prompt in parts.train for text in (prompt.text, prompt.query))
     texts = (*parts.documents.texts, *asked, *parts.teacher.phrases())
-    return tuple(sorted({word for text in texts for word in words(text)}))
+    return tuple(sorted(vocabulary(texts)))
 
 
 def _asking_for_sets(parts: Parts, num_candidates: int) -> Parts:

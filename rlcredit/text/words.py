@@ -58,6 +58,11 @@ def words(text: str) -> list[str]:
     return folded_matches(_WORD, text)
 
 
+def vocabulary(texts: Iterable[str]) -> frozenset[str]:
+    """The different words of texts, folded."""
+    return frozenset(word for text in texts for word in words(text))
+
+
 def is_word(identifier: str) -> bool:
     """Whether an id is one word, as the files of judgements and rankings need it.
 

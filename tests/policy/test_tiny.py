@@ -16,7 +16,7 @@ from rlcredit.policy.base import PolicySource
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.kept import _locked
 from rlcredit.policy.tiny import Tiny
-from rlcredit.policy.vocabulary import train_tokenizer
+from rlcredit.policy.vocabulary import Alphabet, reads, train_tokenizer
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.types import Randomness
@@ -219,8 +219,8 @@ def test_a_hidden_document_gives_the_tokenizer_no_token(tmp_path: Path):
 
 def test_a_tokenizer_is_the_same_for_the_same_texts_and_keeps_every_text():
     texts = ["light tent, tent for two, red tent's poles", "winter, winter boots, light boots"] * 3
-    tokenizer = train_tokenizer(texts, vocab_size=280, context=64)
-    again = train_tokenizer(texts, vocab_size=280, context=64)
+    tokenizer = train_tokenizer(texts, alphabet=Alphabet.bytes, vocab_size=280, context=64)
+    again = train_tokenizer(texts, alphabet=Alphabet.bytes, vocab_size=280, context=64)
     assert tokenizer.backend_tokenizer.to_str() == again.backend_tokenizer.to_str()
     assert 259 < len(tokenizer) <= 280
     for text in ("tent", "a tënt, 🙂", "", "two  spaces, \n a line"):
@@ -250,7 +250,7 @@ def byte_pairs(texts: list[str], vocab_size: int) -> Tokenizer:
 def test_only_tokens_that_no_training_text_needs_are_left_out(vocab_size: int):
     seen = [f"{prompt.text}, {word}" for prompt in toy_prompts() for word in WORDS]
     texts = [*seen, "lighter", "tents and waterproofing", "ab abc bc abcd"] * 2
-    ours = train_tokenizer(texts, vocab_size=vocab_size, context=64)
+    ours = train_tokenizer(texts, alphabet=Alphabet.bytes, vocab_size=vocab_size, context=64)
     textbook = byte_pairs(texts, vocab_size)
     for text in texts:
         assert ours.tokenize(text) == textbook.encode(text).tokens
@@ -263,12 +263,86 @@ def test_only_tokens_that_no_training_text_needs_are_left_out(vocab_size: int):
         assert len(ours) < textbook.get_vocab_size() - 40
 
 
-def test_a_word_is_the_same_token_at_the_head_of_a_text_and_inside():
-    tokenizer = train_tokenizer(["tent, tent, tent for two"] * 3, vocab_size=300, context=64)
+@pytest.mark.parametrize("alphabet", Alphabet)
+def test_a_word_is_the_same_token_at_the_head_of_a_text_and_inside(alphabet: Alphabet):
+    tokenizer = train_tokenizer(
+        ["tent, tent, tent for two"] * 3, alphabet=alphabet, vocab_size=300, context=64
+    )
     head, comma, inside = tokenizer("tent, tent", add_special_tokens=False)["input_ids"]
     assert head == inside != comma
 
 
-def test_a_vocabulary_without_room_for_the_bytes_is_refused():
-    with pytest.raises(ValueError, match=r"policy\.vocab_size=200.*259"):
-        train_tokenizer(["tent"], vocab_size=200, context=64)
+@pytest.mark.parametrize(("alphabet", "said"), [("bytes", "200.*259"), ("characters", "6.*7")])
+def test_a_vocabulary_without_room_for_its_alphabet_is_refused(alphabet: str, said: str):
+    size = int(said.split(".")[0])
+    with pytest.raises(ValueError, match=rf"policy\.vocab_size={said}; use more"):
+        train_tokenizer(["tent"], alphabet=Alphabet(alphabet), vocab_size=size, context=64)
+
+
+def test_tags_are_one_token_each_and_the_words_between_them_are_those_of_other_texts():
+    said = "<c1>red tent</c1><c2>lamp</c2>"
+    tags = ["<c1>", "</c1>", "<c2>", "</c2>"]
+    texts = [said, "red  lamp"] * 2
+    tokenizer = train_tokenizer(
+        texts, alphabet=Alphabet.characters, vocab_size=300, context=64, whole=tags
+    )
+    assert sorted(tokenizer.get_vocab()) == sorted(
+        ["<pad>", "<end>", "<sep>", "▁red", "▁tent", "▁lamp", *tags]
+    )
+    found = ["<c1>", "▁red", "▁tent", "</c1>", "<c2>", "▁lamp", "</c2>"]
+    assert tokenizer.tokenize(said) == found
+
+
+CHARACTERS = ["light tent, red tent's €5 lamp", "winter, winter boots", "room 217"] * 2
+
+
+def test_no_id_of_an_alphabet_of_characters_is_without_a_training_text_that_needs_it():
+    tokenizer = train_tokenizer(
+        CHARACTERS, alphabet=Alphabet.characters, vocab_size=300, context=64
+    )
+    again = train_tokenizer(CHARACTERS, alphabet=Alphabet.characters, vocab_size=300, context=64)
+    assert tokenizer.backend_tokenizer.to_str() == again.backend_tokenizer.to_str()
+    used = {i for text in CHARACTERS for i in tokenizer(text)["input_ids"]}
+    assert set(tokenizer.get_vocab().values()) == used | {0, 1, 2}
+    for text in CHARACTERS:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids) == text
+        assert tokenizer(text)["input_ids"] == [*ids, tokenizer.sep_token_id]
+        assert reads(tokenizer, text)
+
+
+def test_digits_are_read_one_by_one_and_what_cannot_be_spelt_is_a_separator():
+    tokenizer = train_tokenizer(
+        CHARACTERS, alphabet=Alphabet.characters, vocab_size=300, context=64
+    )
+    assert tokenizer.tokenize("room 217") == ["▁room", "▁2", "1", "7"]
+    assert reads(tokenizer, "room 2717,  lamp")
+    assert not reads(tokenizer, "room 213")
+    assert tokenizer.tokenize("red 中中 tent") == ["▁red", "<sep>", "▁tent"]
+
+
+def test_a_policy_of_characters_writes_no_half_of_one_and_one_of_bytes_can(tmp_path: Path):
+    task = toy_task()
+    wild = replace(SMALL, warm_start=WarmStart(steps=0))
+    for alphabet, halves in ((Alphabet.characters, False), (Alphabet.bytes, True)):
+        policy = load(replace(wild, alphabet=alphabet), tmp_path)
+        rollouts = HFRollout()(
+            policy, task.train[:4], group_size=8, randomness=Randomness(seed=0, step=0)
+        )
+        texts = [text for group in rollouts.texts for text in group]
+        assert any("\ufffd" in text for text in texts) == halves
+
+
+def test_held_out_prompts_that_cannot_be_read_whole_are_counted(tmp_path: Path):
+    task = toy_task()
+    strange = replace(task.test[0], text="中 for two")
+    said: list[str] = []
+    SMALL.load(
+        replace(task, test=(strange, *task.test[1:])),
+        seed=0,
+        cache=tmp_path,
+        device=torch.device("cpu"),
+        say=said.append,
+    )
+    assert "1 of 4 held-out prompts" in said[-1]
+    assert "中 for two" in said[-1]

@@ -11,6 +11,7 @@ import torch
 
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.tiny import Tiny
+from rlcredit.policy.vocabulary import Alphabet
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.retrieval.base import Documents
 from rlcredit.tasks.base import SearchTask
@@ -70,7 +71,11 @@ def _taught(steps: int) -> Path:
 
 
 def toy_policy(
-    *, steps: int = 60, dtype: torch.dtype = torch.float32, extra_ends: int = 0
+    *,
+    steps: int = 60,
+    dtype: torch.dtype = torch.float32,
+    extra_ends: int = 0,
+    alphabet: Alphabet = Alphabet.bytes,
 ) -> CausalLM:
     """A fresh copy of a tiny policy; ``extra_ends`` more tokens that end a response."""
     source = Tiny(
@@ -79,6 +84,7 @@ def toy_policy(
         num_heads=2,
         head_dim=16,
         vocab_size=400,
+        alphabet=alphabet,
         warm_start=WarmStart(steps=steps),
     )
     made = source.load(

@@ -14,6 +14,7 @@ from rlcredit.retrieval.linear import LSA, TFIDF
 from rlcredit.retrieval.measures import NDCG, AveragePrecision, Recall, ReciprocalRank
 from rlcredit.rewards import ranking as module
 from rlcredit.rewards.base import Reward
+from rlcredit.rewards.caches import Cache
 from rlcredit.rewards.ranking import Ranking, Scope
 from rlcredit.types import Prompt
 from tests.retrieval.catalogue import catalogue, phrase_lists
@@ -47,6 +48,47 @@ def make_prompts(number, *, pool_size=40, seed=5):
 PROMPTS = make_prompts(6)
 TEXTS = [*phrase_lists(8), "", "xyzzy", ","]
 PAIRS = [(prompt, text) for prompt in PROMPTS for text in TEXTS]
+
+
+def test_words_and_unknown_words_cost_in_every_text_and_in_no_measure(bm25):
+    texts = ["red tent", "red, RED tent xyzzy", "xyzzy", "", "red-tent"]
+    prompts = [PROMPTS[0]] * len(texts)
+    free = ranked_by(NDCG()).bind(bm25)
+    for word, unknown in [(0.01, 0.0), (0.0, 0.1), (0.01, 0.1)]:
+        settings = {"word_cost": word, "unknown_cost": unknown}
+        reward = ranked_by(NDCG(), **settings).bind(bm25, catalogue=DOCUMENTS)
+        costs = torch.tensor([2 * word, 4 * word + unknown, word + unknown, 0, 2 * word])
+        expected = free(prompts, texts) - costs
+        for _ in range(2):  # the second time from the cache
+            torch.testing.assert_close(reward(prompts, texts), expected)
+        assert reward(prompts, texts)[3] == 0
+        assert reward(prompts, texts)[2] < 0
+        for ours, theirs in zip(
+            reward.ranked(prompts, texts), free.ranked(prompts, texts), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+
+
+def test_costs_of_one_folder_are_not_remembered_by_another_reward(bm25, tmp_path):
+    cache = {"cache": Cache(folder=str(tmp_path))}
+    dear = ranked_by(NDCG(), word_cost=0.5, **cache).bind(bm25)
+    cheap = ranked_by(NDCG(), **cache).bind(bm25)
+    prompts, texts = [PROMPTS[0]] * 2, ["red tent", "red"]
+    torch.testing.assert_close(cheap(prompts, texts) - dear(prompts, texts), torch.tensor([1, 0.5]))
+    assert cheap.counts.remembered == 2
+
+
+@pytest.mark.parametrize("cost", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["unknown_cost", "word_cost"])
+def test_a_cost_that_pays_or_is_no_number_is_refused(name, cost):
+    with pytest.raises(ValueError, match=rf"reward\.{name}={cost}"):
+        ranked_by(NDCG(), **{name: cost})
+
+
+def test_unknown_words_cannot_cost_where_the_catalogue_is_not_given(bm25):
+    reward = ranked_by(NDCG(), unknown_cost=0.1).bind(bm25)
+    with pytest.raises(ValueError, match=r"unknown_cost=0\.1.*catalogue="):
+        reward(PROMPTS[:1], ["red"])
 
 
 @pytest.fixture(scope="module", params=RETRIEVERS, ids=repr)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.packing import Packing
+from rlcredit.policy.vocabulary import Alphabet
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.hf import HFRollout, draw
 from rlcredit.types import Prompt, Randomness, Rollouts
@@ -203,6 +204,22 @@ def test_the_character_spans_of_the_tokens_tile_the_text(policy: CausalLM):
             spans = rollouts.char_spans[p, g].tolist()
             assert "".join(text[start:end] for start, end in spans) == text
             assert "<" not in text
+
+
+@pytest.mark.parametrize("alphabet", Alphabet)
+def test_spans_tile_what_an_untaught_policy_of_either_alphabet_writes(alphabet: Alphabet):
+    rollouts = sample(toy_policy(steps=0, alphabet=alphabet), RAGGED, group_size=16)
+    mixed = [text for group in rollouts.texts for text in group if " " in text and "," in text]
+    assert len(mixed) > 1
+    for p, group in enumerate(rollouts.texts):
+        for g, text in enumerate(group):
+            spans = rollouts.spans[p, g][rollouts.response_mask[p, g]].tolist()
+            reached = 0
+            for start, end in spans:
+                assert start in (reached, reached - 1)  # bytes of one character share it
+                assert end >= start
+                reached = end
+            assert reached == len(text)
 
 
 def test_train_mode_is_left_as_it_was_and_dropout_is_off_while_sampling():

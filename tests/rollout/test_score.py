@@ -10,9 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlcredit.credit.coalitions import LeaveOneOut, Windows
-from rlcredit.estimators import GRPO, OSPO, Additive, values
+from rlcredit.estimators import GRPO, OSPO, Additive, Max, values
 from rlcredit.evaluation.credit_check import segment_credit
+from rlcredit.retrieval.base import Documents
+from rlcredit.retrieval.bm25 import BM25
+from rlcredit.retrieval.measures import NDCG
 from rlcredit.rewards.base import scores_parts
+from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.health import rollout_metrics
 from rlcredit.rollout.score import Scorer, reads_segments
 from rlcredit.text.response import Compose, TextRules
@@ -148,6 +152,27 @@ def test_every_coalition_is_read_by_the_rules_of_words_as_a_response_would_be(va
     # whoever says the same words earns the same, though only the first of them is in the text
     assert shares[0, 0] == pytest.approx(float(shares[0, 1]))
     assert shares[0, 3] == shares[2, 0] == 0  # unknown words
+
+
+def test_coalitions_are_charged_for_their_own_words_and_shares_add_up(tmp_path):
+    documents = Documents(ids=("a", "b"), texts=("red tent", "blue boat"))
+    ranking = Ranking(measure=NDCG(), utility=Max(), word_cost=0.01, unknown_cost=0.1)
+    reward = ranking.bind(BM25().index(documents, cache=tmp_path), catalogue=documents)
+    ospo = OSPO(value=values.Shapley(), construction=Additive())
+    rules = TextRules(max_words=2, new_words=True)
+    scorer = Scorer(reward=reward, rules=rules, segmenter=Phrases())
+    made = written(["red tent, xyzzy, a b c d, tent", "blue"])
+    (prompt,) = made.prompts
+    wanted = replace(prompt, relevance={"a": 3})
+    signals = scorer(replace(made, prompts=(wanted,)), ospo.needs, randomness=RANDOMNESS)
+    # three words, one of them unknown; "a b c d" is too long and "tent" is old, and they cost none
+    assert signals.rewards.tolist() == [[pytest.approx(1 - 0.03 - 0.1), pytest.approx(-0.01)]]
+    segments, credit = signals.segments, ospo(signals).credit
+    assert segments is not None
+    assert credit is not None
+    shares = segment_credit(credit, segments.ids, 4)[0, 0]
+    assert shares.sum() == pytest.approx(float(signals.rewards[0, 0]))
+    assert shares.tolist() == pytest.approx([0.485, -0.11, 0.0, 0.495], abs=1e-5)
 
 
 class Priced:

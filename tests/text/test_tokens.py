@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from rlcredit.policy.vocabulary import Alphabet, train_tokenizer
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases
 from rlcredit.text.spans import Span
@@ -50,7 +51,15 @@ def stories():
     return AutoTokenizer.from_pretrained(STORIES)
 
 
+@cache
+def characters():
+    return train_tokenizer(
+        [*CORPUS, *"red tn,o \né€💡中"], alphabet=Alphabet.characters, vocab_size=120, context=64
+    )
+
+
 TOKENIZERS = {
+    "characters": characters,
     "byte-level": byte_level,
     "byte-level untrimmed": lambda: byte_level(trim=False),
     "byte-level without prefix space": lambda: byte_level(prefix_space=False),
@@ -68,6 +77,8 @@ def vocabulary(name):
     for token, piece in enumerate(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))):
         if token in special:
             found.append(b"")
+        elif name == "characters":
+            found.append(piece.replace("▁", " ").encode())
         elif name != "stories260k":
             found.append(bytes(table[character] for character in piece))
         elif piece.startswith("<0x"):

@@ -9,6 +9,7 @@ from rlcredit.credit.group import Scale
 from rlcredit.estimators import GRPO
 from rlcredit.losses.surrogate import ClippedSurrogate
 from rlcredit.policy.tiny import Tiny
+from rlcredit.policy.vocabulary import Alphabet
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.rollout.score import Scorer
@@ -33,7 +34,9 @@ class Shortness:
 
 @pytest.fixture(scope="module")
 def fresh_policy(tmp_path_factory):
-    tiny = Tiny(hidden_size=16, num_layers=1, warm_start=WarmStart(steps=0))
+    tiny = Tiny(
+        hidden_size=16, num_layers=1, alphabet=Alphabet.bytes, warm_start=WarmStart(steps=0)
+    )
     cache = tmp_path_factory.mktemp("cache")
     made = tiny.load(toy_task(), seed=0, cache=cache, device=torch.device("cpu"), say=print)
     return lambda: deepcopy(made)

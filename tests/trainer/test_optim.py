@@ -47,7 +47,9 @@ def test_the_settings_that_the_refusal_names_can_be_given_and_the_weights_move()
     settings = AdamW(lr=5e-6, warmup_steps=0)
     with pytest.raises(ValueError) as refused:
         settings.refuse_coarse(torch.nn.Linear(2, 2).bfloat16())
-    words = re.findall(r"(?:policy|trainer)\.[a-z.]+=[a-z0-9]*[a-z0-9](?=[ ,;)])", str(refused.value))
+    words = re.findall(
+        r"(?:policy|trainer)\.[a-z.]+=[a-z0-9]*[a-z0-9](?=[ ,;)])", str(refused.value)
+    )
     assert words == ["policy.dtype=float32", "trainer.autocast=true", "policy.lora.rank=32"]
     given = ("policy=hf", "policy.name=toy", "trainer.optimizer.lr=5e-6", *words)
     job = composed(*given, "rollout.max_new_tokens=64")

@@ -10,6 +10,7 @@ import torch
 
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.tiny import Tiny
+from rlcredit.policy.vocabulary import Alphabet
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.hf import HFRollout
@@ -74,6 +75,7 @@ def _made() -> CausalLM:
         head_dim=32,
         vocab_size=400,
         context=CONTEXT,
+        alphabet=Alphabet.bytes,  # at its initial weights it writes texts of all lengths
         warm_start=WarmStart(steps=0),
     )
     with TemporaryDirectory() as folder:
