@@ -30,4 +30,4 @@ def fetch(cfg: DictConfig) -> Path:
 
 def main() -> None:
     """The command line."""
-    run_main(fetch, config_name="prepare")
+    run_main(fetch, config_name="fetch")
