@@ -36,6 +36,7 @@ GROUPS = [
     "rollout",
     "trainer",
     "tracker",
+    "instruction",
     "size",
     "experiment",
 ]
@@ -123,12 +124,12 @@ def test_every_experiment_composes_and_the_smallest_size_is_that_whatever_it_set
     small.trainer.steps = 0 if experiment == "supervised" else 6  # which has none, at any size
     for group in ("trainer", "evaluation"):
         assert OmegaConf.masked_copy(cfg[group], list(small[group])) == small[group]
-    assert cfg.policy.warm_start.steps == 100
-    assert cfg.dataset.candidates == (4 if experiment == "sets" else 0)
+    assert cfg.policy.warm_start.steps == (2 if "smollm2" in experiment else 100)
+    assert cfg.dataset.get("candidates", 0) == (4 if experiment in ("sets", "smollm2_sets") else 0)
 
 
 def test_the_smallest_size_shortens_the_warm_start_where_there_is_one():
-    for policy, steps in (("tiny", 100), ("small", 100), ("hf", 0)):
+    for policy, steps in (("tiny", 100), ("small", 100), ("smollm2", 2), ("hf", 0)):
         cfg = composed("size=smoke", f"policy={policy}")
         assert cfg.policy.get("warm_start", {}).get("steps") == steps
         assert cfg.trainer.steps == 6
