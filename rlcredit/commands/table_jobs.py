@@ -29,6 +29,7 @@ from rlcredit.commands.errors import explain
 from rlcredit.commands.schema import register
 from rlcredit.commands.table_choice import finished_runs, sort_out
 from rlcredit.identity import digest, numerics_of, without_numerics
+from rlcredit.policy.packaged import Package
 from rlcredit.run.folder import RunSummary
 from rlcredit.run.launch import launch
 from rlcredit.run.ownership import FolderError
@@ -108,6 +109,7 @@ class Planner:
                         folder=self._folder(cfg, identity),
                         evaluation=build(cfg.evaluation),
                         reads_validation=table.reads_validation(name),
+                        lacks=_lacks(cfg),
                         conf=self.folder,
                     )
 
@@ -126,6 +128,20 @@ class Planner:
 
     def _folder(self, cfg: DictConfig, identity: Mapping[str, Any]) -> Path:
         return self.outputs / (subfolder(cfg, identity) if identity else "data-not-here")
+
+
+def _lacks(cfg: DictConfig) -> str:
+    """What the policy of a job needs and is not here: weights in a package that nobody fetched."""
+    node = cfg.policy.get("package")
+    if node is None:
+        return ""
+    package: Package = build(node)
+    if package.is_here(Path(cfg.cache)):
+        return ""
+    return (
+        f"the weights in the package {package.project}=={package.version} are not here; "
+        "make smollm2 fetches them"
+    )
 
 
 def run_missing(

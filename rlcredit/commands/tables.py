@@ -91,6 +91,8 @@ def fill(
 
 
 def _why_not_run(planned: PlannedJob, read_from: str) -> str:
+    if planned.lacks:
+        return f"not run: {planned.lacks}"
     if read_from and not planned.digest:
         return f"not run: {read_from} does not hold the published files"
     return why_unfinished(planned.folder)
@@ -178,8 +180,11 @@ def _run(
     renew: bool,
 ) -> int:
     """Run what is missing of the jobs whose data are here; how many jobs failed."""
-    missing = [planned for planned in wanted if planned.digest]
-    absent = {planned.overrides for planned in wanted if not planned.digest}
+    missing = [planned for planned in wanted if planned.digest and not planned.lacks]
+    for lack in sorted({job.lacks for job in wanted if job.lacks}):
+        lacking = {job.overrides for job in wanted if job.lacks == lack}
+        print(f"{len(lacking)} jobs are not run: {lack}")
+    absent = {job.overrides for job in wanted if not job.digest and not job.lacks}
     if absent:
         print(f"{len(absent)} jobs are not run: their published files are not here, see the table")
     if missing and code_revision(PACKAGE) is None:

@@ -47,6 +47,13 @@ class Package:
                 "as sha256sum prints them"
             )
 
+    def is_here(self, cache: Path) -> bool:
+        """Whether the weights are in a cache, or the package is installed: nothing is fetched."""
+        return self._kept_in(cache).exists() or self._installed() is not None
+
+    def _kept_in(self, cache: Path) -> Path:
+        return cache / "models" / f"{self.project}-{self.sha256[:16]}-{_CONVERTED}"
+
     def folder(self, cache: Path, *, say: Callable[[str], None]) -> Path:
         """The weights in float32 and the tokenizer, as a folder in the format of Hugging Face.
 
@@ -62,7 +69,7 @@ class Package:
                 cannot convert it.
             OSError: If the package can neither be found nor fetched, or the folder not be written.
         """
-        folder = cache / "models" / f"{self.project}-{self.sha256[:16]}-{_CONVERTED}"
+        folder = self._kept_in(cache)
         if not folder.exists():
             make_once(folder, partial(self._convert, say=say), what=self.project, say=say)
         return folder

@@ -31,6 +31,8 @@ class PlannedJob:
     """How it is to be scored, which the digest leaves out."""
     reads_validation: bool
     """Whether the table shows scores of the validation split, so that their steps matter."""
+    lacks: str = ""
+    """What its policy needs and is not here, in words; empty: nothing."""
     conf: str = ""
     """Folder of configs that it is composed from; empty: today's."""
 

