@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from rlcredit.commands.components import build
 from rlcredit.commands.schema import register
@@ -24,16 +25,17 @@ def chosen(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def built(*words: str, estimator: str = "grpo", loss: str = "dapo") -> tuple[Any, Any, str]:
-    """An estimator and a loss that are chosen together, and the name of that loss.
-
-    An estimator may choose a loss of its own instead; words choose parts of the estimator.
-    """
-    chosen = ("+rollout=hf", "+reward=ndcg", f"+loss={loss}", f"+estimator={estimator}")
+def composed(*words: str) -> DictConfig:
+    """What words choose, beside what estimators and losses take settings from."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("parts", overrides=[*chosen, *words], return_hydra_config=True)
-    parts = (build(cfg[group]) for group in ("estimator", "loss"))
-    return *parts, cfg.hydra.runtime.choices.loss
+        chosen = ["+rollout=hf", "+reward=ndcg", *words]
+        return compose("parts", overrides=chosen, return_hydra_config=True)
+
+
+def every(group: str) -> dict[str, Any]:
+    """All parts of a group, by their public names."""
+    cfg = composed(*(f"+{group}@parts.{name}={name}" for name in chosen(group)))
+    return {name: build(cfg.parts[name]) for name in chosen(group)}
 
 
 def row(*cells: object) -> str:
@@ -81,7 +83,8 @@ def estimators() -> str:
     """Every estimator."""
     rows = []
     for name in chosen("estimator"):
-        estimator, _, loss = built(estimator=name)
+        cfg = composed("+loss=dapo", f"+estimator={name}")  # which may choose a loss of its own
+        estimator, loss = build(cfg.estimator), cfg.hydra.runtime.choices.loss
         what = f"`{type(estimator).__name__}({settings(estimator)})`"
         grain, centring = estimator.grain.value, estimator.centring.value
         rows.append(row(f"`{name}`", what, grain, centring, needed(estimator), f"`{loss}`"))
@@ -92,8 +95,7 @@ def estimators() -> str:
 def losses() -> str:
     """Every loss."""
     rows = []
-    for name in chosen("loss"):
-        _, loss, _ = built(loss=name)
+    for name, loss in every("loss").items():
         grain = "token" if loss.takes_tokens else "rollout"
         whole = "yes" if loss.couples_group else "no"
         what = f"`{type(loss).__name__}({settings(loss)})`"
@@ -104,9 +106,7 @@ def losses() -> str:
 def values() -> str:
     """Every value of segments."""
     rows = []
-    for name in chosen("estimator/value"):
-        estimator, _, _ = built(f"estimator/value={name}", estimator="ospo")
-        value = estimator.value
+    for name, value in every("estimator/value").items():
         summary = (type(value).__doc__ or "").splitlines()[0]
         rows.append(row(f"`{name}`", summary, evaluations(value.plan), f"`{settings(value)}`"))
     return table("`estimator/value=`", "value", "coalitions, 8 segments", "settings", rows=rows)
@@ -115,9 +115,7 @@ def values() -> str:
 def constructions() -> str:
     """Every construction of advantages."""
     rows = []
-    for name in chosen("estimator/construction"):
-        estimator, _, _ = built(f"estimator/construction={name}", estimator="ospo")
-        construction = estimator.construction
+    for name, construction in every("estimator/construction").items():
         summary = (type(construction).__doc__ or "").splitlines()[0]
         cells = summary, construction.centring.value, f"`{settings(construction)}`"
         rows.append(row(f"`{name}`", *cells))

@@ -16,6 +16,7 @@ LONG_ENOUGH = (
     "trainer.checkpoint_every=40",
     "evaluation.every=0",
     "evaluation.max_prompts=1",
+    "evaluation.samples=1",
 )
 FIGURES = ("segments/per_response", "segments/valid_share")
 

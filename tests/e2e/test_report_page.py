@@ -14,7 +14,12 @@ from rlcredit.evaluation.on_disk import load_evaluation
 from rlcredit.run.folder import count_touches
 from tests.e2e.running import ROOT, run
 
-OVERRIDES = ("estimator=ospo", "evaluation.every=0", "trainer.steps=2")
+OVERRIDES = (
+    "estimator=ospo",
+    "evaluation.every=0",
+    "evaluation.retrievers=[tfidf]",
+    "trainer.steps=2",
+)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ RUN = (
     "trainer.prompts_per_step=2",
     "trainer.checkpoint_every=1",
     "evaluation.every=5",
-    "evaluation.retrievers=[]",
     "evaluation.samples=1",
     "evaluation.max_prompts=2",
     "rollout.max_new_tokens=12",

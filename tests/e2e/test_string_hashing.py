@@ -15,7 +15,14 @@ import pytest
 from tests.e2e.running import ROOT, metrics, run
 from tests.retrieval.test_sparse import ALL, DOCUMENTS, RETRIEVERS, TEXTS
 
-SHORT = ("estimator=ospo", "policy.warm_start.steps=5", "trainer.steps=2", "evaluation.every=0")
+SHORT = (
+    "estimator=ospo",
+    "policy.warm_start.steps=5",
+    "trainer.steps=2",
+    "evaluation.every=0",
+    "evaluation.max_prompts=2",
+    "evaluation.samples=1",
+)
 
 
 def compute(folder):

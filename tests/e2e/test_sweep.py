@@ -8,7 +8,8 @@ from tests.forked import command
 
 
 def sweep(folder, cache, *overrides):
-    words = [*SMALL, "trainer.steps=2", "evaluation.every=0", f"cache={cache}"]
+    words = [*SMALL, "trainer.steps=2", "evaluation.every=0", "evaluation.max_prompts=1"]
+    words += [f"cache={cache}"]
     return ["-m", f"hydra.sweep.dir={folder}", *words, *overrides]
 
 

@@ -10,15 +10,15 @@ BARELY_EVALUATED = (
     "evaluation.every=0",
     "evaluation.max_prompts=1",
     "evaluation.samples=1",
-    "evaluation.retrievers=[]",
 )
+EVERYTHING = ("estimator=ospo", "evaluation.retrievers=[tfidf]")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, cache):
     """A run of OSPO in which everything happens, and what it printed."""
     folder = tmp_path_factory.mktemp("finished")
-    return folder, run(folder, f"cache={cache}", "estimator=ospo")
+    return folder, run(folder, f"cache={cache}", *EVERYTHING)
 
 
 def assert_trained(folder, *, steps):
@@ -134,7 +134,7 @@ def _validated(line):
 def test_a_finished_run_is_reported_and_not_run_again(finished, cache):
     folder, _ = finished
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
-    printed = run(folder, f"cache={cache}", "estimator=ospo")
+    printed = run(folder, f"cache={cache}", *EVERYTHING)
     assert "finished" in printed
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
 

@@ -37,7 +37,7 @@ def made(runs, out, cache, retrievers="[lsa,bm25]"):
 def runs(tmp_path_factory, cache):
     folder = tmp_path_factory.mktemp("trained")
     for name in ("bm25", "tfidf"):
-        more = (f"cache={cache}", f"retriever={name}", "evaluation.retrievers=[]")
+        more = (f"cache={cache}", f"retriever={name}")
         run(folder / name, *FEW, *more)
     return folder
 

@@ -16,7 +16,6 @@ SHORT = (
     "evaluation.every=0",
     "evaluation.max_prompts=1",
     "evaluation.samples=1",
-    "evaluation.retrievers=[]",
 )
 
 
