@@ -4,11 +4,17 @@ A new file has the permissions that the process's umask leaves, whatever wrote i
 """
 
 import errno
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
+
+CHECK = "check"
+"""Key of a record's checksum of all its other keys."""
 
 _ROOM = "make room there, and give the same command again"
 _RIGHTS = "let this user write there, or name another folder"
@@ -107,3 +113,25 @@ def refused_by_disk(error: OSError) -> str | None:
         )
     remedy = _REMEDIES.get(error.errno or 0)
     return None if remedy is None else f"{path} cannot be used ({error.strerror}); {remedy}"
+
+
+def with_check(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of plain values, and its checksum."""
+    return {**record, CHECK: _checksum(record)}
+
+
+def without_check(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`with_check` was given; older records have no checksum.
+
+    Raises:
+        ValueError: If the checksum is that of another record.
+    """
+    bare = {key: value for key, value in record.items() if key != CHECK}
+    if record.get(CHECK) not in (None, _checksum(bare)):
+        raise ValueError("it was changed after it was written")
+    return bare
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

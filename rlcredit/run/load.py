@@ -9,6 +9,9 @@ from typing import Any
 
 import yaml
 
+from rlcredit.files import without_check
+from rlcredit.run.seal import verify
+
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 """A setting that is taken from another one: ``${reward.utility}``."""
 
@@ -37,11 +40,13 @@ def load_run(folder: str | Path) -> SavedRun:
         ValueError: If a file is damaged: which, where, and what to do.
     """
     folder = Path(folder)
+    summary = _mapping(folder / "summary.json", _unchecked)
+    verify(folder, summary.get("record", {}), finished=True)
     config = _mapping(folder / ".hydra" / "config.yaml", yaml.safe_load)
     lines = _text(folder / "metrics.jsonl").splitlines()
     return SavedRun(
         folder=folder,
-        summary=_mapping(folder / "summary.json", json.loads),
+        summary=summary,
         metrics=tuple(
             _parsed(line, json.loads, f"{folder / 'metrics.jsonl'}, line {number},")
             for number, line in enumerate(lines, 1)
@@ -52,6 +57,11 @@ def load_run(folder: str | Path) -> SavedRun:
 
 def _mapping(path: Path, read: Any) -> Mapping[str, Any]:
     return _parsed(_text(path), read, str(path))
+
+
+def _unchecked(text: str) -> Any:
+    value = json.loads(text)
+    return without_check(value) if isinstance(value, Mapping) else value
 
 
 def _text(path: Path) -> str:

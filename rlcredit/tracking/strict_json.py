@@ -2,21 +2,19 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from rlcredit.files import with_check, without_check
+
 T = TypeVar("T")
-CHECK = "check"
-"""Key of a file's checksum of all its other keys."""
 
 
 def checked_text(record: Mapping[str, Any], *, indent: int | None = None) -> str:
     """A record as JSON, with its checksum."""
-    whole = {**record, CHECK: _checksum(record)}
-    return json.dumps(whole, indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(with_check(record), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def read_checked(path: Path) -> dict[str, Any]:
@@ -25,15 +23,7 @@ def read_checked(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If the file is no JSON object, or its checksum is that of another.
     """
-    record = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    if record.pop(CHECK, None) not in (None, _checksum(record)):
-        raise ValueError("it was changed after it was written")
-    return record
-
-
-def _checksum(record: Mapping[str, Any]) -> str:
-    text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return without_check(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
 
 
 def convert(plain: Any, kind: type[T]) -> T:

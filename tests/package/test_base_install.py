@@ -105,3 +105,11 @@ def test_a_run_of_today_is_read(tmp_path, cache):
     assert read.config["trainer"]["steps"] == 1
     assert "${" not in json.dumps(read.config)
     assert read.summary["status"] == "finished"
+    metrics, summary = tmp_path / "metrics.jsonl", tmp_path / "summary.json"
+    for path, old, new in ((metrics, '"step": 1', '"step": 7'), (summary, "finished", "failed")):
+        written = path.read_text()
+        path.write_text(written.replace(old, new, 1))
+        assert path.read_text() != written
+        with pytest.raises(ValueError, match=rf"{path.name} (is damaged|is not what was written)"):
+            load_run(tmp_path)
+        path.write_text(written)

@@ -45,7 +45,7 @@ def test_weights_too_coarse_for_a_step_are_refused_and_the_bound_is_where_they_s
 
 def test_the_settings_that_the_refusal_names_can_be_given_and_the_weights_move():
     settings = AdamW(lr=5e-6, warmup_steps=0)
-    with pytest.raises(ValueError, match="set policy") as refused:
+    with pytest.raises(ValueError, match="bfloat16") as refused:
         settings.refuse_coarse(torch.nn.Linear(2, 2).bfloat16())
     words = re.findall(
         r"(?:policy|trainer)\.[a-z.]+=[a-z0-9]*[a-z0-9](?=[ ,;)])", str(refused.value)
