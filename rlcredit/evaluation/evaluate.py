@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,7 +45,7 @@ class Evaluation:
     credit: CreditCheck | None
     """None where the method gives no segment credit, or the data know no truth."""
     examples: tuple[Completion, ...]
-    """The first sampled response to each of the first prompts."""
+    """Sampled responses drawn at random, in the order of the prompts."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """What is no mean over prompts, by name (``width``, ``mode``)."""
 
@@ -101,7 +102,7 @@ class Evaluator:
             )
         responses: dict[Source, list[tuple[str, ...]]] = {Source.sampled: [], Source.greedy: []}
         checks: list[CreditCheck] = []
-        examples: list[Completion] = []
+        shown: list[Completion] = []
         reads = reads_segments(self.estimator, self.scorer.reward)
         for start in range(0, len(prompts), self.prompts_per_batch):
             batch = prompts[start : start + self.prompts_per_batch]
@@ -110,9 +111,9 @@ class Evaluator:
             sampled = self._roll(policy, batch, start, greedy=False, spans=left > 0 and reads)
             responses[Source.sampled] += sampled.texts
             if left > 0:
-                check, shown = self._credit(first_prompts(sampled, left), start)
+                check, own = self._credit(first_prompts(sampled, left), start)
                 checks += [check] if check else []
-                examples += shown
+                shown += own
         scores = self.grader.scores(prompts, responses, prompts_per_batch=self.prompts_per_batch)
         return Evaluation(
             split=split,
@@ -121,7 +122,7 @@ class Evaluator:
             scores=scores,
             responses={source: tuple(texts) for source, texts in responses.items()},
             credit=merge(checks),
-            examples=tuple(examples[: self.num_examples]),
+            examples=self._drawn(shown),
             figures=self.grader.figures(scores),
         )
 
@@ -147,15 +148,23 @@ class Evaluator:
     def _credit(
         self, rollouts: Rollouts, offset: int
     ) -> tuple[CreditCheck | None, list[Completion]]:
-        """Credit as in training, on held-out responses, and the first response to each prompt."""
+        """Credit as in training, on held-out responses, and the responses as people read them."""
         randomness = Randomness(seed=self.seed, step=EVALUATION_STEP)
         signals = self.scorer(rollouts, self.estimator.needs, randomness=randomness, offset=offset)
         enough = self.samples >= SMALLEST_GROUP
         advantages = self.estimator(signals) if enough else None
-        shown = completions(rollouts, signals, advantages)[:: self.samples]
+        shown = completions(rollouts, signals, advantages)
         if advantages is None or signals.segments is None:
             return None, shown
         return check_credit(rollouts, signals.segments, advantages), shown
+
+    def _drawn(self, shown: Sequence[Completion]) -> tuple[Completion, ...]:
+        """A few prompts and one response to each, the same ones at every evaluation of a run."""
+        draws = Randomness(seed=self.seed, step=EVALUATION_STEP).generator("examples")
+        num_prompts = len(shown) // self.samples
+        chosen = torch.randperm(num_prompts, generator=draws)[: self.num_examples].sort().values
+        samples = torch.randint(self.samples, chosen.shape, generator=draws)
+        return tuple(shown[row] for row in (chosen * self.samples + samples).tolist())
 
 
 def first_prompts(rollouts: Rollouts, count: int) -> Rollouts:

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlcredit.credit.group import equal_rewards
+from rlcredit.credit.masked import masked_mean
 from rlcredit.text.copying import WordRuns
 from rlcredit.text.words import words
 from rlcredit.types import Metrics, Rollouts, Signals
@@ -31,7 +32,8 @@ def rollout_metrics(
         "response/truncated_share": _share(~rollouts.finished),
         "response/empty_share": _share(torch.tensor(empty)),
         "response/distinct_share": _distinct(rollouts),
-        "text/copied_share": copied_share(rollouts),
+        "text/prompt_copied_share": prompt_copied_share(rollouts),
+        "text/repeated_share": repeated_share(rollouts),
         "reward/mean": rewards.mean(),
         "reward/std": rewards.std(correction=0),
         "reward/group_std": rewards.std(1, correction=0).mean(),
@@ -41,19 +43,21 @@ def rollout_metrics(
     }
     if documents is not None:
         metrics["text/document_copied_share"] = document_copied_share(rollouts, documents)
+        metrics["text/unknown_share"] = unknown_share(rollouts, documents)
     if signals.counts is not None:
         metrics |= signals.counts.metrics()
     return metrics | _segment_metrics(signals) | _candidate_metrics(signals)
 
 
-def copied_share(rollouts: Rollouts) -> Float[Tensor, ""]:
-    """Share of all responses' words that stand in their prompt; 0 without words.
+def prompt_copied_share(rollouts: Rollouts) -> Float[Tensor, ""]:
+    """Share of all responses' words that stand in their query; 0 without words.
 
-    A word is a run of letters and digits, case aside.
+    A word is a run of letters and digits, case aside. What an instruction says around the query
+    does not count; a verified problem is a query as it stands.
     """
     copied = total = 0
     for prompt, group in zip(rollouts.prompts, rollouts.texts, strict=True):
-        read = set(words(prompt.text))
+        read = set(words(prompt.query or prompt.text))
         written = [word for text in group for word in words(text)]
         copied += sum(word in read for word in written)
         total += len(written)
@@ -67,6 +71,34 @@ def document_copied_share(rollouts: Rollouts, documents: WordRuns) -> Float[Tens
     """
     flags = [flag for group in rollouts.texts for text in group for flag in documents.copied(text)]
     return torch.tensor(sum(flags) / max(1, len(flags)))
+
+
+def repeated_share(rollouts: Rollouts) -> Float[Tensor, ""]:
+    """Share of all responses' words that the same response has said before; 0 without words."""
+    said = [words(text) for group in rollouts.texts for text in group]
+    total = sum(map(len, said))
+    return torch.tensor((total - sum(len(set(own)) for own in said)) / max(1, total))
+
+
+def unknown_share(rollouts: Rollouts, documents: WordRuns) -> Float[Tensor, ""]:
+    """Share of all responses' words that no document of the catalogue holds; 0 without words."""
+    said = [word for group in rollouts.texts for text in group for word in words(text)]
+    return torch.tensor(sum(word not in documents.numbers for word in said) / max(1, len(said)))
+
+
+def perplexity(
+    logprobs: Float[Tensor, "P G T"], response_mask: Bool[Tensor, "P G T"]
+) -> Float[Tensor, ""]:
+    """``exp`` of the mean surprise of a token, in a model's eyes; 1 without tokens.
+
+    With the log-probs of the starting policy it says how far the texts have left its language; of
+    a policy that stays where it started it is ``exp`` of its entropy, in expectation.
+
+    Args:
+        logprobs: Of each response token, in nats.
+        response_mask: Which tokens are responses'.
+    """
+    return (-masked_mean(logprobs.flatten(), response_mask.flatten())).exp()
 
 
 def _segment_metrics(signals: Signals) -> Metrics:

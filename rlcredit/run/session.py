@@ -393,6 +393,9 @@ class Session:
             trained_on=self.parts.evaluator.grader.trained_on,
             temperature=self.job.rollout.temperature,
         )
+        texts = self.watch.texts()
+        if texts is not None:
+            self.console.say(texts)
         self.console.examples(before, after)
         self.console.paths(
             {

@@ -17,7 +17,7 @@ from rlcredit.policy.base import Policy
 from rlcredit.policy.causal_lm import pad_id
 from rlcredit.policy.reference import Reference
 from rlcredit.rollout.base import Rollout
-from rlcredit.rollout.health import rollout_metrics
+from rlcredit.rollout.health import perplexity, rollout_metrics
 from rlcredit.rollout.score import Scorer, reads_segments
 from rlcredit.text.copying import WordRuns
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
@@ -121,6 +121,8 @@ class Trainer:
             metrics = self.update(rollouts, batch, number)
         metrics |= rollout_metrics(rollouts, signals, documents=self.documents) | advantages.metrics
         metrics |= advantage_metrics(advantages, batch)
+        if batch.ref_logprobs is not None:
+            metrics["text/perplexity"] = perplexity(batch.ref_logprobs, batch.response_mask)
         return StepResult(
             step=number,
             rollouts=rollouts,

@@ -265,15 +265,38 @@ def test_logged_names_are_split_retriever_measure_and_writer(evaluation):
 
 
 def test_examples_carry_the_credit_that_the_estimator_gives(evaluator, policy, evaluation):
-    assert [example.prompt_id for example in evaluation.examples] == ["q0", "q1", "q2"]
-    first = [own[0] for own in evaluation.responses[Source.sampled]]
-    assert [example.response for example in evaluation.examples] == first[:3]
+    written = dict(zip(evaluation.prompt_ids, evaluation.responses[Source.sampled], strict=True))
+    assert all(each.response in written[each.prompt_id] for each in evaluation.examples)
     for example in evaluation.examples:
         phrases = [part.strip() for part in example.response.split(",")[:8]]
         assert [s.text for s in example.segments] == [phrase for phrase in phrases if phrase]
         assert all(segment.credit is not None for segment in example.segments)
     assert evaluation.credit is not None
     assert evaluation.credit.counted + evaluation.credit.skipped == 5 * 3
+
+
+def test_examples_are_drawn_by_the_seed_and_are_of_the_same_prompts_before_and_after(
+    evaluator, policy, evaluation
+):
+    ids = [example.prompt_id for example in evaluation.examples]
+    assert ids == sorted(set(ids))
+    assert len(ids) == 3
+    again = evaluator(policy, prompts(), split="test", phase="after")
+    assert [example.prompt_id for example in again.examples] == ids
+    batches = replace(evaluator, prompts_per_batch=1)(policy, prompts(), split="test", phase="1")
+    assert [example.response for example in batches.examples] == [
+        example.response for example in evaluation.examples
+    ]
+    drawn = {
+        tuple(
+            example.prompt_id
+            for example in replace(evaluator, seed=seed)(
+                policy, prompts(), split="test", phase="before"
+            ).examples
+        )
+        for seed in range(6)
+    }
+    assert len(drawn) > 2
 
 
 def test_credit_of_leave_one_out_follows_the_truth_here(evaluator, policy):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rlcredit.credit.coalitions import Windows
-from rlcredit.rollout.health import rollout_metrics
+from rlcredit.rollout.health import perplexity, rollout_metrics
 from rlcredit.rollout.score import Scorer
 from rlcredit.text.copying import WordRuns
 from rlcredit.text.response import TextRules
@@ -38,7 +38,7 @@ def test_lengths_ends_and_copies_by_hand():
     assert close(metrics, "response/truncated_share", 0.25)
     assert close(metrics, "response/empty_share", 0.25)
     assert close(metrics, "response/distinct_share", 1.0)
-    assert close(metrics, "text/copied_share", 2 / 5)
+    assert close(metrics, "text/prompt_copied_share", 1 / 5)  # "two" is no word of a query
 
 
 def test_runs_of_three_words_that_stand_in_a_document_are_copied():
@@ -47,6 +47,22 @@ def test_runs_of_three_words_that_stand_in_a_document_are_copied():
     metrics = rollout_metrics(rollouts, signals_of(rollouts), documents=documents)
     assert close(metrics, "text/document_copied_share", (3 + 0 + 3 + 0) / (5 + 3 + 4 + 2))
     assert "text/document_copied_share" not in metrics_of(rollouts)
+
+
+def test_words_said_before_and_words_of_no_document_by_hand():
+    documents = WordRuns.of(["Red wool hat", "blue hat"])
+    rollouts = written(["a red, RED hat; hat", "wool xyzzy"], ["red", ""])
+    metrics = rollout_metrics(rollouts, signals_of(rollouts), documents=documents)
+    assert close(metrics, "text/repeated_share", 2 / 8)
+    assert close(metrics, "text/unknown_share", 2 / 8)
+    assert "text/unknown_share" not in metrics_of(rollouts)
+
+
+def test_perplexity_is_the_geometric_mean_of_one_over_the_probabilities():
+    mask = torch.tensor([[[True, True, False], [True, False, False]]])
+    logprobs = torch.tensor([[[0.5, 0.25, 0.9], [0.125, 0.9, 0.9]]]).log()
+    assert float(perplexity(logprobs, mask)) == pytest.approx((2 * 4 * 8) ** (1 / 3))
+    assert float(perplexity(logprobs, mask & False)) == 1
 
 
 def test_segments_by_hand():
@@ -81,7 +97,7 @@ def test_a_batch_without_words_or_segments_has_finite_figures():
     metrics = metrics_of(written(["", ""]), Needs(coalitions=Windows()))
     assert all(bool(torch.isfinite(value)) for value in metrics.values())
     assert close(metrics, "segments/valid_share", 0.0)
-    assert close(metrics, "text/copied_share", 0.0)
+    assert close(metrics, "text/prompt_copied_share", 0.0)
 
 
 def test_every_figure_is_a_scalar_named_by_stage_and_unit():

@@ -15,6 +15,14 @@ def heard(metric, values, watch=None):
     [
         ("segments/valid_share", [1.0] * 5 + [0.6] * 9, [1.0] * 5 + [0.3] * 9, "44% of the segm"),
         ("credit/mean_abs", [0.0] * 4 + [1e-9], [0.0] * 5, "credit of every segment has been 0"),
+        (
+            "text/repeated_share",
+            [0.1] * 5 + [0.29] * 9,
+            [0.1] * 9 + [0.5] * 9,
+            "34% of the words w",
+        ),
+        ("text/unknown_share", [0.3] * 9 + [0.1] * 9, [0.0] * 5 + [0.25] * 9, "in no document, 0%"),
+        ("text/perplexity", [4.0] * 5 + [29.0] * 9, [4.0] * 5 + [40.0] * 9, "perplexity of 32.8"),
         ("segments/per_response", [6.0] * 5 + [3.1] * 9, [6.0] * 5 + [2.9] * 9, "the segmentation"),
     ],
 )
@@ -38,6 +46,18 @@ def test_a_resumed_run_goes_on_where_the_watch_was():
         before = heard("segments/per_response", values[:at], watch)
         after = heard("segments/per_response", values[at:], Watch.from_carry(watch.carry()))
         assert len(before) + len(after) == 1
+
+
+def test_what_became_of_the_texts_is_one_line_over_all_sittings():
+    watch = Watch()
+    for share in [0.1] * 5 + [0.2] * 3:
+        watch(1, {"text/repeated_share": share, "text/unknown_share": 0.05})
+    again = Watch.from_carry(watch.carry())
+    for share in [0.3] * 5:
+        again(2, {"text/repeated_share": share, "text/unknown_share": 0.0})
+    said = "words of responses: said before 10% -> 30%, in no document 5% -> 0%"
+    assert again.texts() == said
+    assert Watch().texts() is None
 
 
 def test_no_two_alarms_watch_one_metric():

@@ -99,6 +99,10 @@ def test_the_divergence_from_the_reference_starts_at_zero_and_grows(fresh_policy
     divergences = [result.metrics["loss/kl"] for result in made.run()]
     assert divergences[0] == pytest.approx(0, abs=1e-7)
     assert divergences[-1] > 1e-4
+    start = trainer(fresh_policy(), loss=ClippedSurrogate(kl_coef=0.1)).step(1)
+    mask, own = start.rollouts.response_mask, start.rollouts.rollout_logprobs
+    assert start.metrics["text/perplexity"] == pytest.approx(float((-own[mask].mean()).exp()))
+    assert "text/perplexity" not in trainer(fresh_policy()).step(1).metrics
 
 
 def test_advantages_stay_within_their_limit_and_the_share_is_logged(fresh_policy):
