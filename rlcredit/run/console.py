@@ -58,6 +58,8 @@ class Header:
     task: Task
     policy: str
     """The policy's own description."""
+    prompt: str
+    """A training prompt as the model reads it."""
     method: str
     """Estimator and loss, by name."""
     reward: Sequence[tuple[str, str]]
@@ -138,6 +140,7 @@ class RunConsole:
             ("", counts_line(task.counts)),
             ("prompts", ", ".join(f"{len(prompts):,} {name}" for name, prompts in splits)),
             ("policy", header.policy),
+            ("a prompt", header.prompt.replace("\n", r"\n")),
             ("method", header.method),
             *header.reward,
             (

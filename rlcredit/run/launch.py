@@ -26,6 +26,7 @@ from rlcredit.distributed.environment import join_started
 from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.distributed.world import World
 from rlcredit.errors import pasted
+from rlcredit.policy.base import Policy
 from rlcredit.run.console import Header, RunConsole
 from rlcredit.run.folder import RunSummary, Status
 from rlcredit.run.job import Job, Parts, assemble
@@ -41,6 +42,7 @@ from rlcredit.run.ownership import (
 from rlcredit.run.seal import verify
 from rlcredit.run.session import Session
 from rlcredit.trainer.settings import Resume
+from rlcredit.types import Prompt
 
 
 def no_sentence(error: BaseException) -> None:
@@ -223,6 +225,7 @@ def header(job: Job, parts: Parts, folder: Path) -> Header:
     return Header(
         task=parts.task,
         policy=parts.trainer.policy.description,
+        prompt=_as_read(parts.trainer.policy, parts.task.train[0]),
         method=f"{job.estimator_name}, {type(job.loss).__name__}",
         reward=parts.evaluator.grader.rows,
         steps=job.trainer.steps,
@@ -232,3 +235,11 @@ def header(job: Job, parts: Parts, folder: Path) -> Header:
         needs=parts.trainer.needs,
         folder=folder,
     )
+
+
+def _as_read(policy: Policy, prompt: Prompt) -> str:
+    """A prompt with all that a chat template puts around it."""
+    ids, mask = policy.encode([prompt])
+    text = policy.tokenizer.decode(ids[0][mask[0]])
+    assert isinstance(text, str)  # one row
+    return text

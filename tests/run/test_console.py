@@ -35,6 +35,7 @@ def header_of(task, **changes) -> Header:
     fields = {
         "task": task,
         "policy": "tiny Qwen3, 0.5 M parameters [from scratch]",
+        "prompt": "<user>\na tent\x1b[2J</user>",
         "method": "ospo",
         "reward": [("retriever", "bm25; unseen in training: minilm")],
         "steps": 100,
@@ -55,6 +56,8 @@ def test_the_header_says_the_data_the_sizes_and_what_follows_from_them(task):
     assert "1,920 products, 2 queries dropped [no Exact]" in text
     assert "3 train, 1 validation, 1 test" in text
     assert "tiny Qwen3, 0.5 M parameters [from scratch]" in text
+    assert r"<user>\na tent" in text
+    assert "\x1b" not in text
     assert "bm25; unseen in training: minilm" in text
     assert "10 prompts x 8 = 80 responses, at most 2,560 tokens" in text
     assert "up to 36 reward evaluations (for 8 segments)" in text
