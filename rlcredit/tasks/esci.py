@@ -10,8 +10,9 @@ from rlcredit.tasks.generated.esci_intents import with_two_intents
 from rlcredit.tasks.generated.esci_prompts import generated_parts
 from rlcredit.tasks.instructions import check_instruction
 from rlcredit.tasks.published.esci_files import EXAMPLES, PRODUCTS, read_files
-from rlcredit.tasks.published.esci_prompts import Filters, PoolPlan, published_parts
+from rlcredit.tasks.published.esci_prompts import Filters, published_parts
 from rlcredit.tasks.published.hub import hub_tables
+from rlcredit.tasks.published.queries import PoolPlan
 from rlcredit.tasks.published.tables import Table, file_digest, table_file
 from rlcredit.tasks.settings import (
     Limits,

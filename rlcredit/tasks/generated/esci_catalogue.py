@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rlcredit.tasks.generated.esci_words import CATEGORIES_PER_GROUP, WORDS, Wordings
-from rlcredit.tasks.published.esci_files import Query
+from rlcredit.tasks.published.queries import Query
 from rlcredit.tasks.splits import Pair, split_pairs
 
 VERSION = "1"

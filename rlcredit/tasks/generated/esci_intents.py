@@ -22,7 +22,7 @@ from rlcredit.tasks.generated.esci_catalogue import (
     true_attributes,
 )
 from rlcredit.tasks.generated.esci_words import WORDS
-from rlcredit.tasks.published.esci_files import Query
+from rlcredit.tasks.published.queries import Query
 from rlcredit.tasks.settings import SPLITS
 from rlcredit.tasks.splits import Pair
 

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from rlcredit.retrieval.base import Documents
 from rlcredit.tasks.generated import esci_catalogue
 from rlcredit.tasks.generated.esci_words import WORDS
-from rlcredit.tasks.published.esci_files import INSTRUCTION, Query, product_texts
+from rlcredit.tasks.published.esci_files import INSTRUCTION, product_texts
+from rlcredit.tasks.published.queries import Query
 from rlcredit.tasks.published.tables import Batch
 from rlcredit.tasks.settings import SPLITS, Limits, Parts
 from rlcredit.tasks.splits import Pair, sample_by_hash

@@ -1,9 +1,9 @@
 """ESCI's published tables: their names, columns and labels."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from rlcredit.tasks.published.cleaning import clean, clean_all
+from rlcredit.tasks.published.queries import Query
 from rlcredit.tasks.published.tables import Batch, Table, read_table, table_file
 
 EXAMPLES = "shopping_queries_dataset_examples"
@@ -37,27 +37,6 @@ INSTRUCTION = (
 
 GRADES = {"E": 3, "S": 2, "C": 1, "I": 0}
 """Grade of a label, by its first letter: the hub spells the labels out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Query:
-    """A query with all its judged products."""
-
-    query_id: str
-    text: str
-    split: str
-    grades: dict[str, int]
-    """product_id -> grade."""
-
-    @property
-    def exact(self) -> list[str]:
-        """The Exact products."""
-        return [product for product, grade in self.grades.items() if grade == 3]
-
-    @property
-    def relevance(self) -> dict[str, int]:
-        """The judged products of a grade above 0."""
-        return {product: grade for product, grade in self.grades.items() if grade}
 
 
 def read_files(folder: Path) -> tuple[Table, Table]:
