@@ -4,9 +4,10 @@ The public dataclasses of this package are its configs; what they load is a ``ba
 """
 
 from rlcredit.tasks.base import Dataset, Teacher
+from rlcredit.tasks.beir import BEIR
 from rlcredit.tasks.countdown import Countdown
 from rlcredit.tasks.esci import ESCI
 from rlcredit.tasks.gsm8k import GSM8K
 from rlcredit.tasks.hm import HM
 
-__all__ = ["ESCI", "GSM8K", "HM", "Countdown", "Dataset", "Teacher"]
+__all__ = ["BEIR", "ESCI", "GSM8K", "HM", "Countdown", "Dataset", "Teacher"]

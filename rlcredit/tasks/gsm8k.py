@@ -1,7 +1,5 @@
 """GSM8K: grade-school word problems with numeric answers (arXiv:2110.14168)."""
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from rlcredit.rewards.verifier import NumericProblem
 from rlcredit.tasks.base import Task
 from rlcredit.tasks.instructions import check_instruction
 from rlcredit.tasks.published.hub import hub_rows
+from rlcredit.tasks.published.json_lines import read_lines
 from rlcredit.tasks.published.tables import file_digest
 from rlcredit.tasks.settings import Source, VerifiedParts, finish_verified, reading
 from rlcredit.tasks.splits import sample_by_hash, share_of
@@ -24,7 +23,6 @@ QUESTION, ANSWER = "question", "answer"
 ASKED = r"Please reason step by step, and put your final answer within \boxed{}."
 """What stands behind each question, as in arXiv:2602.01062, appendix H."""
 
-_HALF = re.compile("[\ud800-\udfff]")
 
 Rows = Mapping[str, Sequence[tuple[str, str]]]
 """train and test -> (question, published solution)."""
@@ -204,26 +202,12 @@ def _prompt(prompt_id: str, question: str, solution: str) -> Prompt:
 
 def _read(file: Path) -> Iterator[tuple[str, str]]:
     """Questions and solutions, line by line."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")  # others may stand in a text
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is no UTF-8 text ({error}); download it again") from error
-    for row, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            pair = record[QUESTION], record[ANSWER]
-        except (ValueError, KeyError, TypeError) as error:
+    for row, record in read_lines(file):
+        pair = record.get(QUESTION), record.get(ANSWER)
+        question, answer = pair
+        if not isinstance(question, str) or not isinstance(answer, str):
             raise ValueError(
-                f"line {row} of {file} is no record of GSM8K ({error!r}): expected "
-                f'{{"{QUESTION}": ..., "{ANSWER}": ...}}; download the file again'
-            ) from error
-        if not all(isinstance(text, str) for text in pair):
-            raise ValueError(f"line {row} of {file}: question and answer must be texts, not {pair}")
-        if _HALF.search(pair[0] + "\n" + pair[1]):
-            raise ValueError(
-                f"line {row} of {file} holds half a character (a lone surrogate such as "
-                '"\\ud83d"), which no tokenizer can read; write the whole one, or leave it out'
+                f"line {row} of {file} is no record of GSM8K: question and answer must be texts, "
+                f'not {pair}; expected {{"{QUESTION}": ..., "{ANSWER}": ...}}; download it again'
             )
-        yield pair
+        yield question, answer
