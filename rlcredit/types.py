@@ -63,11 +63,20 @@ class Problem(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What was said before a prompt in a conversation."""
+
+    role: str
+    """``user`` or ``assistant``."""
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prompt:
     """One task: what the policy reads, and what a search must find for it or an answer must be.
 
-    Made by ``data/``; read by the policy (``instruction``, ``text``), rewards (``query``,
-    ``relevance``, ``pool``; or ``problem``) and reports (``truth``).
+    Made by ``tasks/``; read by the policy (``instruction``, ``turns``, ``text``), rewards
+    (``query``, ``relevance``, ``pool``; or ``problem``; or ``row``) and reports (``truth``).
 
     >>> Prompt(prompt_id="q7", text="tent for two", query="tent for two",
     ...        relevance={"p1": 3, "p2": 1}, pool=("p1", "p2", "p9"))  # doctest: +ELLIPSIS
@@ -89,6 +98,10 @@ class Prompt:
     """Generated data only: each phrase that is true for the query -> its attribute."""
     problem: Problem | None = None
     """Problem, where answers are verified instead; ``query`` and ``relevance`` are empty."""
+    turns: tuple[Turn, ...] = field(default=(), repr=False)
+    """What user and assistant said before ``text``."""
+    row: Mapping[str, object] = field(default_factory=dict, repr=False)
+    """Other columns of data of one's own, for a reward of one's own."""
 
     @property
     def relevant(self) -> frozenset[str]:

@@ -61,8 +61,16 @@ def composed(*overrides):
 
 ALONE = ("dataset", "reward")
 """Groups whose choice decides what other components are or can be."""
-TOGETHER = [group for group in GROUPS if group not in (*ALONE, "size", "experiment")]
-NAMED = ("policy=hf", "retriever=sentence")
+NEEDED = {
+    "policy=hf": "policy.name=a/model",
+    "retriever=sentence": "retriever.name=a/model",
+    "dataset=beir": "dataset.path=a/folder",
+    "dataset=jsonl": "dataset.path=a/file",
+}
+"""What a choice cannot do without."""
+NO_COMPONENTS = ("instruction", "size", "experiment")
+"""Groups whose YAMLs set values of several components."""
+TOGETHER = [group for group in GROUPS if group not in (*ALONE, *NO_COMPONENTS)]
 
 
 def node_of(group, name):
@@ -71,8 +79,8 @@ def node_of(group, name):
     ranked = {each: choices(each) for each in TOGETHER}
     chosen = {each: names[rank % len(names)] for each, names in ranked.items()}
     words = [f"{each}={choice}" for each, choice in chosen.items()]
-    words += [f"{word.split('=')[0]}.name=a/model" for word in NAMED if word in words]
-    return composed(*([f"{group}={name}"] if group in ALONE else words))[group]
+    words = [f"{group}={name}"] if group in ALONE else words
+    return composed(*words, *(NEEDED[word] for word in words if word in NEEDED))[group]
 
 
 def test_the_groups_are_those_that_are_promised():
@@ -81,7 +89,7 @@ def test_the_groups_are_those_that_are_promised():
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [(g, n) for g in GROUPS if g not in {"size", "experiment"} for n in choices(g)],
+    [(g, n) for g in GROUPS if g not in NO_COMPONENTS for n in choices(g)],
     ids="=".join,
 )
 def test_every_component_composes_and_builds(group, name):

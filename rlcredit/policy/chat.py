@@ -46,7 +46,7 @@ class PromptFormat:
         if not prompts:
             return []
         plain = self.tokenizer.chat_template is None
-        texts = [prompt.text if plain else self.rendered(prompt) for prompt in prompts]
+        texts = [_plain(prompt) if plain else self.rendered(prompt) for prompt in prompts]
         rows: Any = self.tokenizer(texts, add_special_tokens=plain)["input_ids"]
         ends = frozenset(i for i in end_ids if i != self.tokenizer.sep_token_id)
         return [_without_end(row, ends) if plain else list(row) for row in rows]
@@ -61,16 +61,18 @@ class PromptFormat:
             ValueError: If the template refuses the prompt, or leaves a part of it out.
         """
         told = {"role": "system", "content": prompt.instruction}
-        asked = {"role": "user", "content": prompt.text}
-        both = {"role": "user", "content": f"{prompt.instruction}\n\n{prompt.text}"}
+        said = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
+        said.append({"role": "user", "content": prompt.text})
+        first = {**said[0], "content": f"{prompt.instruction}\n\n{said[0]['content']}"}
+        parts = (prompt.instruction, *(each["content"] for each in said))
         refusals: list[str] = []
-        for messages in [[told, asked], [both]] if prompt.instruction else [[asked]]:
+        for messages in [[told, *said], [first, *said[1:]]] if prompt.instruction else [said]:
             try:
                 text = self._applied(messages, opens_answer=True)
             except TemplateError as error:
                 refusals.append(str(error))
                 continue
-            if all(part.strip() in text for part in (prompt.instruction, prompt.text)):
+            if all(part.strip() in text for part in parts):
                 return text
             refusals.append(f"a part of the prompt is not in what it makes of it, {text!r}")
         raise ValueError(
@@ -103,6 +105,11 @@ class PromptFormat:
         )
         assert isinstance(text, str)  # tokenize=False
         return text
+
+
+def _plain(prompt: Prompt) -> str:
+    """A prompt for a tokenizer without a chat template: all that was said, a paragraph each."""
+    return "\n\n".join([*(turn.content for turn in prompt.turns), prompt.text])
 
 
 def _without_end(row: Sequence[int], end_ids: frozenset[int]) -> list[int]:

@@ -63,6 +63,20 @@ class NumericProblem:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextProblem:
+    """A question whose answer is one text."""
+
+    answer: str
+
+    def judge(self, text: str) -> Judgement:
+        """Well-formed is any text; case and spaces aside, the right one is the answer."""
+        found = segment_key(text)
+        return Judgement(
+            well_formed=bool(found), correct=found == segment_key(self.answer), solution=found
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verifier:
     """A :class:`Reward` by rule: 1 for a correct answer, 0.1 for a well-formed one, 0 for others.
 

@@ -36,10 +36,10 @@ class BEIR:
     the training queries is taken. Queries without a relevant document are dropped and counted.
 
     Raises:
-        ValueError: If a number is out of its range, or the path is missing.
+        ValueError: If a number is out of its range, or an instruction has no place for the query.
     """
 
-    path: str | None = field(default=None, metadata=ASIDE)
+    path: str = field(metadata=ASIDE)
     """The folder."""
     lowest_relevant: int = 1
     """The lowest grade of the files that is relevant: it and those above become grade 3."""
@@ -83,11 +83,6 @@ class BEIR:
     def __post_init__(self) -> None:
         """Check what no loader could make sense of."""
         check_instruction(self.instruction)
-        if self.path is None:
-            raise ValueError(
-                "dataset=beir needs dataset.path=<folder with corpus.jsonl, queries.jsonl and "
-                "qrels/>"
-            )
         for name in ("validation_share", "test_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"dataset.{name}={getattr(self, name)} is not in (0, 1)")
@@ -110,7 +105,7 @@ class BEIR:
 
     def content(self) -> tuple[str, ...]:
         """The hashes of the files."""
-        return content_of(Path(self.path or ""))
+        return content_of(Path(self.path))
 
     def load(self) -> SearchTask:
         """Read the folder.
@@ -119,7 +114,7 @@ class BEIR:
             FileNotFoundError: If the folder or a file is missing.
             ValueError: If a file is damaged, or a split is left empty.
         """
-        read = read_collection(Path(self.path or ""), max_words=self.document_words)
+        read = read_collection(Path(self.path), max_words=self.document_words)
         counts: Counter[str] = Counter()
         queries = chosen_queries(
             self._judged(read, counts),

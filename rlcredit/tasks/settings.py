@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from hashlib import blake2b
@@ -12,7 +12,7 @@ from rlcredit.retrieval.base import Documents
 from rlcredit.tasks.base import SearchTask, Task
 from rlcredit.tasks.instructions import asking
 from rlcredit.tasks.sets import MAX_PHRASES, SetTeacher, asking_for_sets
-from rlcredit.tasks.teachers import HashedTeacher, PhraseTeacher
+from rlcredit.tasks.teachers import HashedTeacher, SearchTeacher
 from rlcredit.text.response import Compose, TextRules
 from rlcredit.text.words import vocabulary
 from rlcredit.types import Prompt
@@ -76,7 +76,7 @@ class Parts:
     train: tuple[Prompt, ...]
     validation: tuple[Prompt, ...]
     test: tuple[Prompt, ...]
-    teacher: PhraseTeacher
+    teacher: SearchTeacher
     counts: Mapping[str, int]
     hidden: frozenset[str] = frozenset()
     """Documents relevant to held-out prompts, which the training side may not read."""
@@ -186,7 +186,9 @@ def finish_verified(
     parts = _instructed(parts, instruction)
     content = [repr(rules), *parts.teacher.content()]
     for split in SPLITS:
-        content += [split, *(repr(prompt) for prompt in getattr(parts, split))]
+        content.append(split)
+        for prompt in getattr(parts, split):
+            content += [repr(prompt), *_own_content(prompt)]
     return Task(
         name=name,
         source=str(source),
@@ -262,7 +264,15 @@ def _content(parts: Parts, teacher: HashedTeacher, rules: TextRules) -> Iterable
             yield from (prompt.prompt_id, prompt.text, prompt.query, prompt.instruction)
             grades = sorted((d, g) for d, g in prompt.relevance.items() if g)  # 0 changes no reward
             yield json.dumps([grades, prompt.pool, list(prompt.truth.items())])
+            yield from _own_content(prompt)
     yield from teacher.content()
+
+
+def _own_content(prompt: Prompt) -> Iterator[str]:
+    """What only data of one's own have: earlier turns, an answer, other columns."""
+    if prompt.turns or prompt.row:
+        yield repr(prompt.turns)
+        yield json.dumps(prompt.row, sort_keys=True)
 
 
 def _digest(texts: Iterable[str]) -> str:

@@ -31,6 +31,14 @@ class HashedTeacher(Teacher, Protocol):
         ...
 
 
+class SearchTeacher(HashedTeacher, Protocol):
+    """A teacher of search texts, whose words are known before it writes."""
+
+    def phrases(self) -> Iterator[str]:
+        """Every phrase that a demonstration may hold."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class PhraseSource:
     """Phrases that a teacher draws from, and how often it turns to them."""

@@ -139,8 +139,3 @@ def test_what_is_wrong_is_named_with_its_file_and_line(what: str, tmp_path: Path
     change(write(tmp_path))
     with pytest.raises((ValueError, FileNotFoundError), match=says):
         BEIR(path=str(tmp_path)).load()
-
-
-def test_a_path_is_needed():
-    with pytest.raises(ValueError, match=r"needs dataset\.path="):
-        BEIR()
