@@ -64,6 +64,7 @@ ALONE = ("dataset", "reward")
 NEEDED = {
     "policy=hf": "policy.name=a/model",
     "retriever=sentence": "retriever.name=a/model",
+    "segmenter=pattern": "segmenter.pattern=x+",
     "dataset=beir": "dataset.path=a/folder",
     "dataset=jsonl": "dataset.path=a/file",
 }

@@ -2,7 +2,16 @@
 
 from rlcredit.text.base import Segmenter
 from rlcredit.text.response import Compose, TextRules
-from rlcredit.text.segmenters import Phrases, Sentences, Windows
+from rlcredit.text.segmenters import Pattern, Phrases, Sentences, Windows
 from rlcredit.text.spans import Span
 
-__all__ = ["Compose", "Phrases", "Segmenter", "Sentences", "Span", "TextRules", "Windows"]
+__all__ = [
+    "Compose",
+    "Pattern",
+    "Phrases",
+    "Segmenter",
+    "Sentences",
+    "Span",
+    "TextRules",
+    "Windows",
+]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rlcredit.text.spans import Span
 
-_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++(?=\s|\Z)|\n")
+_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++(?=\s|\Z)|[。！？｡।॥؟۔።]++|\n")
 _WORD = re.compile(r"\S+")
 
 
@@ -37,16 +37,59 @@ class Phrases:
 class Sentences:
     """Sentences with their closing ``.``, ``!`` or ``?``; a line break ends one too.
 
-    A full stop inside a word (``3.5``) ends nothing; an abbreviation's does.
+    A full stop inside a word (``3.5``) ends nothing; an abbreviation's does. The full stops of
+    Chinese, Japanese, Hindi, Arabic, Urdu and Amharic end a sentence without a blank behind them.
 
     >>> Sentences()("Red tent. Big!")
     [Span(start=0, end=9), Span(start=10, end=14)]
+    >>> [span.of("赤い。軽い。") for span in Sentences()("赤い。軽い。")]
+    ['赤い。', '軽い。']
     """
 
     def __call__(self, text: str) -> list[Span]:
         """Cut behind every end of a sentence; white space around sentences is left out."""
         ends = [match.end() for match in _SENTENCE_END.finditer(text)]
         return _pieces(text, [(end, end) for end in ends])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pattern:
+    r"""What a regular expression matches, each match a segment, without outer white space.
+
+    >>> text = "1. red\n2. big tent"
+    >>> [span.of(text) for span in Pattern(pattern=r"(?m)^\d+\. .*$")(text)]
+    ['1. red', '2. big tent']
+
+    Raises:
+        ValueError: If it is no regular expression, or matches the empty text.
+    """
+
+    pattern: str
+    """In Python's syntax."""
+
+    def __post_init__(self) -> None:
+        """Check the expression."""
+        try:
+            empty = re.fullmatch(self.pattern, "")
+        except re.error as error:
+            raise ValueError(
+                f"segmenter.pattern={self.pattern} is no regular expression: {error}"
+            ) from error
+        if empty:
+            raise ValueError(
+                f"segmenter.pattern={self.pattern} matches the empty text, which is no segment; "
+                "write + for *"
+            )
+
+    def __call__(self, text: str) -> list[Span]:
+        """Find every match from left to right; one of white space alone is left out."""
+        found: list[Span] = []
+        for match in re.finditer(self.pattern, text):
+            inner = match.group().strip()
+            if inner:
+                start = match.start() + match.group().index(inner)
+                found.append(Span(start, start + len(inner)))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

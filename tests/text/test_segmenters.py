@@ -5,9 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcredit.text.base import Segmenter
-from rlcredit.text.segmenters import Phrases, Sentences, Windows
+from rlcredit.text.segmenters import Pattern, Phrases, Sentences, Windows
 
-ALL = [Phrases(), Phrases(delimiter="; "), Sentences(), Windows(), Windows(num_words=1)]
+ALL = [
+    Pattern(pattern=r"[^,;]+"),
+    Phrases(),
+    Phrases(delimiter="; "),
+    Sentences(),
+    Windows(),
+    Windows(num_words=1),
+]
 
 
 def pieces(segmenter, text):
@@ -26,6 +33,10 @@ def pieces(segmenter, text):
         (Sentences(), "Red tent. Big! Really?! yes", ["Red tent.", "Big!", "Really?!", "yes"]),
         (Sentences(), "3.5 kg. one\ntwo", ["3.5 kg.", "one", "two"]),
         (Sentences(), " \n ", []),
+        (Sentences(), "赤い。軽い! よい", ["赤い。", "軽い!", "よい"]),
+        (Sentences(), "यह लाल है। हल्का", ["यह लाल है।", "हल्का"]),
+        (Pattern(pattern=r"\w+ tent"), "red tent, big tent", ["red tent", "big tent"]),
+        (Pattern(pattern=r"[^,]+"), " a , ,b", ["a", "b"]),
         (Windows(num_words=2), " a  b c ", ["a  b", "c"]),
         (Windows(num_words=2), "", []),
     ],
@@ -65,3 +76,11 @@ def test_settings_that_cut_nothing_are_refused():
         Phrases(delimiter="")
     with pytest.raises(ValueError, match="num_words=0"):
         Windows(num_words=0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"), [("(", "is no regular expression"), ("a*", "matches the empty text")]
+)
+def test_a_pattern_that_cuts_nothing_out_is_refused(pattern, says):
+    with pytest.raises(ValueError, match=says):
+        Pattern(pattern=pattern)
