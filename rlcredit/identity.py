@@ -30,9 +30,14 @@ PACKAGE = "rlcredit"
 BEFORE: Mapping[str, Mapping[str, object]] = {
     "BM25": {"k3": None},
     "ClippedSurrogate": {"kl_weighted": False},
-    "ESCI": {"ambiguous_share": 0.0, "known_words": False, "new_words": False, "strict": False},
+    "ESCI": {
+        "ambiguous_share": 0.0,
+        "known_words": False,
+        "new_words": False,
+        "void_overlong": False,
+    },
     "HF": {"date": None, "stop_tokens": []},  # without a date: that of the day
-    "HM": {"known_words": False, "new_words": False, "strict": False},
+    "HM": {"known_words": False, "new_words": False, "void_overlong": False},
     "LSA": {"k3": None},
     "Ranking": {"shortcut": None, "unknown_cost": 0.0, "word_cost": 0.0},  # it came, and is gone
     "TFIDF": {"k3": None},

@@ -56,7 +56,7 @@ class ESCI:
     new_words: bool | None = None
     """A phrase all of whose words were said before counts as nothing. None: true where generated,
     else false."""
-    strict: bool | None = None
+    void_overlong: bool | None = None
     """A text of more phrases than ``max_phrases`` counts as nothing. None: true where generated,
     else false."""
     candidates: int = 0
@@ -186,7 +186,7 @@ class ESCI:
             max_words=self.max_words,
             unique=self.unique,
             new_words=self.new_words,
-            strict=self.strict,
+            void_overlong=self.void_overlong,
             num_candidates=self.candidates,
             compose=self.compose,
         )

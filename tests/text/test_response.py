@@ -85,9 +85,9 @@ def test_phrases_of_known_and_of_new_words_count(text, counted):
         ("<answer>a, b</answer>, c", "a, b"),
     ],
 )
-def test_a_strict_task_scores_nothing_of_a_text_with_too_many_phrases(response, text):
-    assert scored(response, max_phrases=2, strict=True) == text
-    sets = TextRules(max_phrases=1, num_candidates=2, strict=True)
+def test_an_overlong_text_is_void_where_the_task_says_so(response, text):
+    assert scored(response, max_phrases=2, void_overlong=True) == text
+    sets = TextRules(max_phrases=1, num_candidates=2, void_overlong=True)
     spans = sets.candidate_spans("<c1>a, b</c1><c2>c</c2>")
     assert [span.of("<c1>a, b</c1><c2>c</c2>") for span in spans] == ["", "c"]
 
