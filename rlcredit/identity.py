@@ -36,6 +36,7 @@ BEFORE: Mapping[str, Mapping[str, object]] = {
         "instruction": None,
         "known_words": False,
         "new_words": False,
+        "void_overlong": False,
     },
     "GSM8K": {"instruction": None},
     "HF": {  # without a date: that of the day
@@ -52,7 +53,12 @@ BEFORE: Mapping[str, Mapping[str, object]] = {
             "max_grad_norm": 1.0,
         },
     },
-    "HM": {"instruction": None, "known_words": False, "new_words": False},
+    "HM": {
+        "instruction": None,
+        "known_words": False,
+        "new_words": False,
+        "void_overlong": False,
+    },
     "LPO": {"kl_coef": 0.0, "kl": "k3", "kl_weighted": False},
     "LSA": {"k3": None},
     "Ranking": {"shortcut": None, "unknown_cost": 0.0, "word_cost": 0.0},  # it came, and is gone

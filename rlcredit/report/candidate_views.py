@@ -9,6 +9,7 @@ import torch
 from rlcredit.estimators.base import SetUtility
 from rlcredit.report.segment_views import rankings
 from rlcredit.report.views import Hit, Seen, SegmentView
+from rlcredit.rewards.costs import earned
 from rlcredit.rewards.ranking import RankingReward
 from rlcredit.rollout.candidates import CandidateSet
 from rlcredit.text.response import TextRules
@@ -32,7 +33,11 @@ class CandidateViews:
         """View a response as its candidates: each alone, the set without it, the set up to it."""
         written = CandidateSet.of(self.rules, prompt, text)
         count = len(written.texts)
-        own = self.reward([prompt] * count, written.texts).tolist() if count else []
+        own: list[float] = []
+        if count:
+            said = [span.of(text) for span in written.spans]
+            asked = [prompt] * count
+            own = earned(self.reward, asked, written=said, searched=written.texts).tolist()
         found = rankings(self.reward, prompt, written.texts) if count else []
         everyone = list(range(count))
         rest = [[i for i in everyone if i != k] for k in everyone]

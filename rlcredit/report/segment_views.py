@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rlcredit.report.views import Hit, Seen, SegmentView
+from rlcredit.rewards.costs import earned
 from rlcredit.rewards.ranking import RankingReward
 from rlcredit.rollout.coalitions import Part
 from rlcredit.rollout.score import Scorer
@@ -30,7 +31,8 @@ class SegmentViews:
         part = self.scorer.cut(text)
         written = [part.scored.of(text), *_coalitions(part)]
         searched = [self.scorer.rules.search_text(each, query=prompt.query) for each in written]
-        rewards = self.reward([prompt] * len(searched), searched).tolist()
+        prompts = [prompt] * len(searched)
+        rewards = earned(self.reward, prompts, written=written, searched=searched).tolist()
         found = rankings(self.reward, prompt, searched[: 1 + len(part.spans)])
         return Seen(
             reward=rewards[0],

@@ -1,25 +1,27 @@
-"""What the words of a search text cost: against texts that say more than they need to."""
+"""What the words of a text cost: against texts that say more than they need to."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlcredit.rewards.base import Reward
 from rlcredit.text.words import words
+from rlcredit.types import Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordCosts:
-    """A cost for each word of a search text, and another for each that the catalogue has not.
+    """A cost for each word of a text, and another for each that the catalogue has not.
 
     cost(text) = word * (words of the text) + unknown * (those of them not in the catalogue)
 
-    Repetitions count. What the task's rules leave out of a search text costs nothing, so a segment
-    that does not count neither earns nor costs, and the costs of a coalition are those of its own
-    text. The empty text costs nothing.
+    The text is the scored text as it is written: a word costs each time, and what the task's rules
+    leave out of the search costs as well. The empty text costs nothing.
     """
 
     word: float
@@ -47,6 +49,40 @@ class WordCosts:
     def _cost(self, said: Sequence[str]) -> float:
         unknown = sum(word not in (self.known or ()) for word in said) if self.unknown else 0
         return self.word * len(said) + self.unknown * unknown
+
+
+@runtime_checkable
+class ChargingReward(Protocol):
+    """A reward of search texts for whose words something is charged."""
+
+    @property
+    def costs(self) -> WordCosts:
+        """What the words of a text cost."""
+        ...
+
+
+def charges(reward: Reward) -> bool:
+    """Whether a reward charges anything for the words of a text."""
+    return isinstance(reward, ChargingReward) and bool(reward.costs)
+
+
+def earned(
+    reward: Reward, prompts: Sequence[Prompt], *, written: Sequence[str], searched: Sequence[str]
+) -> Float[Tensor, " N"]:
+    """What texts earn: the reward of what they search with, less what they cost as written.
+
+    One rule for whole responses, coalitions and candidates.
+
+    Args:
+        reward: Of search texts.
+        prompts: N of them.
+        written: The scored text, or part of it, beside each.
+        searched: What of that the task's rules let through to the retriever.
+    """
+    values = reward(prompts, searched)
+    if isinstance(reward, ChargingReward) and reward.costs:
+        return values - reward.costs(written).to(values)
+    return values
 
 
 def check_cost(name: str, cost: float) -> None:

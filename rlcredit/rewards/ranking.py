@@ -49,12 +49,14 @@ class Scope(StrEnum):
 class Ranking:
     """The measure of the ranking that a text gets from a retriever, less what its words cost.
 
-    reward = measure - unknown_cost * (words not in the catalogue) - word_cost * (words)
+    earned = measure - unknown_cost * (words not in the catalogue) - word_cost * (words)
 
-    Whole responses, coalitions and candidates are charged by the same rule, from the text that is
-    searched with; evaluations report the measure alone. A reward below 0 stays as it is: cut off
-    at 0, texts that find nothing would be alike however long they are. The empty text has 0, so a
-    cost above what a good word gains teaches silence.
+    Whole responses, coalitions and candidates are charged by one rule, for their own text as it is
+    written: a phrase that the task does not count costs all the same, which a response pays as a
+    whole, since such a phrase is no player. Measures of evaluations are free of costs. What is
+    earned can be below 0 and is left there: cut off at 0, texts that find nothing would be alike
+    however long they are. The empty text earns 0, so costs above what a good word gains teach
+    silence; an incomplete set of candidates earns 0 too.
 
     Raises:
         ValueError: If a cost is negative or not finite.
@@ -114,7 +116,9 @@ class RankingReward:
     _short: set[int] = field(default_factory=set, init=False, repr=False)
 
     def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, " N"]:
-        """The measure less the costs, for each text and the prompt beside it, in float32.
+        """The measure, for each text and the prompt beside it, in float32.
+
+        Costs are not in it: they are those of texts as written (``rewards/costs.py``).
 
         Raises:
             ValueError: If the two lengths differ, or a prompt cannot be scored (:class:`Pools`).
@@ -133,8 +137,6 @@ class RankingReward:
         if missing:
             values[~known] = fresh = self._computed(plan.only(missing))
             self.engine.caches.rewards.put([keys[i] for i in missing], fresh[:, None])
-        if self.costs:  # what is remembered is the measure
-            values -= self.costs(plan.texts)[[text for _, text in plan.pairs]]
         return values[plan.pair_of]
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from rlcredit.estimators.base import SetUtility
 from rlcredit.rewards.base import Reward
+from rlcredit.rewards.costs import earned
 from rlcredit.text.response import TextRules, segment_key
 from rlcredit.text.spans import Span
 from rlcredit.text.tokens import segment_ids
@@ -102,13 +104,20 @@ class SetScorer:
             for text in one.texts
             if text
         ]
+        written = [
+            span.of(response)
+            for response, one in zip(chain.from_iterable(rollouts.texts), flat, strict=True)
+            for span, text in zip(one.spans, one.texts, strict=True)
+            if text
+        ]
         # One call for all candidates that count. `asked` lists them response by response, which is
         # the order in which a boolean mask [P * G, K] takes its values.
-        earned = torch.zeros(0)
+        values = torch.zeros(0)
         if asked:
-            earned = self.reward([p for p, _ in asked], [text for _, text in asked])
-        rewards = earned.new_zeros(mask.shape)
-        rewards[mask] = earned
+            prompts, searched = [p for p, _ in asked], [text for _, text in asked]
+            values = earned(self.reward, prompts, written=written, searched=searched)
+        rewards = values.new_zeros(mask.shape)
+        rewards[mask] = values
         candidates = CandidateRewards(
             rewards=rewards.unflatten(0, shape).to(device),
             mask=mask.unflatten(0, shape).to(device),

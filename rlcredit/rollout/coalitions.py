@@ -65,7 +65,14 @@ class CoalitionRequest:
 
 
 def request(
-    part: Part, planner: Planner, rules: TextRules, *, row: int, first_copies: bool, live: bool
+    part: Part,
+    planner: Planner,
+    rules: TextRules,
+    *,
+    row: int,
+    first_copies: bool,
+    live: bool,
+    charges: bool = False,
 ) -> CoalitionRequest:
     """Choose the coalitions of one response that get a reward.
 
@@ -77,6 +84,7 @@ def request(
         first_copies: Repeats are no players.
         live: False: the group's credit is 0 anyhow, so only the two coalitions whose values are
             known are listed.
+        charges: Words cost, so that segments which do not play change what everyone earns.
     """
     pairs = zip(part.valid, part.first, strict=True)
     playing = [valid and (first or not first_copies) for valid, first in pairs]
@@ -97,14 +105,14 @@ def request(
         unions=unions,
         members=members,
         sampled=sampled,
-        num_known=NUM_KNOWN if not live or _is_whole(part, playing, rules) else 1,
+        num_known=NUM_KNOWN if not live or _is_whole(part, playing, rules, charges) else 1,
     )
 
 
-def _is_whole(part: Part, playing: Sequence[bool], rules: TextRules) -> bool:
-    """Whether the rules make one text of the players and of all segments."""
-    if all(playing):
-        return True
+def _is_whole(part: Part, playing: Sequence[bool], rules: TextRules, charges: bool) -> bool:
+    """Whether the players earn what all segments do: the rules make one text of both."""
+    if all(playing) or charges:
+        return all(playing)
     texts = (coalition_text(part.text, part.spans, who) for who in (playing, [True] * len(playing)))
     players, everything = (rules.search_text(text, query="") for text in texts)
     return players == everything

@@ -16,6 +16,7 @@ from rlcredit.credit.group import equal_rewards
 from rlcredit.estimators.base import AdvantageEstimator, Grain, SetUtility
 from rlcredit.retrieval.base import Encoder
 from rlcredit.rewards.base import Reward, scores_parts
+from rlcredit.rewards.costs import charges, earned
 from rlcredit.rollout.candidates import SetScorer
 from rlcredit.rollout.coalitions import CoalitionRequest, Part, Planner, game, request
 from rlcredit.text.base import Segmenter
@@ -185,6 +186,7 @@ class Scorer:
                     row=(offset + p) * group_size + g,
                     first_copies=needs.first_copies,
                     live=unequal[p] or not needs.skips_equal_groups,
+                    charges=charges(self.reward),
                 )
                 texts = [
                     coalition_text(part.text, part.spans, members)
@@ -228,12 +230,13 @@ class _Batch:
     rules: TextRules
     prompts: list[Prompt] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    """As they are written."""
     _known: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, prompt: Prompt, texts: Sequence[str]) -> None:
         """Scored texts, or pieces of one, on their way through the task's rules."""
         self.prompts.extend([prompt] * len(texts))
-        self.texts.extend(self._searched_with(text, prompt.query) for text in texts)
+        self.texts.extend(texts)
 
     def _searched_with(self, text: str, query: str) -> str:
         key = (query, text)
@@ -243,7 +246,11 @@ class _Batch:
 
     def rewards(self, reward: Reward) -> Float[Tensor, " N"]:
         """Get the rewards of all pairs in one call; none is made where there is nothing to ask."""
-        return reward(self.prompts, self.texts) if self.texts else torch.zeros(0)
+        if not self.texts:
+            return torch.zeros(0)
+        pairs = zip(self.prompts, self.texts, strict=True)
+        searched = [self._searched_with(text, prompt.query) for prompt, text in pairs]
+        return earned(reward, self.prompts, written=self.texts, searched=searched)
 
 
 def _segments(rollouts: Rollouts, parts: Sequence[Sequence[Part]]) -> Segments:

@@ -56,6 +56,9 @@ class HM:
     new_words: bool | None = None
     """A phrase all of whose words were said before counts as nothing. None: true where generated,
     else false."""
+    void_overlong: bool | None = None
+    """A text of more phrases than ``max_phrases`` counts as nothing. None: true where generated,
+    else false."""
     candidates: int = 0
     """K: each response offers so many alternative search texts (arXiv:2603.29871); 0: it is one."""
     compose: Compose = Compose.own
@@ -178,6 +181,7 @@ class HM:
             max_words=self.max_words,
             unique=self.unique,
             new_words=self.new_words,
+            void_overlong=self.void_overlong,
             num_candidates=self.candidates,
             compose=self.compose,
         )

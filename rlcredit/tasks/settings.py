@@ -64,7 +64,9 @@ class Limits:
         return {"train": self.train, "validation": self.validation, "test": self.test}[split]
 
 
-GENERATED_RULES = TextRules(max_phrases=8, max_words=3, unique=True, new_words=True)
+GENERATED_RULES = TextRules(
+    max_phrases=8, max_words=3, unique=True, new_words=True, void_overlong=True
+)
 REAL_RULES = TextRules()
 
 
@@ -89,6 +91,7 @@ def text_rules(
     max_words: int | None,
     unique: bool | None,
     new_words: bool | None,
+    void_overlong: bool | None,
     num_candidates: int,
     compose: Compose,
 ) -> TextRules:
@@ -105,6 +108,7 @@ def text_rules(
         max_words=default.max_words if max_words is None else max_words or None,
         unique=default.unique if unique is None else unique,
         new_words=default.new_words if new_words is None else new_words,
+        void_overlong=default.void_overlong if void_overlong is None else void_overlong,
         compose=compose,
     )
 
@@ -254,6 +258,8 @@ def _content(parts: Parts, teacher: HashedTeacher, rules: TextRules) -> Iterable
     yield repr(rules)
     if rules.new_words:
         yield "new words"
+    if rules.void_overlong:
+        yield "void overlong"
     if rules.known_words is not None:  # which they are, the texts below say
         yield "known words"
     for document_id, text in zip(parts.documents.ids, parts.documents.texts, strict=True):

@@ -84,6 +84,9 @@ class TextRules:
     None: any words count."""
     new_words: bool = field(default=False, repr=False)
     """A phrase all of whose words were said by phrases before it counts as nothing."""
+    void_overlong: bool = field(default=False, repr=False)
+    """A text of more phrases than ``max_phrases`` counts as nothing (the overlong responses of
+    DAPO, arXiv:2503.14476, sec. 3.4); else it is cut there, and what follows is free."""
     num_candidates: int = 0
     """K: a response offers so many search texts, each with the limits above; 0: it is one."""
     compose: Compose = Compose.own
@@ -138,12 +141,14 @@ class TextRules:
         return (self.scored_span(response),)
 
     def _cut(self, response: str, start: int, end: int) -> Span:
-        """The first ``max_phrases`` phrases."""
+        """The first ``max_phrases`` phrases; none under ``void_overlong`` where there are more."""
         if self.max_phrases is None:
             return Span(start, end)
         commas = (match.start() for match in re.finditer(",", response[start:end]))
         cut = next((at for count, at in enumerate(commas, 1) if count == self.max_phrases), None)
-        return Span(start, end if cut is None else start + cut)
+        if cut is None:
+            return Span(start, end)
+        return Span(start, start if self.void_overlong else start + cut)
 
     def is_valid(self, segment: str) -> bool:
         """Whether the task counts the segment by itself: 1 to ``max_words`` words, all known.

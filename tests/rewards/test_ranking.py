@@ -14,7 +14,7 @@ from rlcredit.retrieval.linear import LSA, TFIDF
 from rlcredit.retrieval.measures import NDCG, AveragePrecision, Recall, ReciprocalRank
 from rlcredit.rewards import ranking as module
 from rlcredit.rewards.base import Reward
-from rlcredit.rewards.caches import Cache
+from rlcredit.rewards.costs import charges, earned
 from rlcredit.rewards.ranking import Ranking, Scope
 from rlcredit.types import Prompt
 from tests.retrieval.catalogue import catalogue, phrase_lists
@@ -59,24 +59,31 @@ def test_words_and_unknown_words_cost_in_every_text_and_in_no_measure(bm25):
         reward = ranked_by(NDCG(), **settings).bind(bm25, catalogue=DOCUMENTS)
         costs = torch.tensor([2 * word, 4 * word + unknown, word + unknown, 0, 2 * word])
         expected = free(prompts, texts) - costs
-        for _ in range(2):  # the second time from the cache
-            torch.testing.assert_close(reward(prompts, texts), expected)
-        assert reward(prompts, texts)[3] == 0
-        assert reward(prompts, texts)[2] < 0
+        found = earned(reward, prompts, written=texts, searched=texts)
+        torch.testing.assert_close(found, expected)
+        assert found[3] == 0
+        assert found[2] < 0
+        assert torch.equal(reward(prompts, texts), free(prompts, texts))
         for ours, theirs in zip(
             reward.ranked(prompts, texts), free.ranked(prompts, texts), strict=True
         ):
             assert torch.equal(ours, theirs)
 
 
-def test_costs_of_one_folder_are_not_remembered_by_another_reward(bm25, tmp_path):
-    cache = {"cache": Cache(folder=str(tmp_path))}
-    dear = ranked_by(NDCG(), word_cost=0.5, **cache).bind(bm25)
-    cheap = ranked_by(NDCG(), **cache).bind(bm25)
-    prompts, texts = [PROMPTS[0]] * 2, ["red tent", "red"]
-    before = dear(prompts, texts)
-    torch.testing.assert_close(cheap(prompts, texts) - before, torch.tensor([1, 0.5]))
-    assert cheap.counts.remembered == 2
+def test_what_the_rules_leave_out_of_the_search_costs_all_the_same(bm25):
+    reward = ranked_by(NDCG(), word_cost=0.01).bind(bm25)
+    pair = {"written": ["red tent, red, a b c d"], "searched": ["red tent"]}
+    (value,) = earned(reward, PROMPTS[:1], **pair) - reward(PROMPTS[:1], ["red tent"])
+    assert float(value) == pytest.approx(-0.07)
+
+
+def test_a_reward_without_costs_is_the_reward_itself_to_the_bit(bm25):
+    reward = ranked_by(NDCG()).bind(bm25)
+    assert not charges(reward)
+    prompts, texts = [p for p, _ in PAIRS], [text for _, text in PAIRS]
+    assert torch.equal(
+        earned(reward, prompts, written=texts, searched=texts), reward(prompts, texts)
+    )
 
 
 @pytest.mark.parametrize("cost", [-0.1, float("nan"), float("inf")])
@@ -89,7 +96,7 @@ def test_a_cost_that_pays_or_is_no_number_is_refused(name, cost):
 def test_unknown_words_cannot_cost_where_the_catalogue_is_not_given(bm25):
     reward = ranked_by(NDCG(), unknown_cost=0.1).bind(bm25)
     with pytest.raises(ValueError, match=r"unknown_cost=0\.1.*catalogue="):
-        reward(PROMPTS[:1], ["red"])
+        earned(reward, PROMPTS[:1], written=["red"], searched=["red"])
 
 
 @pytest.fixture(scope="module", params=RETRIEVERS, ids=repr)

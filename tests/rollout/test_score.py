@@ -165,14 +165,16 @@ def test_coalitions_are_charged_for_their_own_words_and_shares_add_up(tmp_path):
     (prompt,) = made.prompts
     wanted = replace(prompt, relevance={"a": 3})
     signals = scorer(replace(made, prompts=(wanted,)), ospo.needs, randomness=RANDOMNESS)
-    # three words, one of them unknown; "a b c d" is too long and "tent" is old, and they cost none
-    assert signals.rewards.tolist() == [[pytest.approx(1 - 0.03 - 0.1), pytest.approx(-0.01)]]
+    # eight words, five of them unknown: "a b c d" is too long to count, and costs
+    assert signals.rewards.tolist() == [[pytest.approx(1 - 0.08 - 0.5), pytest.approx(-0.01)]]
     segments, credit = signals.segments, ospo(signals).credit
     assert segments is not None
     assert credit is not None
     shares = segment_credit(credit, segments.ids, 4)[0, 0]
-    assert shares.sum() == pytest.approx(float(signals.rewards[0, 0]))
-    assert shares.tolist() == pytest.approx([0.485, -0.11, 0.0, 0.495], abs=1e-5)
+    # the players' own text has four words, one unknown; their shares add up to what it earns
+    assert signals.game is not None
+    assert float(signals.game.rewards[0, 0, 1]) == pytest.approx(1 - 0.04 - 0.1)
+    assert shares.tolist() == pytest.approx([0.48, -0.11, 0.0, 0.49], abs=1e-5)
 
 
 class Priced:

@@ -24,9 +24,17 @@ from rlcredit.types import Prompt
 def test_generated_sets_cut_phrases_and_published_ones_do_not_unless_asked(esci_folder):
     path = {"source": Source.path, "path": str(esci_folder)}
     assert ESCI(**path)._rules() == TextRules()
-    generated = TextRules(max_phrases=8, max_words=3, unique=True, new_words=True)
+    generated = TextRules(
+        max_phrases=8, max_words=3, unique=True, new_words=True, void_overlong=True
+    )
     assert ESCI()._rules() == generated
-    none = {"max_phrases": 0, "max_words": 0, "unique": False, "new_words": False}
+    none = {
+        "max_phrases": 0,
+        "max_words": 0,
+        "unique": False,
+        "new_words": False,
+        "void_overlong": False,
+    }
     assert ESCI(**none)._rules() == TextRules()
     asked = ESCI(**path, max_phrases=4, max_words=2, unique=True, compose=Compose.expand)._rules()
     assert asked == TextRules(max_phrases=4, max_words=2, unique=True, compose=Compose.expand)
@@ -53,11 +61,11 @@ def test_generated_sets_count_the_words_of_catalogue_and_training_texts_alone(
 
 
 def test_the_rules_of_words_enter_digests_where_they_are_on_and_are_left_out_where_not():
-    off = {"known_words": False, "new_words": False}
-    made = [ESCI(**off | on) for on in ({}, {"known_words": True}, {"new_words": True})]
-    assert len({each.load().digest for each in made}) == 3
-    assert len({digest(data_identity(each)) for each in made}) == 3
-    assert not {"known_words", "new_words"} & data_identity(made[0]).keys()
+    off = {"known_words": False, "new_words": False, "void_overlong": False}
+    made = [ESCI(**off), *(ESCI(**off | {name: True}) for name in off)]
+    assert len({each.load().digest for each in made}) == 4
+    assert len({digest(data_identity(each)) for each in made}) == 4
+    assert not off.keys() & data_identity(made[0]).keys()
 
 
 def test_identities_follow_settings_and_content_and_not_the_place(esci_folder, tmp_path):

@@ -75,6 +75,23 @@ def test_phrases_of_known_and_of_new_words_count(text, counted):
     assert KNOWN.search_text(text, query="") == counted
 
 
+@pytest.mark.parametrize(
+    ("response", "text"),
+    [
+        ("a, b", "a, b"),
+        ("a, b, c", ""),
+        ("a, b,", ""),
+        ("<answer>a, b, c</answer>", ""),
+        ("<answer>a, b</answer>, c", "a, b"),
+    ],
+)
+def test_an_overlong_text_is_void_where_the_task_says_so(response, text):
+    assert scored(response, max_phrases=2, void_overlong=True) == text
+    sets = TextRules(max_phrases=1, num_candidates=2, void_overlong=True)
+    spans = sets.candidate_spans("<c1>a, b</c1><c2>c</c2>")
+    assert [span.of("<c1>a, b</c1><c2>c</c2>") for span in spans] == ["", "c"]
+
+
 def test_whether_a_segment_plays_depends_on_its_words_and_not_on_what_was_said_before():
     said = ["red tent", "tent", "tentz", "tent\ufffd", "!!", ""]
     assert [KNOWN.is_valid(each) for each in said] == [True, True, False, False, False, False]
