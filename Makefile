@@ -54,7 +54,7 @@ test-other-cpu: install  ## the numeric tests again, as another processor comput
 test-slow: install  ## two local "machines", benches of two processes, 40 steps of more estimators: minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/distributed tests/e2e tests/scripts $(ARGS)
 
-test-faults: install  ## 20 kills at random moments; a rank killed or stopped in each phase; minutes
+test-faults: install  ## 20 kills; a rank killed or stopped in each phase; a soak of RLCREDIT_SOAK_SECONDS (1800)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m faults tests/e2e $(ARGS)
 
 # Two empty environments outside the checkout: the base beside the transformers that verl pins, and

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.evaluation.cells import Source
@@ -64,7 +64,7 @@ def explore(job: Explored, *, num_prompts: int) -> Exploration:
             f"{job.run} holds no finished run (no summary.json, or no evaluations/test-after.json);"
             " give explore=<folder of a finished run>, or prompts=0 for a report without explorer"
         )
-    verify(job.run, summary.record, finished=True)
+    verify(job.run, {**summary.record, **summary.exported}, finished=True)
     groups = evaluation.responses[Source.sampled][:num_prompts]
     if len(groups[0]) < SMALLEST_GROUP:
         raise ValueError(
@@ -94,7 +94,7 @@ def explore(job: Explored, *, num_prompts: int) -> Exploration:
         scorer=scorer,
         views=views,
         estimators=job.estimators,
-        tokenizer=AutoTokenizer.from_pretrained(job.run / "policy", trust_remote_code=False),
+        tokenizer=_tokenizer(job.run / "policy"),
         seed=job.seed,
     )
     return Exploration(
@@ -102,3 +102,13 @@ def explore(job: Explored, *, num_prompts: int) -> Exploration:
         part=views.name,
         titles=dict(zip(task.documents.ids, task.documents.texts, strict=True)),
     )
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder} holds no tokenizer to cut responses with ({error}); restore the folder, or "
+            "give prompts=0 for a report without explorer"
+        ) from error

@@ -85,6 +85,8 @@ class RunSummary:
     """What is wrong with the exported policy."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """Seal of the run's other files (``run/seal.py``); empty in older summaries."""
+    exported: Mapping[str, Any] = field(default_factory=dict)
+    """Seal of the exported policy's tokenizer and configs; empty in older summaries."""
 
     def write(self, run: Path) -> Path:
         """Write ``summary.json``, whole or not at all; an earlier failure is forgotten."""

@@ -23,6 +23,8 @@ PATTERNS = (
     "solutions/*",
 )
 """The files of a record, within a run's folder."""
+EXPORTED = ("policy/*.json", "policy/*.jinja", "policy/*.txt", "policy/*.model")
+"""What says how the exported policy reads and writes; its weights, which no reader needs, aside."""
 LINES = ".jsonl"
 """Files that grow while a run goes on."""
 TOUCHES = "test_touches.jsonl"
@@ -36,9 +38,9 @@ class RecordError(ValueError):
     """A file of a run's record is not what the run wrote; the message names it."""
 
 
-def record_files(folder: Path) -> Iterator[Path]:
-    """Every file of a run's record, in a fixed order."""
-    for pattern in PATTERNS:
+def record_files(folder: Path, patterns: Sequence[str] = PATTERNS) -> Iterator[Path]:
+    """Every file of a run's record (or of other patterns), in a fixed order."""
+    for pattern in patterns:
         yield from sorted(path for path in folder.glob(pattern) if path.is_file())
 
 
@@ -59,11 +61,11 @@ class Sealer:
     folder: Path
     _read: dict[Path, _Progress] = field(default_factory=dict, init=False, repr=False)
 
-    def __call__(self) -> Seal:
+    def __call__(self, patterns: Sequence[str] = PATTERNS) -> Seal:
         """The seal of what is on disk now."""
         return {
             str(path.relative_to(self.folder)): self._sealed(path)
-            for path in record_files(self.folder)
+            for path in record_files(self.folder, patterns)
         }
 
     def _sealed(self, path: Path) -> list[Any]:

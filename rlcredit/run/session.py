@@ -33,7 +33,7 @@ from rlcredit.run.folder import (
 from rlcredit.run.job import Job, Parts
 from rlcredit.run.ownership import run_id
 from rlcredit.run.responses import COLUMNS, CompletionsFile, response_rows
-from rlcredit.run.seal import Sealer
+from rlcredit.run.seal import EXPORTED, Sealer
 from rlcredit.run.stop import StopRequest, stop_request
 from rlcredit.run.watch import Watch
 from rlcredit.tracking.base import RunInfo
@@ -383,6 +383,7 @@ class Session:
             code_revision=code_revision(Path(__file__).parent),
             versions=computed_with(),
             record=self.sealer(),
+            exported=self.sealer(EXPORTED),
         )
         path = summary.write(self.folder)
         self.measured = after.metrics()

@@ -1,5 +1,7 @@
 """What a disk does not take, and an export that is not the policy, end a run in a sentence."""
 
+import shutil
+
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -8,7 +10,8 @@ from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.run.export_check import ExportError
 from rlcredit.run.folder import RunSummary, Status
 from rlcredit.run.sweep_table import read_job
-from tests.e2e.running import metrics, run
+from tests.e2e.running import ROOT, metrics, run
+from tests.forked import command
 from tests.full_disk import full_disk
 
 RUN = (
@@ -99,3 +102,24 @@ def test_an_export_that_is_not_the_policy_is_an_error_once_everything_is_written
     assert RunSummary.read(tmp_path).status is Status.finished
     assert RunSummary.read(tmp_path).fault is None
     assert contents(tmp_path) == contents(straight)
+
+
+def test_a_tokenizer_that_is_not_the_exported_one_cuts_no_response_in_a_report(
+    tmp_path, cache, straight
+):
+    """Credit by token would be that of other tokens."""
+    folder = shutil.copytree(straight, tmp_path / "run")
+    sealed = RunSummary.read(folder).exported
+    assert "policy/tokenizer.json" in sealed
+    assert not [name for name in sealed if name.endswith(".safetensors")]
+    path = folder / "policy" / "tokenizer.json"
+    written = path.read_text()
+    path.write_text(written.replace("0", "1", 1))
+    words = (f"run={folder}", f"out={tmp_path / 'a.html'}", "prompts=1", f"cache={cache}")
+    changed = command(ROOT / "scripts" / "report.py", *words, folder=tmp_path)
+    assert changed.status == 1
+    assert "policy/tokenizer.json is not what was written" in changed.said
+    path.unlink()
+    lost = command(ROOT / "scripts" / "report.py", *words, folder=tmp_path)
+    assert lost.status == 1
+    assert "policy/tokenizer.json is missing" in lost.said
