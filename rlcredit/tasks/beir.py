@@ -190,6 +190,7 @@ class BEIR:
             max_words=self.max_words,
             unique=self.unique,
             new_words=self.new_words,
+            void_overlong=False,
             num_candidates=self.candidates,
             compose=self.compose,
         )

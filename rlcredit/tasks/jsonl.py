@@ -184,6 +184,7 @@ class JSONLines:
             max_words=self.max_words,
             unique=self.unique,
             new_words=False,
+            void_overlong=False,
             num_candidates=self.candidates,
             compose=self.compose,
         )
