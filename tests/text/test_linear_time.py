@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from rlcredit.commands.saved import _RESOLVER
+from rlcredit.commands.saved import RESOLVER
 from rlcredit.tasks.published.cleaning import clean, contains_words, num_tokens, words_of
 from rlcredit.tasks.published.hm_files import num_shown
 from rlcredit.text.candidates import candidate_spans
@@ -31,7 +31,7 @@ CASES = [
     *((rule, unit) for rule in (words, segment_key, num_tokens) for unit in ("é", "a ", "\u0301")),
     (lambda text: contains_words(text, text[1:]), "a "),
     (lambda text: num_shown(text.split(), 10**9), "a "),
-    (_RESOLVER.search, "${"),
+    (RESOLVER.search, "${"),
 ]
 
 
