@@ -22,10 +22,13 @@ class Ended:
     said: str
 
 
-def command(program, *words, folder, search=(), environment=None):
-    """``python program words`` in a folder, with more folders in ``sys.path``, more variables."""
+def command(program, *words, folder, search=(), environment=None, forget=()):
+    """``python program words`` in a folder, with more folders in ``sys.path``, more variables.
+
+    Packages to forget are imported anew, from where the program would find them.
+    """
     output = Path(folder) / "output.txt"
-    given = (program, words, folder, search, environment or {}, output)
+    given = (program, words, folder, search, environment or {}, forget, output)
     process = FORKED.Process(target=_command, args=given)
     process.start()
     process.join(timeout=120)
@@ -35,12 +38,14 @@ def command(program, *words, folder, search=(), environment=None):
     return Ended(status=process.exitcode, said=output.read_text())
 
 
-def _command(program, words, folder, search, environment, output):
+def _command(program, words, folder, search, environment, forget, output):
     with output.open("w") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
     os.environ |= environment
     os.chdir(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] in forget]:
+        del sys.modules[name]
     sys.path[:0] = [str(Path(program).parent), *map(str, search)]
     sys.argv = [str(program), *words]
     runpy.run_path(str(program), run_name="__main__")

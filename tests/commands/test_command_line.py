@@ -15,6 +15,7 @@ import rlcredit
 from rlcredit.__main__ import COMMANDS, main
 from rlcredit.commands.conf import conf_folder
 from rlcredit.commands.run_main import _with_absolute_conf
+from tests.forked import command
 
 ROOT = Path(__file__).parents[2]
 ARGPARSE = {"tables", "explain"}
@@ -95,14 +96,12 @@ def test_a_second_clone_reads_its_own_conf_and_code(tmp_path):
     shutil.copy(ROOT / "train.py", clone)
     edit(clone / "conf" / "size" / "smoke.yaml", "steps: 6", "steps: 7")
     edit(clone / "rlcredit" / "commands" / "schema.py", '"outputs/cache"', '"of/the/clone"')
-    command = [sys.executable, str(clone / "train.py"), "size=smoke", "--cfg", "job"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert "\n  steps: 7\n" in done.stdout
-    assert "\ncache: of/the/clone\n" in done.stdout
+    ours = ("rlcredit", "hydra_plugins", "hydra")
+    words = ("size=smoke", "--cfg", "job")
+    done = command(clone / "train.py", *words, folder=tmp_path, forget=ours)
+    assert done.status == 0, done.said
+    assert "\n  steps: 7\n" in done.said
+    assert "\ncache: of/the/clone\n" in done.said
 
 
 def edit(path, before, after):

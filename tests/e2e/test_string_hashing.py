@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rlcredit.distributed.machine import machine_type
 from tests.e2e.running import ROOT, metrics, run
 from tests.retrieval.test_sparse import ALL, DOCUMENTS, RETRIEVERS, TEXTS
 
@@ -21,14 +22,14 @@ SHORT = (
     "trainer.steps=2",
     "evaluation.every=0",
     "evaluation.max_prompts=2",
-    "evaluation.samples=1",
+    "evaluation.samples=2",
 )
 
 
 def compute(folder):
-    """A run, and every sparse retriever's index and scores as ``scores.txt``."""
+    """A run; ``scores.txt`` has the type of machine, every sparse index and its scores."""
     run(folder / "run", *SHORT, f"cache={folder}/cache")
-    lines = []
+    lines = [f"{machine_type()}\n"]
     for retriever in RETRIEVERS:
         index = retriever.index(DOCUMENTS, cache=folder / "cache")
         bits = index.score(index.encode(TEXTS), ALL).numpy().tobytes()
@@ -62,9 +63,9 @@ def test_a_run_does_not_depend_on_how_strings_are_hashed(folders):
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_scores_do_not_depend_on_how_strings_are_hashed(folders):
+def test_scores_and_the_type_of_machine_do_not_depend_on_how_strings_are_hashed(folders):
     one, other = ((folder / "scores.txt").read_text().splitlines() for folder in folders)
-    assert len(one) == 4
+    assert len(one) == 5
     assert one == other
 
 
