@@ -102,7 +102,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def refused_by_disk(error: OSError) -> str | None:
-    """A sentence about what a disk or its permissions refused; None for any other error."""
+    """A sentence about what a disk or its permissions refused; None for any other error.
+
+    A full disk names no file; what else names none is no disk's error.
+    """
+    if error.filename is None and _REMEDIES.get(error.errno or 0) is not _ROOM:
+        return None
     path = os.fsdecode(error.filename or "a file")
     if error.errno == errno.ENAMETOOLONG:
         longest = max(len(os.fsencode(part)) for part in Path(path).parts)

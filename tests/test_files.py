@@ -1,5 +1,6 @@
 """Files of a run: whole or not there, with ordinary permissions, and a sentence where they fail."""
 
+import errno
 import os
 import stat
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from rlcredit.errors import raised_here
-from rlcredit.files import append, replace_file, whole_file, writing
+from rlcredit.files import append, refused_by_disk, replace_file, whole_file, writing
 from tests.full_disk import full_disk
 
 
@@ -72,3 +73,12 @@ def test_a_place_that_is_no_folder_is_named_with_the_cause_and_the_remedy(tmp_pa
     sentence = r"file/a cannot be written \(Not a directory\).*goes on from its last checkpoint"
     with pytest.raises(OSError, match=sentence), writing(tmp_path / "file" / "a"):
         (tmp_path / "file" / "a").mkdir()
+
+
+def test_what_a_disk_refuses_is_said_and_what_a_network_refuses_is_none_of_it():
+    full, port = OSError(errno.ENOSPC, "No space left"), OSError(errno.EACCES, "Permission denied")
+    assert "make room there" in refused_by_disk(full)
+    assert refused_by_disk(port) is None
+    named = OSError(errno.EACCES, "Permission denied", "/a/b")
+    assert refused_by_disk(named).startswith("/a/b cannot be used (Permission denied); let this")
+    assert refused_by_disk(OSError(errno.ENOENT, "No such file or directory", "/a/b")) is None

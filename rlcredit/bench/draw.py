@@ -85,10 +85,8 @@ class Draw:
             asked = int(candidates.mask.sum())
         if game is not None:
             asked += int(game.evaluated[..., 2:].sum())
-            own = game.evaluated[..., 1] & (game.rewards[..., 1] != self.rewards)
-            asked += int(
-                own.sum()
-            )  # of the words without the copies that the response was paid for
+            # everyone's value has its own reward where the response was paid for copies too
+            asked += int((game.evaluated[..., 1] & (game.rewards[..., 1] != self.rewards)).sum())
         signals = Signals(
             rewards=self.rewards,
             response_mask=self.response_mask,

@@ -18,9 +18,8 @@ def explain(error: BaseException) -> str | None:
     """The sentence a person can act on; None for an error that is a bug and needs its traceback.
 
     Errors that this package raises on purpose name value, rule and remedy. What a disk refuses is
-    said with its path. To Hydra's about
-    unknown groups, keys and values the nearest valid name is added. RLCREDIT_DEBUG=1 keeps every
-    traceback.
+    said with its path. To Hydra's about unknown groups, keys and values the nearest valid name is
+    added. RLCREDIT_DEBUG=1 keeps every traceback.
     """
     if os.environ.get("RLCREDIT_DEBUG") == "1":
         return None

@@ -67,8 +67,8 @@ class Scorer:
         """Rewards of all responses, and what else ``needs`` asks for.
 
         Segments are found where the characters of each token are known (:func:`reads_segments`):
-        a run's health shows in them. Coalitions are asked for in a
-        second call, when it is known which groups have equal rewards and need none.
+        a run's health shows in them. Coalitions are asked for in a second call, when it is known
+        which groups have equal rewards and need none.
 
         Args:
             rollouts: P x G responses.

@@ -74,6 +74,23 @@ def test_a_disk_that_is_full_at_any_file_ends_in_a_sentence_and_the_run_goes_on(
     assert contents(tmp_path).keys() == contents(straight).keys()
 
 
+def test_a_run_that_ends_between_an_evaluation_and_its_rankings_writes_both_again(
+    tmp_path, cache, straight, monkeypatch
+):
+    def stop(*args):
+        raise RuntimeError("the machine stops here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rlcredit.evaluation.graders.write_runs", stop)
+        with pytest.raises(RuntimeError, match="the machine stops here"):
+            run(tmp_path, f"cache={cache}", *RUN)
+    run(tmp_path, f"cache={cache}", *RUN)
+    touches = "test_touches.jsonl"
+    mine, theirs = contents(tmp_path), contents(straight)
+    assert mine.pop(touches) == theirs[touches].splitlines(keepends=True)[0] + theirs.pop(touches)
+    assert mine == theirs
+
+
 def test_an_export_that_is_not_the_policy_is_an_error_once_everything_is_written(
     tmp_path, cache, straight, monkeypatch
 ):
