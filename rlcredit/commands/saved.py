@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from rlcredit.checkpoint.folders import latest
-from rlcredit.commands.components import component_class
+from rlcredit.commands.components import check_code, component_class
 from rlcredit.commands.schema import schema
 from rlcredit.identity import BEFORE, PACKAGE, TARGET, public_name
 from rlcredit.run.folder import RunSummary
@@ -71,9 +71,9 @@ def _faults(node: Any, place: str, allow: tuple[str, ...]) -> Iterator[tuple[str
         yield place, f"{node!r} would call a resolver; write the value"
     for key, value in children:
         here = f"{place}.{key}".lstrip(".")
-        if key == TARGET:
+        if isinstance(node, dict) and key == TARGET:
             try:
-                component_class(str(value), allow=allow)
+                check_code(component_class(str(value), allow=allow), node, allow=allow)
             except ValueError as error:
                 yield here, str(error)
         elif isinstance(key, str) and re.fullmatch(r"_\w+_", key):

@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from functools import singledispatch
 from pathlib import Path
 
+from jaxtyping import Float
+from torch import Tensor
+
 from rlcredit.estimators.base import SetUtility
 from rlcredit.evaluation.cells import NO_RETRIEVER, PASS, Cell, Source, Written
 from rlcredit.evaluation.expansion import Expansion
@@ -18,10 +21,12 @@ from rlcredit.evaluation.scores import run_texts, score_responses, scored_text
 from rlcredit.evaluation.trec import write_qrels, write_runs
 from rlcredit.files import replace_file
 from rlcredit.retrieval.base import Documents, Retriever
-from rlcredit.rewards.base import Reward
+from rlcredit.rewards.base import CountingReward, Reward
+from rlcredit.rewards.function import Function
 from rlcredit.rewards.ranking import Ranking, RankingReward
 from rlcredit.rewards.solutions import distinct_solutions, mode, pass_at_k, width
 from rlcredit.rewards.verifier import Verifier, problem
+from rlcredit.rollout.candidates import SetScorer
 from rlcredit.tasks.base import Task
 from rlcredit.text.copying import WordRuns
 from rlcredit.text.response import TextRules
@@ -100,15 +105,25 @@ class Grader:
             means: list[float] = []
             for start in range(0, len(prompts), prompts_per_batch):
                 rows = slice(start, start + prompts_per_batch)
-                pairs = [
-                    (prompt, scored_text(self.rules, prompt, response))
-                    for prompt, own in zip(prompts[rows], written[rows], strict=True)
-                    for response in own
-                ]
-                rewards = self.reward([prompt for prompt, _ in pairs], [text for _, text in pairs])
-                means += rewards.double().view(len(written[rows]), -1).mean(1).tolist()
+                rewards = self.earned(prompts[rows], written[rows])
+                means += rewards.double().mean(1).tolist()
             scores[Cell(NO_RETRIEVER, REWARD, source)] = tuple(means)
         return scores
+
+    def earned(
+        self, prompts: Sequence[Prompt], written: Sequence[Sequence[str]]
+    ) -> Float[Tensor, "P n"]:
+        """The training reward of each response: [P][n] of them."""
+        if self.utility is not None:
+            scorer = SetScorer(reward=self.reward, rules=self.rules, utility=self.utility)
+            return scorer.earned(prompts, written)
+        pairs = [
+            (prompt, scored_text(self.rules, prompt, response))
+            for prompt, own in zip(prompts, written, strict=True)
+            for response in own
+        ]
+        rewards = self.reward([prompt for prompt, _ in pairs], [text for _, text in pairs])
+        return rewards.view(len(written), -1)
 
     def figures(self, scores: Mapping[Cell, Sequence[float]]) -> dict[str, float]:
         """What is no mean over prompts, by name."""
@@ -141,6 +156,39 @@ def grader_of(reward: Reward, task: Task, surroundings: Surroundings) -> Grader:
             "dataset.candidates=0, or use reward=ndcg"
         )
     return Grader(reward=reward, rules=task.rules)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OwnGrader(Grader):
+    """Grades by the mean of a reward that says what a set earns, and counts what it is asked."""
+
+    reward: CountingReward
+    set_utility: SetUtility
+    said: str
+    """What a run's header says of the reward."""
+
+    @property
+    def utility(self) -> SetUtility | None:
+        """What a set of candidates earns; None where responses are no sets."""
+        return self.set_utility if self.rules.num_candidates else None
+
+    @property
+    def rows(self) -> Sequence[tuple[str, str]]:
+        """The reward in words."""
+        return [("reward", self.said)]
+
+    @property
+    def counts(self) -> Callable[[], Counts]:
+        """Requests to the reward."""
+        return lambda: self.reward.counts
+
+
+@grader_of.register
+def _(reward: Function, task: Task, surroundings: Surroundings) -> OwnGrader:
+    """Import the function; ValueError if that is not possible."""
+    del surroundings
+    bound = reward.bind()
+    return OwnGrader(reward=bound, rules=task.rules, set_utility=reward.utility, said=bound.said)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
