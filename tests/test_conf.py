@@ -63,6 +63,12 @@ ALONE = ("dataset", "reward")
 """Groups whose choice decides what other components are or can be."""
 TOGETHER = [group for group in GROUPS if group not in (*ALONE, "size", "experiment")]
 NAMED = ("policy=hf", "retriever=sentence")
+ASKED = {
+    "function": ["reward.path=my_pkg:score"],
+    "model": ["reward.name=a/model"],
+    "sum": ["+reward@reward.terms.found=ndcg"],
+}
+"""What a reward must be told."""
 
 
 def node_of(group, name):
@@ -72,7 +78,9 @@ def node_of(group, name):
     chosen = {each: names[rank % len(names)] for each, names in ranked.items()}
     words = [f"{each}={choice}" for each, choice in chosen.items()]
     words += [f"{word.split('=')[0]}.name=a/model" for word in NAMED if word in words]
-    return composed(*([f"{group}={name}"] if group in ALONE else words))[group]
+    if group in ALONE:
+        words = [f"{group}={name}", *(ASKED.get(name, []) if group == "reward" else [])]
+    return composed(*words)[group]
 
 
 def test_the_groups_are_those_that_are_promised():
@@ -90,7 +98,7 @@ def test_every_component_composes_and_builds(group, name):
         with pytest.raises(ValueError, match="make test-vllm"):
             build(node)
         return
-    built = build(node)
+    built = build(node, allow=["my_pkg"])
     assert type(built).__module__.startswith("rlcredit.")
 
 

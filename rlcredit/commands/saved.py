@@ -107,12 +107,20 @@ def typed(node: DictConfig, *, allow: Sequence[str] = ()) -> DictConfig:
         if name in settings and not isinstance(value, dict)
     }
     read = OmegaConf.masked_copy(node, [str(key) for key in node if key not in gone])
-    inner = {
-        str(key): typed(value, allow=allow)
-        for key, value in node.items_ex(resolve=False)
-        if isinstance(value, DictConfig) and TARGET in value
-    }
+    inner = _typed_within(node, allow)
     merged = OmegaConf.merge(OmegaConf.structured(schema(cls)), younger, read, inner)
     assert isinstance(merged, DictConfig), "a component is a mapping"
     merged._set_parent(node._get_parent())
     return merged
+
+
+def _typed_within(node: DictConfig, allow: Sequence[str]) -> dict[str, Any]:
+    """The components within a node, in mappings too."""
+    found: dict[str, Any] = {}
+    for key, value in node.items_ex(resolve=False):
+        if not isinstance(value, DictConfig) or OmegaConf.is_interpolation(node, str(key)):
+            continue
+        part = typed(value, allow=allow) if TARGET in value else _typed_within(value, allow)
+        if part:
+            found[str(key)] = part
+    return found

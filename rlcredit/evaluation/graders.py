@@ -8,7 +8,7 @@ grader with ``@grader_of.register``.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import singledispatch
+from functools import partial, singledispatch
 from pathlib import Path
 
 from jaxtyping import Float
@@ -21,10 +21,11 @@ from rlcredit.evaluation.scores import run_texts, score_responses, scored_text
 from rlcredit.evaluation.trec import write_qrels, write_runs
 from rlcredit.files import replace_file
 from rlcredit.retrieval.base import Documents, Retriever
-from rlcredit.rewards.base import CountingReward, Reward
+from rlcredit.rewards.base import Reward, counts_of
 from rlcredit.rewards.function import Function
 from rlcredit.rewards.ranking import Ranking, RankingReward
 from rlcredit.rewards.solutions import distinct_solutions, mode, pass_at_k, width
+from rlcredit.rewards.sum import WeightedSum
 from rlcredit.rewards.verifier import Verifier, problem
 from rlcredit.rollout.candidates import SetScorer
 from rlcredit.tasks.base import Task
@@ -33,6 +34,8 @@ from rlcredit.text.response import TextRules
 from rlcredit.types import Counts, Judgement, Prompt
 
 REWARD, WELL_FORMED, SOLUTIONS = "reward", "well-formed", "solutions"
+TERM = "reward/term"
+"""In front of the names of a sum's terms."""
 WIDTH, MODE = "width", "mode"
 
 
@@ -160,9 +163,8 @@ def grader_of(reward: Reward, task: Task, surroundings: Surroundings) -> Grader:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OwnGrader(Grader):
-    """Grades by the mean of a reward that says what a set earns, and counts what it is asked."""
+    """Grades by the mean of the training reward, where it is said what a set earns."""
 
-    reward: CountingReward
     set_utility: SetUtility
     said: str
     """What a run's header says of the reward."""
@@ -180,7 +182,7 @@ class OwnGrader(Grader):
     @property
     def counts(self) -> Callable[[], Counts]:
         """Requests to the reward."""
-        return lambda: self.reward.counts
+        return lambda: counts_of([self.reward])
 
 
 @grader_of.register
@@ -375,3 +377,82 @@ def _(reward: Verifier, task: Task, surroundings: Surroundings) -> VerifiedGrade
     for prompt in (*task.train, *task.validation, *task.test):
         problem(prompt)
     return VerifiedGrader(reward=reward, rules=task.rules)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SumGrader(OwnGrader):
+    """Grades by the measures of one term, by the mean of the sum, and by each term's mean.
+
+    Scores of the terms are called ``reward/term/<name>``.
+    """
+
+    measuring: Grader
+    """The grader of the first term that has measures of its own; without one, this grader's mean is
+    all there is."""
+    terms: Mapping[str, OwnGrader]
+    """Graders of the terms' means."""
+
+    @property
+    def headline(self) -> str:
+        """That of the measuring term."""
+        return self.measuring.headline
+
+    @property
+    def trained_on(self) -> str:
+        """The retriever of the measuring term."""
+        return self.measuring.trained_on
+
+    @property
+    def rows(self) -> Sequence[tuple[str, str]]:
+        """The sum, and what the measuring term says."""
+        others = [row for row in self.measuring.rows if row[0] != "reward"]
+        return [("reward", self.said), *others]
+
+    @property
+    def documents(self) -> WordRuns | None:
+        """The words of the measuring term's catalogue."""
+        return self.measuring.documents
+
+    def for_curves(self) -> "SumGrader":
+        """The same with what costs least of the measuring term."""
+        return replace(self, measuring=self.measuring.for_curves())
+
+    def scores(
+        self, prompts: Sequence[Prompt], responses: Written, *, prompts_per_batch: int
+    ) -> dict[Cell, tuple[float, ...]]:
+        """One score per prompt and measure."""
+        size = prompts_per_batch
+        found = dict(self.measuring.scores(prompts, responses, prompts_per_batch=size))
+        found |= super().scores(prompts, responses, prompts_per_batch=size)
+        for name, term in self.terms.items():
+            own = term.scores(prompts, responses, prompts_per_batch=size)
+            found |= {cell._replace(measure=f"{TERM}/{name}"): own[cell] for cell in own}
+        return found
+
+    def figures(self, scores: Mapping[Cell, Sequence[float]]) -> dict[str, float]:
+        """Those of the measuring term."""
+        return self.measuring.figures(scores)
+
+    def write(
+        self, folder: Path, prompts: Sequence[Prompt], responses: Written, *, phase: str
+    ) -> None:
+        """The files of the measuring term."""
+        self.measuring.write(folder, prompts, responses, phase=phase)
+
+
+@grader_of.register
+def _(reward: WeightedSum, task: Task, surroundings: Surroundings) -> SumGrader:
+    """Find the grader of every term; ValueError if one cannot grade the task."""
+    graders = {name: grader_of(term, task, surroundings) for name, term in reward.terms.items()}
+    bound = reward.bind({name: grader.reward for name, grader in graders.items()})
+    measuring = next((name for name, each in graders.items() if each.headline != REWARD), None)
+    own = partial(OwnGrader, rules=task.rules, set_utility=reward.utility)
+    whole = own(reward=bound, said=bound.said)
+    return SumGrader(
+        reward=bound,
+        rules=task.rules,
+        set_utility=reward.utility,
+        said=bound.said if measuring is None else f"{bound.said}; measured as {measuring} is",
+        measuring=whole if measuring is None else graders[measuring],
+        terms={name: own(reward=term, said=name) for name, term in bound.terms.items()},
+    )

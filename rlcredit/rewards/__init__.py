@@ -4,6 +4,7 @@ from rlcredit.retrieval.measures import NDCG, AveragePrecision, Recall, Reciproc
 from rlcredit.rewards.base import Reward
 from rlcredit.rewards.function import Function
 from rlcredit.rewards.ranking import Ranking
+from rlcredit.rewards.sum import WeightedSum
 from rlcredit.rewards.verifier import Verifier
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "ReciprocalRank",
     "Reward",
     "Verifier",
+    "WeightedSum",
 ]

@@ -1,6 +1,6 @@
 """What a reward is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import singledispatch
 from typing import Protocol, runtime_checkable
 
@@ -44,6 +44,12 @@ class CountingReward(Reward, Protocol):
     def counts(self) -> Counts:
         """What was asked so far, and what of it was remembered."""
         ...
+
+
+def counts_of(rewards: Iterable[Reward]) -> Counts:
+    """The counts of those rewards that count, added up."""
+    counting = [reward for reward in rewards if isinstance(reward, CountingReward)]
+    return sum((reward.counts for reward in counting), Counts())
 
 
 @singledispatch
