@@ -74,6 +74,11 @@ ASIDE: Mapping[str, bool] = {"aside": True}
 """Metadata of a dataclass field that changes no number of a run, and so is no part of it."""
 
 
+CODE: Mapping[str, bool] = {"code": True}
+"""Metadata of a dataclass field that holds the import path of code from outside this package
+(``my_pkg.rewards:score``): a config may give it where the command line allows its package."""
+
+
 def public_name(cls: type) -> str:
     """How a class is called in identities, wherever it lies."""
     if cls.__module__.split(".")[0] != PACKAGE:

@@ -67,6 +67,9 @@ NEEDED = {
     "segmenter=pattern": "segmenter.pattern=x+",
     "dataset=beir": "dataset.path=a/folder",
     "dataset=jsonl": "dataset.path=a/file",
+    "reward=function": "reward.path=my_pkg:score",
+    "reward=model": "reward.name=a/model",
+    "reward=sum": "+reward@reward.terms.found=ndcg",
 }
 """What a choice cannot do without."""
 NO_COMPONENTS = ("instruction", "size", "experiment")
@@ -99,7 +102,7 @@ def test_every_component_composes_and_builds(group, name):
         with pytest.raises(ValueError, match="make test-vllm"):
             build(node)
         return
-    built = build(node)
+    built = build(node, allow=["my_pkg"])
     assert type(built).__module__.startswith("rlcredit.")
 
 

@@ -6,6 +6,7 @@ called.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -102,16 +103,11 @@ def component_class(target: str, *, allow: Sequence[str] = ()) -> type:
         ValueError: If it is no component of this package or of an allowed one.
     """
     module, _, name = target.rpartition(".")
-    root = target.partition(".")[0]
-    if root == PACKAGE:
+    if target.partition(".")[0] == PACKAGE:
         if name not in known_classes():
             raise ValueError(f"{target} is no component of {PACKAGE}; a config may name no other")
         return known_classes()[name]
-    if root not in allow:
-        raise ValueError(
-            f"{target} lies outside {PACKAGE}. Its code would be run, so the command line must "
-            f"allow it: allow=[{root}]"
-        )
+    _refuse_unallowed(target, allow)
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -119,6 +115,31 @@ def component_class(target: str, *, allow: Sequence[str] = ()) -> type:
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise ValueError(f"{target} is no dataclass; a component is one")
     return found
+
+
+def check_code(cls: type, settings: Mapping[Any, object], *, allow: Sequence[str]) -> None:
+    """Refuse the settings of a component that name code which the command line does not allow.
+
+    Args:
+        cls: The component's class; its fields that name code are marked so (``identity.CODE``).
+        settings: By name, as a config has them.
+        allow: Packages from outside whose code may be named.
+
+    Raises:
+        ValueError: If the package of an import path is not allowed.
+    """
+    for f in dataclasses.fields(cls):
+        if f.metadata.get("code") and f.name in settings:
+            _refuse_unallowed(str(settings[f.name]), allow)
+
+
+def _refuse_unallowed(path: str, allow: Sequence[str]) -> None:
+    root = re.split("[.:]", path)[0]
+    if root not in allow:
+        raise ValueError(
+            f"{path} lies outside {PACKAGE}. Its code would be run, so the command line must "
+            f"allow it: allow=[{root}]"
+        )
 
 
 def allowed(overrides: Sequence[str]) -> tuple[str, ...]:
@@ -169,4 +190,5 @@ def _built(node: Any, allow: tuple[str, ...]) -> Any:
     needed = {f.name for f in settings if f.default is f.default_factory is dataclasses.MISSING}
     if needed - values.keys():
         raise ValueError(f"{public_name(cls)} lacks {', '.join(sorted(needed - values.keys()))}")
+    check_code(cls, values, allow=allow)
     return cls(**values)

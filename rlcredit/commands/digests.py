@@ -7,7 +7,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rlcredit.commands.components import allowed, build, component_class, plain
-from rlcredit.identity import digest, identify
+from rlcredit.identity import TARGET, digest, identify
+from rlcredit.rewards.base import Versioned
 from rlcredit.tasks.base import data_identity
 
 METHOD = ("policy", "estimator", "loss", "reward", "segmenter", "encoder", "rollout", "trainer")
@@ -18,7 +19,8 @@ that are not declared aside."""
 def run_identity(cfg: DictConfig, *, allow: Sequence[str] = ()) -> dict[str, Any]:
     """Everything that a run's numbers depend on, by public names and as plain values.
 
-    The data set enters by its settings and its content, not by where it lies.
+    The data set enters by its settings and its content, not by where it lies; a reward of code or
+    weights likewise.
 
     Args:
         cfg: A composed config, or one that was saved.
@@ -67,4 +69,7 @@ def run_folder(*, _root_: DictConfig) -> str:
 
 def _method(cfg: DictConfig, allow: Sequence[str]) -> dict[str, Any]:
     find = partial(component_class, allow=allow)
-    return {name: identify(plain(cfg[name]), find) for name in METHOD}
+    method = {name: identify(plain(cfg[name]), find) for name in METHOD}
+    if issubclass(find(cfg.reward[TARGET]), Versioned):
+        method["reward"]["content"] = list(build(cfg.reward, allow=allow).content())
+    return method

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from rlcredit.checkpoint.folders import latest
-from rlcredit.commands.components import component_class
+from rlcredit.commands.components import check_code, component_class
 from rlcredit.commands.schema import schema
 from rlcredit.identity import BEFORE, PACKAGE, TARGET, public_name
 from rlcredit.run.folder import RunSummary
@@ -71,9 +71,9 @@ def _faults(node: Any, place: str, allow: tuple[str, ...]) -> Iterator[tuple[str
         yield place, f"{node!r} would call a resolver; write the value"
     for key, value in children:
         here = f"{place}.{key}".lstrip(".")
-        if key == TARGET:
+        if isinstance(node, dict) and key == TARGET:
             try:
-                component_class(str(value), allow=allow)
+                check_code(component_class(str(value), allow=allow), node, allow=allow)
             except ValueError as error:
                 yield here, str(error)
         elif isinstance(key, str) and re.fullmatch(r"_\w+_", key):
@@ -107,12 +107,20 @@ def typed(node: DictConfig, *, allow: Sequence[str] = ()) -> DictConfig:
         if name in settings and not isinstance(value, dict)
     }
     read = OmegaConf.masked_copy(node, [str(key) for key in node if key not in gone])
-    inner = {
-        str(key): typed(value, allow=allow)
-        for key, value in node.items_ex(resolve=False)
-        if isinstance(value, DictConfig) and TARGET in value
-    }
+    inner = _typed_within(node, allow)
     merged = OmegaConf.merge(OmegaConf.structured(schema(cls)), younger, read, inner)
     assert isinstance(merged, DictConfig), "a component is a mapping"
     merged._set_parent(node._get_parent())
     return merged
+
+
+def _typed_within(node: DictConfig, allow: Sequence[str]) -> dict[str, Any]:
+    """The components within a node, in mappings too."""
+    found: dict[str, Any] = {}
+    for key, value in node.items_ex(resolve=False):
+        if not isinstance(value, DictConfig) or OmegaConf.is_interpolation(node, str(key)):
+            continue
+        part = typed(value, allow=allow) if TARGET in value else _typed_within(value, allow)
+        if part:
+            found[str(key)] = part
+    return found

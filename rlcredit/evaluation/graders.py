@@ -8,8 +8,11 @@ grader with ``@grader_of.register``.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import singledispatch
+from functools import partial, singledispatch
 from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
 
 from rlcredit.estimators.base import SetUtility
 from rlcredit.evaluation.cells import NO_RETRIEVER, PASS, Cell, Source, Written
@@ -18,16 +21,21 @@ from rlcredit.evaluation.scores import run_texts, score_responses, scored_text
 from rlcredit.evaluation.trec import write_qrels, write_runs
 from rlcredit.files import replace_file
 from rlcredit.retrieval.base import Documents, Retriever
-from rlcredit.rewards.base import Reward
+from rlcredit.rewards.base import Reward, counts_of
+from rlcredit.rewards.function import Function
 from rlcredit.rewards.ranking import Ranking, RankingReward
 from rlcredit.rewards.solutions import distinct_solutions, mode, pass_at_k, width
+from rlcredit.rewards.sum import WeightedSum
 from rlcredit.rewards.verifier import Verifier, problem
+from rlcredit.rollout.candidates import SetScorer
 from rlcredit.tasks.base import Task
 from rlcredit.text.copying import WordRuns
 from rlcredit.text.response import TextRules
 from rlcredit.types import Counts, Judgement, Prompt
 
 REWARD, WELL_FORMED, SOLUTIONS = "reward", "well-formed", "solutions"
+TERM = "reward/term"
+"""In front of the names of a sum's terms."""
 WIDTH, MODE = "width", "mode"
 
 
@@ -100,15 +108,25 @@ class Grader:
             means: list[float] = []
             for start in range(0, len(prompts), prompts_per_batch):
                 rows = slice(start, start + prompts_per_batch)
-                pairs = [
-                    (prompt, scored_text(self.rules, prompt, response))
-                    for prompt, own in zip(prompts[rows], written[rows], strict=True)
-                    for response in own
-                ]
-                rewards = self.reward([prompt for prompt, _ in pairs], [text for _, text in pairs])
-                means += rewards.double().view(len(written[rows]), -1).mean(1).tolist()
+                rewards = self.earned(prompts[rows], written[rows])
+                means += rewards.double().mean(1).tolist()
             scores[Cell(NO_RETRIEVER, REWARD, source)] = tuple(means)
         return scores
+
+    def earned(
+        self, prompts: Sequence[Prompt], written: Sequence[Sequence[str]]
+    ) -> Float[Tensor, "P n"]:
+        """The training reward of each response: [P][n] of them."""
+        if self.utility is not None:
+            scorer = SetScorer(reward=self.reward, rules=self.rules, utility=self.utility)
+            return scorer.earned(prompts, written)
+        pairs = [
+            (prompt, scored_text(self.rules, prompt, response))
+            for prompt, own in zip(prompts, written, strict=True)
+            for response in own
+        ]
+        rewards = self.reward([prompt for prompt, _ in pairs], [text for _, text in pairs])
+        return rewards.view(len(written), -1)
 
     def figures(self, scores: Mapping[Cell, Sequence[float]]) -> dict[str, float]:
         """What is no mean over prompts, by name."""
@@ -141,6 +159,38 @@ def grader_of(reward: Reward, task: Task, surroundings: Surroundings) -> Grader:
             "dataset.candidates=0, or use reward=ndcg"
         )
     return Grader(reward=reward, rules=task.rules)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OwnGrader(Grader):
+    """Grades by the mean of the training reward, where it is said what a set earns."""
+
+    set_utility: SetUtility
+    said: str
+    """What a run's header says of the reward."""
+
+    @property
+    def utility(self) -> SetUtility | None:
+        """What a set of candidates earns; None where responses are no sets."""
+        return self.set_utility if self.rules.num_candidates else None
+
+    @property
+    def rows(self) -> Sequence[tuple[str, str]]:
+        """The reward in words."""
+        return [("reward", self.said)]
+
+    @property
+    def counts(self) -> Callable[[], Counts]:
+        """Requests to the reward."""
+        return lambda: counts_of([self.reward])
+
+
+@grader_of.register
+def _(reward: Function, task: Task, surroundings: Surroundings) -> OwnGrader:
+    """Import the function; ValueError if that is not possible."""
+    del surroundings
+    bound = reward.bind()
+    return OwnGrader(reward=bound, rules=task.rules, set_utility=reward.utility, said=bound.said)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -327,3 +377,82 @@ def _(reward: Verifier, task: Task, surroundings: Surroundings) -> VerifiedGrade
     for prompt in (*task.train, *task.validation, *task.test):
         problem(prompt)
     return VerifiedGrader(reward=reward, rules=task.rules)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SumGrader(OwnGrader):
+    """Grades by the measures of one term, by the mean of the sum, and by each term's mean.
+
+    Scores of the terms are called ``reward/term/<name>``.
+    """
+
+    measuring: Grader
+    """The grader of the first term that has measures of its own; without one, this grader's mean is
+    all there is."""
+    terms: Mapping[str, OwnGrader]
+    """Graders of the terms' means."""
+
+    @property
+    def headline(self) -> str:
+        """That of the measuring term."""
+        return self.measuring.headline
+
+    @property
+    def trained_on(self) -> str:
+        """The retriever of the measuring term."""
+        return self.measuring.trained_on
+
+    @property
+    def rows(self) -> Sequence[tuple[str, str]]:
+        """The sum, and what the measuring term says."""
+        others = [row for row in self.measuring.rows if row[0] != "reward"]
+        return [("reward", self.said), *others]
+
+    @property
+    def documents(self) -> WordRuns | None:
+        """The words of the measuring term's catalogue."""
+        return self.measuring.documents
+
+    def for_curves(self) -> "SumGrader":
+        """The same with what costs least of the measuring term."""
+        return replace(self, measuring=self.measuring.for_curves())
+
+    def scores(
+        self, prompts: Sequence[Prompt], responses: Written, *, prompts_per_batch: int
+    ) -> dict[Cell, tuple[float, ...]]:
+        """One score per prompt and measure."""
+        size = prompts_per_batch
+        found = dict(self.measuring.scores(prompts, responses, prompts_per_batch=size))
+        found |= super().scores(prompts, responses, prompts_per_batch=size)
+        for name, term in self.terms.items():
+            own = term.scores(prompts, responses, prompts_per_batch=size)
+            found |= {cell._replace(measure=f"{TERM}/{name}"): own[cell] for cell in own}
+        return found
+
+    def figures(self, scores: Mapping[Cell, Sequence[float]]) -> dict[str, float]:
+        """Those of the measuring term."""
+        return self.measuring.figures(scores)
+
+    def write(
+        self, folder: Path, prompts: Sequence[Prompt], responses: Written, *, phase: str
+    ) -> None:
+        """The files of the measuring term."""
+        self.measuring.write(folder, prompts, responses, phase=phase)
+
+
+@grader_of.register
+def _(reward: WeightedSum, task: Task, surroundings: Surroundings) -> SumGrader:
+    """Find the grader of every term; ValueError if one cannot grade the task."""
+    graders = {name: grader_of(term, task, surroundings) for name, term in reward.terms.items()}
+    bound = reward.bind({name: grader.reward for name, grader in graders.items()})
+    measuring = next((name for name, each in graders.items() if each.headline != REWARD), None)
+    own = partial(OwnGrader, rules=task.rules, set_utility=reward.utility)
+    whole = own(reward=bound, said=bound.said)
+    return SumGrader(
+        reward=bound,
+        rules=task.rules,
+        set_utility=reward.utility,
+        said=bound.said if measuring is None else f"{bound.said}; measured as {measuring} is",
+        measuring=whole if measuring is None else graders[measuring],
+        terms={name: own(reward=term, said=name) for name, term in bound.terms.items()},
+    )

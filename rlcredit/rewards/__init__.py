@@ -2,7 +2,19 @@
 
 from rlcredit.retrieval.measures import NDCG, AveragePrecision, Recall, ReciprocalRank
 from rlcredit.rewards.base import Reward
+from rlcredit.rewards.function import Function
 from rlcredit.rewards.ranking import Ranking
+from rlcredit.rewards.sum import WeightedSum
 from rlcredit.rewards.verifier import Verifier
 
-__all__ = ["NDCG", "AveragePrecision", "Ranking", "Recall", "ReciprocalRank", "Reward", "Verifier"]
+__all__ = [
+    "NDCG",
+    "AveragePrecision",
+    "Function",
+    "Ranking",
+    "Recall",
+    "ReciprocalRank",
+    "Reward",
+    "Verifier",
+    "WeightedSum",
+]

@@ -1,13 +1,13 @@
 """What a reward is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import singledispatch
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from rlcredit.types import Prompt
+from rlcredit.types import Counts, Prompt
 
 
 @runtime_checkable
@@ -21,6 +21,35 @@ class Reward(Protocol):
     def __call__(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Float[Tensor, " N"]:
         """The reward of each text for the prompt beside it. A reward that cannot be had raises."""
         ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A reward whose numbers depend on more than its settings: on code, or on weights.
+
+    A class of rewards that has this method is known in a run's digest, and in the cache, by its
+    settings and by what the method returns.
+    """
+
+    def content(self) -> tuple[str, ...]:
+        """Hashes or versions of what the reward reads. ValueError with the remedy."""
+        ...
+
+
+@runtime_checkable
+class CountingReward(Reward, Protocol):
+    """A reward that counts what it was asked for, and remembers what it answered."""
+
+    @property
+    def counts(self) -> Counts:
+        """What was asked so far, and what of it was remembered."""
+        ...
+
+
+def counts_of(rewards: Iterable[Reward]) -> Counts:
+    """The counts of those rewards that count, added up."""
+    counting = [reward for reward in rewards if isinstance(reward, CountingReward)]
+    return sum((reward.counts for reward in counting), Counts())
 
 
 @singledispatch

@@ -1,7 +1,7 @@
 """What was computed once is remembered by its content, in memory and, where asked for, on disk."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -99,6 +99,27 @@ class Rows:
         if self.disk is not None:
             names = map(_name, keys)
             self.disk.put(dict(zip(names, values, strict=True)))
+
+    def recalled(
+        self, keys: Sequence[Key], compute: Callable[[list[int]], Float[Tensor, " n"]]
+    ) -> tuple[Float[Tensor, " N"], int]:
+        """One value for each of N distinct keys: those known, and the others computed and kept.
+
+        Args:
+            keys: N of them, all different.
+            compute: The values of the keys at n positions, in float32.
+
+        Returns:
+            (values, how many of them were known).
+        """
+        known, rows = self.get(keys)
+        missing: list[int] = (~known).nonzero().squeeze(1).tolist()
+        values = torch.zeros(len(keys))
+        values[known] = rows.flatten()
+        if missing:
+            values[~known] = fresh = compute(missing)
+            self.put([keys[i] for i in missing], fresh[:, None])
+        return values, len(keys) - len(missing)
 
     def __len__(self) -> int:
         return len(self._recent)

@@ -98,7 +98,7 @@ def _unpacked(rows: Float[Tensor, "N D"]) -> Encoded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """What one call asks for, without repetitions; white space is normalised."""
+    """What one call asks for, without repetitions."""
 
     prompts: list[Prompt]
     texts: list[str]
@@ -109,7 +109,16 @@ class Plan:
 
     @classmethod
     def of(cls, prompts: Sequence[Prompt], texts: Sequence[str]) -> "Plan":
-        """Plan a call.
+        """Plan a call of search texts, in which white space says nothing.
+
+        Raises:
+            ValueError: If the lengths differ, or two different prompts have one id.
+        """
+        return cls.exactly(prompts, [" ".join(text.split()) for text in texts])
+
+    @classmethod
+    def exactly(cls, prompts: Sequence[Prompt], texts: Sequence[str]) -> "Plan":
+        """Plan a call of texts that are read as they stand.
 
         Raises:
             ValueError: If the lengths differ, or two different prompts have one id.
@@ -122,13 +131,12 @@ class Plan:
             known = first[prompt.prompt_id]
             if known is not prompt and known != prompt:
                 raise ValueError(f"two different prompts have the id {prompt.prompt_id!r}")
-        plain = [" ".join(text.split()) for text in texts]
-        asked = list(zip(_numbered(ids), _numbered(plain), strict=True))
+        asked = list(zip(_numbered(ids), _numbered(texts), strict=True))
         distinct = dict.fromkeys(asked)
         number = {pair: i for i, pair in enumerate(distinct)}
         return cls(
             prompts=[first[i] for i in dict.fromkeys(ids)],
-            texts=list(dict.fromkeys(plain)),
+            texts=list(dict.fromkeys(texts)),
             pairs=list(distinct),
             pair_of=torch.tensor([number[pair] for pair in asked], dtype=torch.long),
         )

@@ -127,16 +127,10 @@ class RankingReward:
         plan = Plan.of(prompts, texts)
         scopes = [self.pools(prompt).digest(self.measure) for prompt in plan.prompts]
         keys: list[Key] = [(scopes[prompt], plan.texts[text]) for prompt, text in plan.pairs]
-        known, rows = self.engine.caches.rewards.get(keys)
-        missing = (~known).nonzero().squeeze(1).tolist()
-        self.engine.count(
-            Counts(asked=len(texts), distinct=len(keys), remembered=len(keys) - len(missing))
+        values, remembered = self.engine.caches.rewards.recalled(
+            keys, lambda missing: self._computed(plan.only(missing))
         )
-        values = torch.zeros(len(keys))
-        values[known] = rows.flatten()
-        if missing:
-            values[~known] = fresh = self._computed(plan.only(missing))
-            self.engine.caches.rewards.put([keys[i] for i in missing], fresh[:, None])
+        self.engine.count(Counts(asked=len(texts), distinct=len(keys), remembered=remembered))
         return values[plan.pair_of]
 
     @cached_property

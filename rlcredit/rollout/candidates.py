@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rlcredit.estimators.base import SetUtility
@@ -33,6 +32,8 @@ class CandidateSet:
 
     spans: tuple[Span, ...]
     """Characters of the response's text that are scored of each candidate."""
+    written: tuple[str, ...]
+    """The same as texts."""
     texts: tuple[str, ...]
     """The candidates as they are searched with; "" where nothing of one counts."""
 
@@ -45,6 +46,7 @@ class CandidateSet:
         own = [rules.search_text(span.of(response), query="") for span in spans]
         return cls(
             spans=spans,
+            written=tuple(span.of(response) for span in spans),
             texts=tuple(
                 rules.search_text(span.of(response), query=prompt.query) if text else ""
                 for span, text in zip(spans, own, strict=True)
@@ -89,46 +91,69 @@ class SetScorer:
         A response without exactly K candidates that count earns 0 as a set (arXiv:2603.29871; the
         rule is ours: else the policy learns to list one).
         """
-        sets = [
+        sets = self._sets(rollouts.prompts, rollouts.texts)
+        ids = _token_ids(rollouts, [one for group in sets for one in group])
+        candidates = self._candidates(rollouts.prompts, sets, ids.to(rollouts.response_mask.device))
+        return candidates, self._utilities(candidates), int(candidates.mask.sum())
+
+    def earned(
+        self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
+    ) -> Float[Tensor, "P n"]:
+        """What each of [P][n] responses earns as a set; nobody looks at tokens."""
+        no_tokens = torch.zeros(len(texts), len(texts[0]), 0, dtype=torch.long)
+        candidates = self._candidates(prompts, self._sets(prompts, texts), no_tokens)
+        return self._utilities(candidates)
+
+    def _sets(
+        self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
+    ) -> list[list[CandidateSet]]:
+        return [
             [CandidateSet.of(self.rules, prompt, text) for text in group]
-            for prompt, group in zip(rollouts.prompts, rollouts.texts, strict=True)
+            for prompt, group in zip(prompts, texts, strict=True)
         ]
+
+    def _utilities(self, candidates: CandidateRewards) -> Float[Tensor, "P G"]:
+        """What each set earns; an incomplete one is scored as an empty one."""
+        whole = candidates.mask & candidates.complete.unsqueeze(-1)
+        return self.utility(candidates, whole).to(candidates.rewards.dtype)
+
+    def _candidates(
+        self,
+        prompts: Sequence[Prompt],
+        sets: Sequence[Sequence[CandidateSet]],
+        candidate_ids: Int[Tensor, "P G T"],
+    ) -> CandidateRewards:
+        """What each candidate earns, in one call of the reward; on the device of the ids."""
         flat = [one for group in sets for one in group]
         most = max(1, *(len(one.texts) for one in flat))
-        device, shape = rollouts.response_mask.device, rollouts.finished.shape
+        device, shape = candidate_ids.device, candidate_ids.shape[:2]
         mask = _padded([one.listed for one in flat], most)
         asked = [
             (prompt, text)
-            for prompt, group in zip(rollouts.prompts, sets, strict=True)
+            for prompt, group in zip(prompts, sets, strict=True)
             for one in group
             for text in one.texts
             if text
         ]
         written = [
-            span.of(response)
-            for response, one in zip(chain.from_iterable(rollouts.texts), flat, strict=True)
-            for span, text in zip(one.spans, one.texts, strict=True)
-            if text
+            own for one in flat for own, text in zip(one.written, one.texts, strict=True) if text
         ]
         # One call for all candidates that count. `asked` lists them response by response, which is
         # the order in which a boolean mask [P * G, K] takes its values.
         values = torch.zeros(0)
         if asked:
-            prompts, searched = [p for p, _ in asked], [text for _, text in asked]
-            values = earned(self.reward, prompts, written=written, searched=searched)
+            owners, searched = [p for p, _ in asked], [text for _, text in asked]
+            values = earned(self.reward, owners, written=written, searched=searched)
         rewards = values.new_zeros(mask.shape)
         rewards[mask] = values
-        candidates = CandidateRewards(
+        return CandidateRewards(
             rewards=rewards.unflatten(0, shape).to(device),
             mask=mask.unflatten(0, shape).to(device),
-            candidate_ids=_token_ids(rollouts, flat).to(device),
+            candidate_ids=candidate_ids,
             num_asked=self.rules.num_candidates,
             first=_padded([one.first for one in flat], most).unflatten(0, shape).to(device),
             covers=self._covers(asked, mask, shape, device) if self.utility.reads_covers else None,
         )
-        # An incomplete set is scored as an empty one.
-        whole = candidates.mask & candidates.complete.unsqueeze(-1)
-        return candidates, self.utility(candidates, whole).to(rewards.dtype), len(asked)
 
     def _covers(
         self,
