@@ -23,7 +23,7 @@ $(STAMP): requirements.lock pyproject.toml
 install: $(STAMP)  ## make .venv with the pinned dependencies
 
 train: install  ## the main job: teach a small policy to search (ARGS="seed=1 ...")
-	@$(BIN)/python train.py estimator=ospo dataset=esci $(ARGS)
+	@$(BIN)/python train.py estimator=ospo dataset=esci reward.word_cost=0.01 $(ARGS)
 
 # On the ESCI fragment where it lies in data/esci, else on the generated catalogue.
 REAL := $(if $(wildcard data/esci/*.parquet),experiment=smollm2_esci,policy=smollm2 instruction=search_phrases dataset=esci)

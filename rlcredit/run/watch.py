@@ -65,7 +65,7 @@ ALARMS = (
         metric="text/repeated_share",
         rings=_risen,
         says="{now:.0%} of the words were said before in the same response, {before:.0%} at the "
-        "start. The reward may pay for repetition",
+        "start. The reward may pay for repetition; reward.word_cost=0.01 makes words cost",
     ),
     Alarm(
         metric="text/unknown_share",
