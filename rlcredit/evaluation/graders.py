@@ -23,6 +23,7 @@ from rlcredit.files import replace_file
 from rlcredit.retrieval.base import Documents, Retriever
 from rlcredit.rewards.base import Reward, counts_of
 from rlcredit.rewards.function import Function
+from rlcredit.rewards.model import RewardModel
 from rlcredit.rewards.ranking import Ranking, RankingReward
 from rlcredit.rewards.solutions import distinct_solutions, mode, pass_at_k, width
 from rlcredit.rewards.sum import WeightedSum
@@ -186,8 +187,8 @@ class OwnGrader(Grader):
 
 
 @grader_of.register
-def _(reward: Function, task: Task, surroundings: Surroundings) -> OwnGrader:
-    """Import the function; ValueError if that is not possible."""
+def _(reward: Function | RewardModel, task: Task, surroundings: Surroundings) -> OwnGrader:
+    """Import the function, or load the model; ValueError if that is not possible."""
     del surroundings
     bound = reward.bind()
     return OwnGrader(reward=bound, rules=task.rules, set_utility=reward.utility, said=bound.said)

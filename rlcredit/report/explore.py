@@ -15,7 +15,7 @@ from rlcredit.report.explorer import Explorer, Views
 from rlcredit.report.segment_views import SegmentViews
 from rlcredit.report.views import PromptView
 from rlcredit.retrieval.base import Encoder, Retriever
-from rlcredit.rewards.base import scores_parts
+from rlcredit.rewards.base import Reward
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.score import Scorer
 from rlcredit.run.folder import RunSummary
@@ -31,7 +31,7 @@ class Explored:
     run: Path
     dataset: Dataset
     retriever: Retriever
-    reward: Ranking
+    reward: Reward | Ranking
     segmenter: Segmenter
     encoder: Encoder
     estimators: Mapping[str, AdvantageEstimator]
@@ -56,7 +56,7 @@ def explore(job: Explored, *, num_prompts: int) -> Exploration:
     Raises:
         ValueError: If the run holds too little to compare, or its data have changed.
     """
-    if num_prompts == 0 or not scores_parts(job.reward):  # it takes parts of responses away
+    if num_prompts == 0 or not isinstance(job.reward, Ranking):  # it shows what parts find
         return Exploration()
     summary, evaluation = RunSummary.read(job.run), load_evaluation(job.run, "test", "after")
     if summary is None or evaluation is None:

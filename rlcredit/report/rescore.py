@@ -4,16 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlcredit.evaluation.evaluate import Evaluation
-from rlcredit.evaluation.expansion import Expansion
+from rlcredit.evaluation.graders import Surroundings, grader_of
 from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
-from rlcredit.evaluation.scores import score_responses
 from rlcredit.retrieval.base import Retriever
+from rlcredit.rewards.base import Reward
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.run.console import RunConsole
 from rlcredit.run.folder import RunSummary, touch_test_split
 from rlcredit.run.ownership import owned
 from rlcredit.run.seal import verify
 from rlcredit.tasks.base import Dataset, SearchTask, Task
+
+_PROMPTS_PER_BATCH = 64
 
 
 def rescore(
@@ -22,7 +24,7 @@ def rescore(
     dataset: Dataset[Task],
     retriever: Retriever,
     name: str,
-    reward: Ranking,
+    reward: Reward | Ranking,
     temperature: float,
     cache: Path,
 ) -> tuple[Evaluation, Evaluation]:
@@ -33,7 +35,7 @@ def rescore(
         dataset: The run's own.
         retriever: Indexes the run's documents.
         name: The retriever's, for the table and the files.
-        reward: How texts are ranked (pool or catalogue).
+        reward: The run's own, of which every retriever but this one is taken away.
         temperature: Of the sampled responses, for the table.
         cache: Where document embeddings are kept.
 
@@ -45,16 +47,15 @@ def rescore(
     console = RunConsole()
     with owned(run, wait=False, warn=console.warn):
         task = unchanged_task(run, dataset, summary)
-        index = retriever.index(task.documents, cache=cache)
-        expansion = Expansion.of(task.documents, reward, cache=cache)
-        bound = reward.bind(index, failures=run / "failed_texts")
+        around = Surroundings(
+            retrievers={name: retriever}, cache=cache, failures=run / "failed_texts"
+        )
+        grader = grader_of(reward, task, around)
         touch_test_split(run, phase=f"scored again with {name}")
         scored: list[Evaluation] = []
         for old in stored:
             prompts = task.test[: len(old.prompt_ids)]
-            scores = score_responses(
-                {name: bound}, task.rules, prompts, old.responses, expansion=expansion
-            )
+            scores = grader.scores(prompts, old.responses, prompts_per_batch=_PROMPTS_PER_BATCH)
             new = replace(old, scores=scores, credit=None)
             save_evaluation(run, replace(new, phase=f"{old.phase}-{name}"), digest=summary.digest)
             scored.append(new)
@@ -62,7 +63,7 @@ def rescore(
         scored[0],
         scored[1],
         task=task,
-        trained_on=summary.headline.split("/")[0],
+        trained_on=summary.headline.rpartition("/")[0],
         temperature=temperature,
     )
     return scored[0], scored[1]

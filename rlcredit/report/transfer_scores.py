@@ -121,6 +121,8 @@ def transfer(
     disable_progress_bar()
     first = runs[0]
     task = unchanged_task(first.folder, first.dataset, first.summary)
+    for run in runs:
+        _refuse_without_retriever(run)
     columns = _columns(runs, retrievers)
     runs = sorted(runs, key=lambda run: list(columns).index(run.retriever_name))
     rows = _rows(runs)
@@ -172,6 +174,16 @@ def _write(
     }
     text = json.dumps(provenance, indent=1, ensure_ascii=False, allow_nan=False)
     replace_file(out / "matrix.json", text + "\n")
+
+
+def _refuse_without_retriever(run: FinishedRun) -> None:
+    """Refuse a run that was trained on another reward than a retriever's."""
+    if not isinstance(run.reward, Ranking):
+        raise ValueError(
+            f"{run.folder} was trained on {type(run.reward).__name__}, which is no retriever, and "
+            "a matrix compares retrievers; give runs of reward=ndcg, recall or reciprocal_rank, "
+            "and score this one with rlcredit evaluate"
+        )
 
 
 def _columns(

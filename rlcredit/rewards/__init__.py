@@ -3,6 +3,7 @@
 from rlcredit.retrieval.measures import NDCG, AveragePrecision, Recall, ReciprocalRank
 from rlcredit.rewards.base import Reward
 from rlcredit.rewards.function import Function
+from rlcredit.rewards.model import RewardModel
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rewards.sum import WeightedSum
 from rlcredit.rewards.verifier import Verifier
@@ -15,6 +16,7 @@ __all__ = [
     "Recall",
     "ReciprocalRank",
     "Reward",
+    "RewardModel",
     "Verifier",
     "WeightedSum",
 ]
