@@ -101,7 +101,7 @@ class Prompt:
     turns: tuple[Turn, ...] = field(default=(), repr=False)
     """What user and assistant said before ``text``."""
     row: Mapping[str, object] = field(default_factory=dict, repr=False)
-    """Other columns of data of one's own, for a reward of one's own."""
+    """Further columns of data of one's own, for a reward of one's own."""
 
     @property
     def relevant(self) -> frozenset[str]:

@@ -221,10 +221,10 @@ class FunctionReward:
 def row_of(prompt: Prompt) -> Row:
     """What a prompt holds, as a function reads it.
 
-    ``prompt_id``, ``prompt`` (what the policy reads), ``query``, and ``relevance`` (document id ->
-    grade).
+    ``prompt_id``, ``prompt`` (what the policy reads), ``query``, ``relevance`` (document id ->
+    grade), and the further columns of data of one's own, whose names hide none of these.
     """
-    return {
+    return dict(prompt.row) | {
         "prompt_id": prompt.prompt_id,
         "prompt": prompt.text,
         "query": prompt.query,

@@ -13,6 +13,7 @@ from rlcredit.rewards import Function
 from rlcredit.rewards.base import scores_parts
 from rlcredit.rewards.caches import Cache
 from rlcredit.rewards.code import Code
+from rlcredit.rewards.function import row_of
 from rlcredit.types import Counts, Prompt
 
 
@@ -313,3 +314,11 @@ def test_limits_batches_and_caches_are_no_part_of_a_run():
     assert digest(identify(aside)) == plain
     assert digest(identify(function(noisy=True))) != plain
     assert digest(identify(function(parts=False))) != plain
+
+
+def test_further_columns_reach_the_function_and_hide_nothing():
+    prompt = Prompt(
+        prompt_id="q", text="tent", query="tent", relevance={}, row={"level": 3, "query": "other"}
+    )
+    row = row_of(prompt)
+    assert (row["level"], row["query"]) == (3, "tent")

@@ -38,7 +38,7 @@ def test_one_file_is_dealt_out_by_a_hash_and_other_columns_reach_the_reward(tmp_
     assert all(sides)
     assert sum(map(len, sides)) == 60
     first = task.train[0]
-    assert set(first.row) == {"level"}
+    assert set(first.row) == {"answer", "level"}
     assert first.query == first.text
     assert Verifier()([first, first], [first.row and LINES_BY[first.text], "7!"]).tolist() == [
         1.0,
@@ -82,7 +82,7 @@ def test_columns_are_mapped_and_a_conversation_is_a_prompt(tmp_path: Path):
         Turn(role="assistant", content="Hello"),
     )
     assert prompt.text == f"Say {prompt.prompt_id[1:]}"
-    assert prompt.row == {}
+    assert prompt.row == {"gold": prompt.prompt_id[1:]}
 
 
 def test_candidates_make_a_search_among_a_prompts_own_texts(tmp_path: Path):

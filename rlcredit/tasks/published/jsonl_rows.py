@@ -29,7 +29,7 @@ class Columns:
     query: str = "query"
     """What a person would type into a search box; missing: the prompt."""
     answer: str = "answer"
-    """What a right response says."""
+    """What a right response says; a reward of one's own reads it too."""
     candidates: str = "candidates"
     """Texts to rank: a list of texts, or of ``{"id": ..., "text": ...}``."""
     relevance: str = "relevance"
@@ -148,7 +148,7 @@ def _row(line: _Line, split: str, *, numeric: bool) -> Row:
     if not is_word(key):
         raise ValueError(f"{line.where}: id {key!r} is not one word, as an id must be")
     candidates = _candidates(record.get(columns.candidates) or [], key, line.where)
-    mapped = {getattr(columns, column.name) for column in fields(Columns)}
+    told = {getattr(columns, column.name) for column in fields(Columns)} - {columns.answer}
     return Row(
         prompt=Prompt(
             prompt_id=key,
@@ -159,7 +159,7 @@ def _row(line: _Line, split: str, *, numeric: bool) -> Row:
             instruction=system,
             problem=_problem(line, numeric=numeric),
             turns=turns,
-            row={name: value for name, value in record.items() if name not in mapped},
+            row={name: value for name, value in record.items() if name not in told},
         ),
         candidates=candidates,
         demonstrations=_demonstrations(record.get(columns.demonstration) or [], line.where),
