@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rlcredit.checkpoint.writer import write_weights
 from rlcredit.files import replace_file, whole_file, writing
 from rlcredit.trainer.refused import Refused, RefusedBatchError
-from rlcredit.types import Prompt, Rollouts, UpdateBatch
+from rlcredit.types import Prompt, Rollouts, Turn, UpdateBatch
 
 BATCH, ROLLOUTS = "batch.", "rollouts."
 
@@ -97,8 +97,8 @@ def load_batch(folder: Path, *, device: torch.device) -> tuple[str, Refused]:
 
 
 def _prompt(record: dict[str, Any]) -> Prompt:
-    record["pool"] = tuple(record["pool"])
-    return Prompt(**record)
+    turns = tuple(Turn(**turn) for turn in record.get("turns", ()))
+    return Prompt(**record | {"pool": tuple(record["pool"]), "turns": turns})
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:

