@@ -43,9 +43,11 @@ def test_the_text_ranks_as_the_exact_weights_do(tmp_path):
     generator = np.random.default_rng(0)
     vocabulary = [f"word{n}" for n in range(30)]
     texts = tuple(" ".join(generator.choice(vocabulary, 12)) for _ in range(60))
-    index = BM25().index(
-        Documents(ids=tuple(f"d{n:02}" for n in range(60)), texts=texts), cache=tmp_path
-    )
+    index = (
+        BM25()
+        .index(Documents(ids=tuple(f"d{n:02}" for n in range(60)), texts=texts), cache=tmp_path)
+        .linear
+    )  # a term stands in the text as often as it weighs
     found = [(texts[n], float(3 - n / 5)) for n in range(10)]
     rm3 = RM3(length=2000)
     weights = rm3.weights("word1 word2", found)
