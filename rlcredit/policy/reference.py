@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
@@ -12,6 +12,7 @@ from rlcredit.policy.base import Policy, TokenLogprobs
 from rlcredit.types import Rollouts
 
 
+@runtime_checkable
 class Reference(Protocol):
     """Frozen weights that score what the trained policy has written."""
 
