@@ -44,9 +44,9 @@ test: install  ## the whole test suite
 
 # As a processor without AVX computes: torch, oneDNN, MKL, OpenBLAS and FAISS each have a switch.
 OTHER_CPU := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem FAISS_OPT_LEVEL=generic
-NUMERIC := $(addprefix tests/,trainer evaluation diagnose policy losses credit estimators retrieval rewards rollout bench golden test_estimator_contract.py test_loss_contract.py)
+NUMERIC := $(addprefix tests/,trainer evaluation diagnose policy losses credit estimators retrieval rewards scoring rollout bench golden test_estimator_contract.py test_loss_contract.py)
 comma := ,
-SHAPED := --jaxtyping-packages=$(subst $() $(),$(comma),$(addprefix rlcredit.,types credit estimators losses text retrieval rewards policy rollout trainer bench))$(comma)beartype.beartype
+SHAPED := --jaxtyping-packages=$(subst $() $(),$(comma),$(addprefix rlcredit.,types credit estimators losses text retrieval rewards scoring policy rollout trainer bench))$(comma)beartype.beartype
 
 test-other-cpu: install  ## the numeric tests again, as another processor computes, every shape checked
 	@OMP_NUM_THREADS=1 $(OTHER_CPU) $(BIN)/python -m pytest -q -n 2 --dist loadfile $(SHAPED) $(NUMERIC) $(ARGS)

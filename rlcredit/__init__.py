@@ -9,6 +9,7 @@ imports torch, and no trainer.
 from rlcredit.estimators import GRPO, OSPO, RLOO, AdvantageEstimator, Prefix, SetPO, ShapE
 from rlcredit.losses import LPO, ClippedSurrogate, PolicyLoss
 from rlcredit.run.load import SavedRun, load_run
+from rlcredit.scoring.credit import Credit, Credited
 from rlcredit.types import (
     Advantages,
     CandidateRewards,
@@ -32,6 +33,8 @@ __all__ = [
     "CandidateRewards",
     "ClippedSurrogate",
     "CoalitionGame",
+    "Credit",
+    "Credited",
     "Loss",
     "Needs",
     "PolicyLoss",

@@ -13,6 +13,7 @@ FLOORS = [
     {"estimators", "losses"},
     {"text", "retrieval"},
     {"rewards"},
+    {"scoring"},
     {"tasks"},
     {"policy"},
     {"rollout"},

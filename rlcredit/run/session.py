@@ -17,7 +17,6 @@ from rlcredit.errors import pasted
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.figures import compare, evaluation_metrics, truth_rho
 from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
-from rlcredit.evaluation.samples import completions
 from rlcredit.policy.base import Policy
 from rlcredit.run.console import RunConsole
 from rlcredit.run.export_check import NUM_COMPARED, ExportError, export, export_fault
@@ -36,6 +35,7 @@ from rlcredit.run.responses import COLUMNS, CompletionsFile, response_rows
 from rlcredit.run.seal import EXPORTED, Sealer
 from rlcredit.run.stop import StopRequest, stop_request
 from rlcredit.run.watch import Watch
+from rlcredit.scoring.samples import completions
 from rlcredit.tracking.base import RunInfo
 from rlcredit.tracking.jsonl import JSONL, JSONLRun
 from rlcredit.tracking.mirror import Mirror
