@@ -7,6 +7,7 @@ from functools import partial
 from inspect import isroutine
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from rlcredit.retrieval.base import Encoder
 from rlcredit.retrieval.digest import digest
 from rlcredit.retrieval.encoders import Hashing
 from rlcredit.rewards.base import Reward, scores_parts
+from rlcredit.rewards.costs import earned
 from rlcredit.rewards.function import FunctionReward
 from rlcredit.scoring.named import estimator_named
 from rlcredit.scoring.responses import of_texts, of_tokens
@@ -232,6 +234,40 @@ class Credit:
         randomness = Randomness(seed=self.seed, step=step)
         signals = self.scorer(responses, self.estimator.needs, randomness=randomness, offset=offset)
         return Credited(responses=responses, signals=signals, result=self.estimator(signals))
+
+
+def score(
+    texts: Sequence[str],
+    prompts: Sequence[PromptLike],
+    *,
+    reward: Reward | Callable[[list[str], list[dict[str, Any]]], Any],
+    rules: TextRules | None = None,
+) -> Float[Tensor, " N"]:
+    """What responses earn, as a run of this package would score them.
+
+    >>> score(["red, tent"], ["a tent"], reward=lambda texts, rows: [len(t) for t in texts])
+    tensor([9.])
+
+    Args:
+        texts: N responses.
+        prompts: The prompt of each.
+        reward: As :class:`Credit` takes it.
+        rules: What of a response is scored; None: all of it.
+
+    Raises:
+        ValueError: If there are not as many prompts as texts.
+        RuntimeError: If the reward cannot be had.
+    """
+    if len(texts) != len(prompts):
+        raise ValueError(f"{len(texts)} texts for {len(prompts)} prompts; each text needs its own")
+    if not texts:
+        return torch.zeros(0)
+    rules = TextRules() if rules is None else rules
+    given = [prompt_of(prompt) for prompt in prompts]
+    written = [rules.scored_span(text).of(text) for text in texts]
+    asked = zip(written, given, strict=True)
+    searched = [rules.search_text(text, query=prompt.query) for text, prompt in asked]
+    return earned(_reward(reward), given, written=written, searched=searched)
 
 
 def prompt_of(given: PromptLike) -> Prompt:
