@@ -40,11 +40,11 @@ class Tokenizer(Protocol):
         """Whether it knows the characters of the tokens that it makes."""
         ...
 
-    def batch_decode(self, sequences: Any, **settings: Any) -> list[str]:
+    def batch_decode(self, *args: Any, **kwargs: Any) -> Any:
         """The texts of rows of token ids."""
         ...
 
-    def __call__(self, text: Any, **settings: Any) -> Mapping[str, Any]:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``input_ids`` of texts, and ``offset_mapping`` where asked for."""
         ...
 
