@@ -23,7 +23,10 @@ _WINDOW = 16
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What is read of a tokenizer; those of transformers have it, whatever their version."""
+    """What is read of a tokenizer; those of transformers have it, whatever their version.
+
+    One that has ``is_fast = True`` knows the characters of the tokens that it makes.
+    """
 
     @property
     def added_tokens_decoder(self) -> Mapping[int, Any]:
@@ -33,11 +36,6 @@ class Tokenizer(Protocol):
     @property
     def all_special_ids(self) -> Sequence[int]:
         """Ids of the special tokens."""
-        ...
-
-    @property
-    def is_fast(self) -> bool:
-        """Whether it knows the characters of the tokens that it makes."""
         ...
 
     def batch_decode(self, *args: Any, **kwargs: Any) -> Any:
@@ -124,7 +122,7 @@ def _reencoded(
     tokenizer: Tokenizer, written: Sequence[_Ids], texts: Sequence[str]
 ) -> list[list[Span] | None]:
     """Spans from the tokenizer's offsets; None where a text encodes to other tokens."""
-    if not tokenizer.is_fast or not texts:
+    if not getattr(tokenizer, "is_fast", False) or not texts:
         return [None] * len(texts)
     encoded = tokenizer(
         list(texts),
