@@ -10,6 +10,7 @@ are made of (values, constructions, shares) is in :mod:`rlcredit.estimators`. :f
 from rlcredit.commands.from_python import train
 from rlcredit.estimators import GRPO, OSPO, RLOO, AdvantageEstimator, Prefix, SetPO, ShapE
 from rlcredit.losses import LPO, ClippedSurrogate, PolicyLoss, lpo_advantages
+from rlcredit.rewards.function import FunctionReward
 from rlcredit.run.load import SavedRun, load_run
 from rlcredit.scoring.credit import Credit, Credited, score
 from rlcredit.types import (
@@ -37,6 +38,7 @@ __all__ = [
     "CoalitionGame",
     "Credit",
     "Credited",
+    "FunctionReward",
     "Loss",
     "Needs",
     "PolicyLoss",

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlcredit"
 FLOORS = [
-    {"types", "identity", "errors", "files"},
+    {"types", "identity", "errors", "files", "code"},
     {"credit", "distributed"},
     {"estimators", "losses"},
     {"text", "retrieval"},

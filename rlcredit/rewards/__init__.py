@@ -2,7 +2,7 @@
 
 from rlcredit.retrieval.measures import NDCG, AveragePrecision, Recall, ReciprocalRank
 from rlcredit.rewards.base import Reward
-from rlcredit.rewards.function import Function, FunctionReward
+from rlcredit.rewards.function import Function
 from rlcredit.rewards.model import RewardModel
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rewards.sum import WeightedSum
@@ -12,7 +12,6 @@ __all__ = [
     "NDCG",
     "AveragePrecision",
     "Function",
-    "FunctionReward",
     "Ranking",
     "Recall",
     "ReciprocalRank",

@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlcredit.code import Code
 from rlcredit.estimators import Max
 from rlcredit.estimators.base import SetUtility
 from rlcredit.identity import ASIDE, CODE
 from rlcredit.retrieval.digest import digest
 from rlcredit.rewards.base import scores_parts
 from rlcredit.rewards.caches import Cache, Key, Rows
-from rlcredit.rewards.code import Code
 from rlcredit.rewards.engine import Plan
 from rlcredit.rewards.limits import HungError, within
 from rlcredit.types import Counts, Prompt

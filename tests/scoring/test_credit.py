@@ -6,10 +6,9 @@ import pytest
 import torch
 
 import rlcredit
-from rlcredit import OSPO, Credit
+from rlcredit import OSPO, Credit, FunctionReward
 from rlcredit.credit.group import group_relative
 from rlcredit.estimators import Additive, LeaveOneOut, Max
-from rlcredit.rewards import FunctionReward
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.scoring.named import CANDIDATES, ESTIMATORS, estimator_named
 from rlcredit.scoring.scorer import Scorer

@@ -24,11 +24,12 @@ class Code:
     """File of the source; None where there is none."""
 
     @classmethod
-    def of(cls, path: str) -> "Code":
+    def of(cls, path: str, *, setting: str = "reward.path") -> "Code":
         """Import a function. Its package's code runs: ask for paths that a person gave.
 
         Args:
             path: Module and name: ``my_pkg.rewards:score``.
+            setting: What a sentence calls the path.
 
         Raises:
             ValueError: If the path has another form, cannot be imported, names nothing that can be
@@ -37,20 +38,20 @@ class Code:
         module, _, name = path.partition(":")
         if not (all(map(str.isidentifier, module.split("."))) and name.isidentifier()):
             raise ValueError(
-                f"reward.path={path} names no function; give the module and the function's name, "
+                f"{setting}={path} names no function; give the module and the function's name, "
                 "such as my_pkg.rewards:score"
             )
         try:
             function = getattr(import_module(module), name)
         except Exception as error:  # a module's own code may raise anything
             raise ValueError(
-                f"reward.path={path} cannot be imported ({type(error).__name__}: {error}); is it "
+                f"{setting}={path} cannot be imported ({type(error).__name__}: {error}); is it "
                 "on PYTHONPATH?"
             ) from error
         if not callable(function) or isinstance(function, type):
             raise ValueError(
-                f"reward.path={path} is a {type(function).__name__}, which cannot be called with "
-                "(texts, rows); name a function, or an object with __call__"
+                f"{setting}={path} is a {type(function).__name__}, which is no function; name one, "
+                "or an object with __call__"
             )
         return cls(
             path=path,
