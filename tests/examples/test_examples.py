@@ -75,3 +75,12 @@ def test_every_example_has_a_page_and_a_test():
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert {path for path in folders if not (EXAMPLES / path / "README.md").is_file()} == set()
     assert {name for name in folders if f'"{name}"' not in tests} == set()
+
+
+def test_readme_s_lines_of_python_do_what_they_say(tmp_path):
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    script = tmp_path / "lines.py"
+    shown = "print(found.advantages.shape, [p.credit for p in found.completions[0].segments])"
+    script.write_text(f"{lines}\n{shown}\n")
+    done = command(script, folder=tmp_path)
+    assert (done.status, done.said.strip()) == (0, "torch.Size([1, 2, 8]) [1.0, 0.0]")
