@@ -23,6 +23,7 @@ FLOORS = [
     {"run"},
     {"report"},
     {"tables", "bench"},
+    {"integrations"},
     {"commands"},
     {"__main__"},
 ]
