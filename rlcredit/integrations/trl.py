@@ -20,7 +20,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from rlcredit.credit.simplex import Divergence
 from rlcredit.estimators.base import Grain
-from rlcredit.integrations.contract import Contract
+from rlcredit.integrations.contract import TRL
 from rlcredit.losses.lpo import lpo_advantages
 from rlcredit.scoring.credit import Credit, Credited, prompt_of
 from rlcredit.scoring.responses import of_tokens
@@ -30,17 +30,7 @@ from rlcredit.types import Advantages, Prompt, Randomness, Responses, Signals
 
 _log = logging.getLogger(__name__)
 
-CONTRACT = Contract(
-    package="trl",
-    versions="1.14 to 1.16",
-    parameters={
-        "_generate_and_score_completions": ("self", "inputs"),
-        "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
-        "_compute_loss": ("self", "model", "inputs"),
-    },
-    lines={"_compute_loss": ("if advantages.dim() == 1:",)},
-)
-CONTRACT.check(GRPOTrainer, trl.__version__)
+TRL.check(GRPOTrainer, trl.__version__)
 
 NAME = "rlcredit"
 """The name of the reward of a :class:`Credit` among TRL's reward functions."""

@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.running import ROOT, SMALL, metrics
@@ -84,3 +85,14 @@ def test_readme_s_lines_of_python_do_what_they_say(tmp_path):
     script.write_text(f"{lines}\n{shown}\n")
     done = command(script, folder=tmp_path)
     assert (done.status, done.said.strip()) == (0, "torch.Size([1, 2, 8]) [1.0, 0.0]")
+
+
+@pytest.mark.skipif(not MODEL.is_dir(), reason=f"no language model in {MODEL}")
+def test_trl_trains_by_the_example_and_shows_what_each_sentence_earned(tmp_path):
+    ((*_, program, _),) = [line for line in commands("trl") if line[0] == "python"]
+    done = command(ROOT / program, MODEL.resolve(), 1, folder=tmp_path)
+    assert done.status == 0, done.said
+    (table,) = (tmp_path / "outputs" / "trl" / "completions").glob("*.parquet")
+    shown = pq.read_table(table).to_pylist()
+    assert len(shown) == 8
+    assert any("+" in row["rlcredit/segments"] for row in shown)

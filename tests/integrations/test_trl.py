@@ -16,7 +16,8 @@ from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 from rlcredit import Credit, FunctionReward  # noqa: E402
 from rlcredit.credit.group import group_relative  # noqa: E402
 from rlcredit.credit.simplex import Divergence  # noqa: E402
-from rlcredit.integrations.trl import CONTRACT, CreditGRPOTrainer  # noqa: E402
+from rlcredit.integrations.contract import TRL  # noqa: E402
+from rlcredit.integrations.trl import CreditGRPOTrainer  # noqa: E402
 from rlcredit.losses.lpo import lpo_advantages  # noqa: E402
 from rlcredit.scoring.named import ESTIMATORS  # noqa: E402
 from rlcredit.text import Sentences, TextRules, Windows  # noqa: E402
@@ -281,9 +282,9 @@ def test_an_evaluation_has_figures_of_its_own(make):
 @pytest.mark.parametrize(
     ("contract", "said"),
     [
-        (replace(CONTRACT, parameters={"_compute_loss": ("self",)}), r"takes \['self', 'model'"),
-        (replace(CONTRACT, parameters={"_scores": ("self",)}), "has no _scores"),
-        (replace(CONTRACT, lines={"_compute_loss": ("no such line",)}), "no longer says"),
+        (replace(TRL, parameters={"_compute_loss": ("self",)}), r"takes \['self', 'model'"),
+        (replace(TRL, parameters={"_scores": ("self",)}), "has no _scores"),
+        (replace(TRL, lines={"_compute_loss": ("no such line",)}), "no longer says"),
     ],
 )
 def test_what_moved_in_trl_is_named(contract, said):
