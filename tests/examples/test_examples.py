@@ -90,7 +90,7 @@ def test_readme_s_lines_of_python_do_what_they_say(tmp_path):
 @pytest.mark.skipif(not MODEL.is_dir(), reason=f"no language model in {MODEL}")
 def test_trl_trains_by_the_example_and_shows_what_each_sentence_earned(tmp_path):
     ((*_, program, _),) = [line for line in commands("trl") if line[0] == "python"]
-    done = command(ROOT / program, MODEL.resolve(), 1, folder=tmp_path)
+    done = command(ROOT / program, str(MODEL.resolve()), "1", folder=tmp_path)
     assert done.status == 0, done.said
     (table,) = (tmp_path / "outputs" / "trl" / "completions").glob("*.parquet")
     shown = pq.read_table(table).to_pylist()
