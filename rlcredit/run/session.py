@@ -176,10 +176,10 @@ class Session:
         say, warn = self.console.say, self.console.warn
         self.record = JSONL().start(info, last_step=self.last_step, say=say)
         self.completions = CompletionsFile(self.folder, last_step=self.last_step)
-        configured = [] if isinstance(self.job.tracker, JSONL) else [self.job.tracker]
         self.mirrors = [
             Mirror(tracker, info, last_step=self.last_step, say=say, warn=warn)
-            for tracker in configured
+            for tracker in self.job.trackers
+            if not isinstance(tracker, JSONL)
         ]
         failed = True
         try:
