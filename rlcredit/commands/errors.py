@@ -49,12 +49,22 @@ def _about_config(error: BaseException, links: Sequence[BaseException]) -> str |
     return str(error) if isinstance(error, HydraException) else None
 
 
+_EXTRAS = {
+    "hydra/sweeper/optuna": "optuna",
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/launcher/submitit_local": "slurm",
+}
+"""Choices that come with a package, and the extra that installs it."""
+
+
 def _about_choice(error: MissingConfigException) -> str:
     """Hydra's message, and the nearest name.
 
     Where the choice is one of a list (``tracker=[wandb,...]``) Hydra names no options.
     """
     name = error.missing_cfg_file or ""
+    if name in _EXTRAS:
+        return f"{name} is not installed here: pip install 'rlcredit[{_EXTRAS[name]}]'"
     if error.options is not None:
         return f"{error}{nearest(name, error.options)}"
     group = (conf_folder() / name).parent
