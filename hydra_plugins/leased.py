@@ -88,7 +88,7 @@ class LeasedLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run all jobs; a failed one returns nan and says why in its folder."""
+        """Run all jobs; a failed one returns None and says why in its folder."""
         setup_globals()
         configs = [
             self._configured(list(overrides), initial_job_idx + index)
@@ -103,7 +103,7 @@ class LeasedLauncher(Launcher):
                     number = waiting.pop(0)
                     running.append(self._start(number, configs[number], leased))
                     words = " ".join(filter_overrides(job_overrides[number]))
-                    self._say(f"job {number} on {','.join(leased)}: {words}")
+                    self._say(f"job {configs[number].hydra.job.num} on {','.join(leased)}: {words}")
                 connection.wait([job.process.sentinel for job in running])
                 for job in [job for job in running if not job.process.is_alive()]:
                     running.remove(job)
@@ -155,14 +155,16 @@ class LeasedLauncher(Launcher):
     def _finish(self, job: _Started, config: DictConfig) -> JobReturn:
         """What a job that has ended returned; Hydra's callbacks learn of it."""
         job.process.join()
-        code, value = job.process.exitcode or 0, float("nan")
+        code, value = job.process.exitcode or 0, None
         if code == 0 and job.answer.poll():
             value = job.answer.recv()
         elif code != 0:
             how = f"was killed by {Signals(-code).name}" if code < 0 else f"ended with {code}"
             save_failure(job.folder, f"the job's process {how}; it printed {job.folder / LOG}")
         seconds = time.monotonic() - job.since
-        self._say(f"job {job.number} has ended after {seconds:.0f} s: {value} ({job.folder})")
+        self._say(
+            f"job {config.hydra.job.num} has ended after {seconds:.0f} s: {value} ({job.folder})"
+        )
         whole = OmegaConf.create({"hydra": config.hydra})
         OmegaConf.set_readonly(whole, True)
         ended = JobReturn(hydra_cfg=whole, status=JobStatus.COMPLETED, _return_value=value)

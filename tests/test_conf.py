@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlcredit.commands.build import retriever_configs
+from rlcredit.commands.build import retriever_configs, trackers
 from rlcredit.commands.components import COMPONENTS, build, components, known_classes
 from rlcredit.commands.digests import run_digest
 from rlcredit.commands.errors import explain
@@ -86,11 +86,20 @@ def node_of(group, name):
     chosen = {each: names[rank % len(names)] for each, names in ranked.items()}
     words = [f"{each}={choice}" for each, choice in chosen.items()]
     words = [f"{group}={name}"] if group in ALONE else words
-    return composed(*words, *(NEEDED[word] for word in words if word in NEEDED))[group]
+    node = composed(*words, *(NEEDED[word] for word in words if word in NEEDED))[group]
+    return node[name] if group == "tracker" else node
 
 
 def test_the_groups_are_those_that_are_promised():
     assert sorted(p.name for p in CONF.iterdir() if p.is_dir()) == sorted([*GROUPS, "kept"])
+
+
+OF_EXTRAS = {
+    "rollout=vllm": ("vllm", "make test-vllm"),
+    "tracker=tensorboard": ("tensorboard", re.escape("pip install 'rlcredit[tensorboard]'")),
+    "tracker=trackio": ("trackio", re.escape("pip install 'rlcredit[trackio]'")),
+}
+"""What needs a package that may be absent, which it must say before a run begins."""
 
 
 @pytest.mark.parametrize(
@@ -100,8 +109,9 @@ def test_the_groups_are_those_that_are_promised():
 )
 def test_every_component_composes_and_builds(group, name):
     node = node_of(group, name)
-    if (group, name) == ("rollout", "vllm") and find_spec("vllm") is None:
-        with pytest.raises(ValueError, match="make test-vllm"):
+    package, remedy = OF_EXTRAS.get(f"{group}={name}", ("", ""))
+    if package and find_spec(package) is None:
+        with pytest.raises(ValueError, match=remedy):
             build(node)
         return
     built = build(node, allow=["my_pkg"])
@@ -249,6 +259,58 @@ def test_a_retriever_that_does_not_exist_is_answered_with_those_that_do():
         retriever_configs(["bm52"])  # as evaluation.retrievers=[bm52] asks for it
     for sentence in (said, explain(caught.value)):
         assert all(name in sentence for name in ("bm25", "tfidf", "lsa", "minilm", "char_ngram"))
+
+
+def trackers_of(*words):
+    cfg = composed(*words)
+    return {name: type(built).__name__ for name, built in build(cfg.tracker).items()}
+
+
+@pytest.mark.parametrize(
+    ("word", "names"),
+    [
+        ("seed=0", ["wandb"]),
+        ("tracker=jsonl", ["jsonl"]),
+        ("tracker=[wandb,jsonl]", ["wandb", "jsonl"]),
+        ("tracker=[jsonl,wandb]", ["jsonl", "wandb"]),
+        ("tracker=[wandb,wandb]", ["wandb"]),
+        ("tracker=[]", []),
+    ],
+)
+def test_trackers_stand_side_by_side_and_none_takes_another_s_place(word, names):
+    kinds = {"wandb": "WandB", "jsonl": "JSONL"}
+    assert trackers_of(word) == {name: kinds[name] for name in names}
+    assert list(trackers_of(word)) == names
+
+
+def test_a_setting_of_a_tracker_stands_under_its_name():
+    words = ("tracker=[jsonl,wandb]", "tracker.wandb.project=mine")
+    cfg = composed(*words)
+    assert build(cfg.tracker)["wandb"].project == "mine"
+    assert set(cfg.tracker.jsonl) == {"_target_"}
+    assert run_digest(cfg) == run_digest(composed("tracker=[]")) == run_digest(composed())
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["tracker.project=mine"], "did you mean tracker.wandb.project?"),
+        (["tracker=[wandb,tensorbord]"], "did you mean 'tensorboard'?"),
+        (["tracker=[wandb,tensorbord]"], "valid names here: jsonl, tensorboard, trackio, wandb"),
+        (["tracker=wnadb"], "did you mean 'wandb'?"),
+        (["tracker=jsonl", "tracker.wandb.project=mine"], "valid names here: jsonl"),
+        (["trainer.lr=1"], "did you mean trainer.optimizer.lr?"),
+    ],
+)
+def test_a_tracker_or_a_setting_at_a_wrong_place_is_answered_with_the_right_one(words, named):
+    assert named in complaint(*words)
+
+
+def test_a_tracker_that_would_take_the_place_of_all_is_refused(tmp_path):
+    cfg = composed("tracker=jsonl").copy()
+    cfg.tracker = {"_target_": "my_lab.Tracker"}
+    with pytest.raises(ValueError, match=r"my_lab\.Tracker .*# @package tracker\.<name>"):
+        trackers(cfg)
 
 
 def test_the_digest_is_that_of_what_changes_numbers():

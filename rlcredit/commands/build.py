@@ -12,9 +12,10 @@ from rlcredit.commands.components import allowed, build
 from rlcredit.commands.digests import evaluation_digest, run_identity
 from rlcredit.commands.saved import RESOLVER, typed
 from rlcredit.commands.sweep import sweep_group
-from rlcredit.identity import digest
+from rlcredit.identity import TARGET, digest
 from rlcredit.rewards.base import scores_parts
 from rlcredit.run.job import Job
+from rlcredit.tracking.base import Tracker
 from rlcredit.trainer.pairing import check_pairing, check_rate, types_rate
 
 
@@ -63,6 +64,7 @@ def job(cfg: DictConfig, words: Sequence[str] | None = None) -> Job:
             name: build(node, allow=allow) for name, node in ({own: cfg.retriever} | others).items()
         },
         group=sweep_group(),
+        trackers=trackers(cfg, allow=allow),
         **parts,
     )
 
@@ -77,9 +79,22 @@ _COMPONENTS = (
     "encoder",
     "rollout",
     "trainer",
-    "tracker",
     "evaluation",
 )
+
+
+def trackers(cfg: DictConfig, *, allow: Sequence[str] = ()) -> tuple[Tracker, ...]:
+    """The trackers of a run, each from its node ``tracker.<name>``.
+
+    Raises:
+        ValueError: If one takes the place of all, or refuses a setting.
+    """
+    if TARGET in cfg.tracker:
+        raise ValueError(
+            f"{cfg.tracker[TARGET]} is mounted at tracker, where several have their places; begin "
+            "its YAML with the line `# @package tracker.<name>`"
+        )
+    return tuple(build(cfg.tracker, allow=allow).values())
 
 
 def saved_part(node: DictConfig, *, allow: Sequence[str] = ()) -> Any:

@@ -9,6 +9,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
+from rlcredit.commands.conf import conf_folder
 from rlcredit.errors import chain, nearest, raised_here
 from rlcredit.files import refused_by_disk
 from rlcredit.run.stream import best_effort
@@ -36,7 +37,7 @@ def explain(error: BaseException) -> str | None:
 def _about_config(error: BaseException, links: Sequence[BaseException]) -> str | None:
     for link in links:
         if isinstance(link, MissingConfigException):
-            return f"{link}{nearest(link.missing_cfg_file or '', link.options or [])}"
+            return _about_choice(link)
         if isinstance(link, InterpolationKeyError):
             return (
                 f"{link}: a setting that is taken from another component, and the chosen one does "
@@ -46,6 +47,30 @@ def _about_config(error: BaseException, links: Sequence[BaseException]) -> str |
         if isinstance(link, OmegaConfBaseException):
             return _about_key(error, link)
     return str(error) if isinstance(error, HydraException) else None
+
+
+_EXTRAS = {
+    "hydra/sweeper/optuna": "optuna",
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/launcher/submitit_local": "slurm",
+}
+"""Choices that come with a package, and the extra that installs it."""
+
+
+def _about_choice(error: MissingConfigException) -> str:
+    """Hydra's message, and the nearest name.
+
+    Where the choice is one of a list (``tracker=[wandb,...]``) Hydra names no options.
+    """
+    name = error.missing_cfg_file or ""
+    if name in _EXTRAS:
+        return f"{name} is not installed here: pip install 'rlcredit[{_EXTRAS[name]}]'"
+    if error.options is not None:
+        return f"{error}{nearest(name, error.options)}"
+    group = (conf_folder() / name).parent
+    options = sorted(path.stem for path in group.glob("*.yaml"))
+    listed = f"\nvalid names here: {', '.join(options)}" if options else ""
+    return f"{error}{nearest(name, options)}{listed}"
 
 
 def _about_key(error: BaseException, link: OmegaConfBaseException) -> str:
@@ -58,7 +83,13 @@ def _about_key(error: BaseException, link: OmegaConfBaseException) -> str:
     names = [str(name) for name in parent if name != "_target_"]
     if str(link.key) in names:
         return message
-    return f"{message}{nearest(str(link.key), names)}\nvalid names here: {', '.join(names)}"
+    deeper = [
+        f"{parent._get_full_key(name)}.{link.key}"
+        for name, node in parent.items_ex(resolve=False)
+        if isinstance(node, DictConfig) and not node._is_none() and link.key in node
+    ]
+    hint = f"\ndid you mean {' or '.join(deeper)}?" if deeper else nearest(str(link.key), names)
+    return f"{message}{hint}\nvalid names here: {', '.join(names)}"
 
 
 @contextmanager

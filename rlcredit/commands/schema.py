@@ -23,7 +23,7 @@ from rlcredit.trainer.settings import EvaluationSettings, Resume
 
 @dataclass
 class TrainConfig:
-    """The root of ``conf/train.yaml``. Every node but the scalars is one component."""
+    """The root of ``conf/train.yaml``: scalars, and components by their groups."""
 
     seed: int = 0
     resume: Resume = Resume.auto
@@ -41,7 +41,8 @@ class TrainConfig:
     encoder: Any = MISSING
     rollout: Any = MISSING
     trainer: Any = MISSING
-    tracker: Any = MISSING
+    tracker: Any = field(default_factory=dict)
+    """Each tracker at its name, so that several go together."""
     evaluation: Any = MISSING
     table: Any = None
     """Declared by conf/experiment/table_*.yaml alone; ``rlcredit tables`` reads it."""

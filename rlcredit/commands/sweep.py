@@ -33,6 +33,28 @@ def _group_of_command() -> str:
     return "sweep-" + blake2b(" ".join(sys.argv[1:]).encode(), digest_size=4).hexdigest()
 
 
+def refuse_unmeasured(config: DictConfig) -> None:
+    """Refuse a search (``hydra/sweeper=optuna``) that cannot choose by what its jobs return.
+
+    Raises:
+        ValueError: If the jobs score no validation split, or the lowest measure is asked for.
+    """
+    sweeper = HydraConfig.get().sweeper
+    if "direction" not in sweeper:
+        return
+    direction = str(sweeper.direction).rpartition(".")[2]  # its default is an enum's member
+    if direction != "maximize":
+        raise ValueError(
+            f"hydra.sweeper.direction={direction}: a job returns its measure on the "
+            "validation split, of which more is better; give hydra.sweeper.direction=maximize"
+        )
+    if config.evaluation.every == 0:
+        raise ValueError(
+            "evaluation.every=0 scores no validation split, and a search judges its jobs by it; "
+            "give evaluation.every=N, a number of steps (the last one is always scored)"
+        )
+
+
 class SweepTable(Callback):
     """Prints what became of every job of a sweep, and fails the command if one of them failed.
 

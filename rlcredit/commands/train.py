@@ -1,6 +1,5 @@
 """``rlcredit train``: train one policy, or a sweep of them."""
 
-import math
 import os
 import sys
 import traceback
@@ -19,7 +18,7 @@ from rlcredit.commands.conf import composing, conf_folder
 from rlcredit.commands.errors import explain
 from rlcredit.commands.run_main import run_main
 from rlcredit.commands.schema import register
-from rlcredit.commands.sweep import note_refused
+from rlcredit.commands.sweep import note_refused, refuse_unmeasured
 from rlcredit.distributed.environment import place
 from rlcredit.run.launch import launch
 from rlcredit.run.ownership import FolderError
@@ -27,12 +26,13 @@ from rlcredit.run.sweep_table import save_failure
 
 
 def run(cfg: DictConfig) -> float | None:
-    """One Hydra job: its final held-out measure, if it has one.
+    """One Hydra job: its measure on the validation split, which a sweep may choose by.
 
-    In a sweep a job that fails is recorded, its measure is NaN, and the others go on.
+    In a sweep a job that fails is recorded, it has no measure (None), and the others go on.
 
     Raises:
-        ValueError: If torchrun, srun or mpirun starts a sweep in several processes.
+        ValueError: If torchrun, srun or mpirun starts a sweep in several processes, or a sweeper is
+            to judge jobs that score no validation split.
     """
     folder = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
     if HydraConfig.get().mode is RunMode.RUN:
@@ -43,17 +43,18 @@ def run(cfg: DictConfig) -> float | None:
             "one run, and -m asks for a sweep of runs; start one process of "
             "rlcredit train -m ... trainer.processes=N, which starts the processes of each"
         )
+    refuse_unmeasured(cfg)
     try:
         return launch(job(cfg), folder, explain=explain)
     except FolderError as error:  # not ours to write into
         note_refused(str(error))
         print(f"this job was refused and the sweep goes on: {error}", file=sys.stderr)
-        return math.nan
+        return None
     except Exception as error:
         sentence = explain(error)
         save_failure(folder, sentence or traceback.format_exc())
         print(f"this job failed and the sweep goes on: {sentence or error!r}", file=sys.stderr)
-        return math.nan
+        return None
 
 
 def start(words: Sequence[str]) -> Path:

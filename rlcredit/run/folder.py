@@ -68,6 +68,9 @@ class RunSummary:
     """Name of the measure that tables show: the training retriever's, sampled."""
     measures: Mapping[str, Change]
     """Scores of the test split by name: ``bm25/ndcg@10_sampled``."""
+    validation: Mapping[str, Interval] = field(default_factory=dict)
+    """Scores of the validation split after the last step, by name; empty where it was not scored
+    (``evaluation.every=0``), and in older summaries."""
     credit: Mapping[str, Interval] = field(default_factory=dict)
     """Phase -> rank correlation of segment credit with truth; empty where there is none."""
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -87,6 +90,15 @@ class RunSummary:
     """Seal of the run's other files (``run/seal.py``); empty in older summaries."""
     exported: Mapping[str, Any] = field(default_factory=dict)
     """Seal of the exported policy's tokenizer and configs; empty in older summaries."""
+
+    @property
+    def validated(self) -> float | None:
+        """The mean of the headline measure on the validation split, by which settings are chosen.
+
+        None where the split was not scored; the test split chooses nothing.
+        """
+        found = self.validation.get(self.headline)
+        return None if found is None else found.mean
 
     def write(self, run: Path) -> Path:
         """Write ``summary.json``, whole or not at all; an earlier failure is forgotten."""

@@ -65,7 +65,8 @@ class Job:
     encoder: Encoder
     rollout: Rollout
     trainer: TrainerSettings
-    tracker: Tracker
+    trackers: tuple[Tracker, ...]
+    """Mirrors of the record, and ``JSONL`` for none; the record is kept in any case."""
     evaluation: EvaluationSettings
 
 

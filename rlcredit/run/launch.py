@@ -64,8 +64,9 @@ def launch(
         explain: The sentence for an error of another process, if a person can act on it.
 
     Returns:
-        The headline measure of sampled responses on the test split: nDCG@10 by the training
-        retriever, or Pass@1. None in all processes but the first.
+        What a sweep may choose by: the headline measure of sampled responses (nDCG@10 by the
+        training retriever, or Pass@1) on the validation split, after the last step. None where
+        ``evaluation.every=0`` scores no validation split, and in all processes but the first.
 
     Raises:
         ValueError: For settings that cannot be run, or an environment that says of this process
@@ -192,14 +193,14 @@ def _finished(job: Job, folder: Path) -> RunSummary | None:
     return done
 
 
-def _report_finished(done: RunSummary, folder: Path, console: RunConsole) -> float:
+def _report_finished(done: RunSummary, folder: Path, console: RunConsole) -> float | None:
     score = done.measures[done.headline].after.mean
     console.say(
         f"{folder} holds this very run, finished: {done.headline} "
         f"{done.measures[done.headline].before.mean:.3f} -> {score:.3f}. To score it again: "
         f"{pasted('rlcredit evaluate', run=folder)}; to train it anew: resume=never"
     )
-    return score
+    return done.validated
 
 
 def _own_checkpoint(job: Job, folder: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:

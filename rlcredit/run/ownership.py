@@ -44,6 +44,7 @@ RECORDED = (
     "trec",
     "solutions",
     "policy",
+    "tensorboard",
     CONFIG_FOLDER,
 )
 """What a run writes into its folder; a new start removes it. The count of looks at the test split

@@ -15,7 +15,7 @@ from rlcredit.diagnose.refused_batch import save_batch
 from rlcredit.distributed.world import World
 from rlcredit.errors import pasted
 from rlcredit.evaluation.evaluate import Evaluation
-from rlcredit.evaluation.figures import compare, evaluation_metrics, truth_rho
+from rlcredit.evaluation.figures import compare, evaluation_metrics, intervals, truth_rho
 from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
 from rlcredit.policy.base import Policy
 from rlcredit.run.console import RunConsole
@@ -98,7 +98,7 @@ class Session:
         self.sealer = Sealer(folder=self.folder)
 
     def __call__(self, checkpoint: Checkpoint | None) -> float | None:
-        """Everything that is left: the headline measure in the first process, None in the others.
+        """Everything that is left: in the first process what the validation split measured at last.
 
         Raises:
             RankError: If a process is dead, or does not come in time.
@@ -122,6 +122,11 @@ class Session:
         """The measure that a run is judged by, within a split."""
         return self.parts.evaluator.grader.headline
 
+    @property
+    def scored_by(self) -> str:
+        """Digest of all that an evaluation's scores depend on."""
+        return f"{self.job.digest}-{self.job.evaluation_digest}"
+
     def test(self, phase: str) -> Evaluation | None:
         """Score the test split, or read the scores of an earlier sitting."""
         self.world.enter(f"the evaluation {phase} training")
@@ -129,8 +134,7 @@ class Session:
             return self._test(policy, phase) if self.world.leads else None
 
     def _test(self, policy: Policy, phase: str) -> Evaluation:
-        digest = f"{self.job.digest}-{self.job.evaluation_digest}"
-        known = load_evaluation(self.folder, "test", phase, digest=digest)
+        known = load_evaluation(self.folder, "test", phase, digest=self.scored_by)
         if known is not None:
             return known
         touch_test_split(self.folder, phase=phase)
@@ -139,7 +143,8 @@ class Session:
         evaluation = self.parts.evaluator(policy, prompts, split="test", phase=phase)
         grader = self.parts.evaluator.grader
         grader.write(self.folder, prompts, evaluation.responses, phase=phase)
-        save_evaluation(self.folder, evaluation, digest=digest)  # last: what is known is not redone
+        # last: what is known is not redone
+        save_evaluation(self.folder, evaluation, digest=self.scored_by)
         return evaluation
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -176,10 +181,10 @@ class Session:
         say, warn = self.console.say, self.console.warn
         self.record = JSONL().start(info, last_step=self.last_step, say=say)
         self.completions = CompletionsFile(self.folder, last_step=self.last_step)
-        configured = [] if isinstance(self.job.tracker, JSONL) else [self.job.tracker]
         self.mirrors = [
             Mirror(tracker, info, last_step=self.last_step, say=say, warn=warn)
-            for tracker in configured
+            for tracker in self.job.trackers
+            if not isinstance(tracker, JSONL)
         ]
         failed = True
         try:
@@ -231,6 +236,8 @@ class Session:
         began = time.perf_counter()
         evaluation = self.parts.validator(policy, prompts, split="validation", phase=str(step))
         seconds = {"time/validation_s": time.perf_counter() - began}
+        if step == self.job.trainer.steps:  # the summary reads it, in a later sitting too
+            save_evaluation(self.folder, evaluation, digest=self.scored_by)
         return evaluation_metrics(evaluation) | seconds
 
     def train(self) -> None:
@@ -362,9 +369,11 @@ class Session:
         export(policy, folder)
         return export_fault(policy, folder, self.parts.task.test[:NUM_COMPARED])
 
-    def _summarise(self, before: Evaluation, after: Evaluation, fault: str | None) -> float:
+    def _summarise(self, before: Evaluation, after: Evaluation, fault: str | None) -> float | None:
         comparisons = {row.cell.name: Change.of(row) for row in compare(before, after)}
         rhos = {each.phase: truth_rho(each.credit) for each in (before, after)}
+        last = str(self.job.trainer.steps)
+        validated = load_evaluation(self.folder, "validation", last, digest=self.scored_by)
         summary = RunSummary(
             name=f"{self.job.dataset_name}/{self.job.estimator_name}",
             status=Status.finished if fault is None else Status.failed,
@@ -377,6 +386,7 @@ class Session:
             wall_time_s=self.wall_s,
             headline=self.headline,
             measures=comparisons,
+            validation={} if validated is None else intervals(validated),
             credit={phase: rho for phase, rho in rhos.items() if rho is not None},
             figures={each.phase: each.figures for each in (before, after) if each.figures},
             test_touches=count_touches(self.folder),
@@ -406,4 +416,4 @@ class Session:
                 "policy": self.folder / "policy",
             }
         )
-        return summary.measures[summary.headline].after.mean
+        return summary.validated

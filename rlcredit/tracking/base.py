@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -33,6 +34,18 @@ class CreditedText:
     def text(self) -> str:
         """The text alone."""
         return "".join(piece for piece, _ in self.pieces)
+
+    @property
+    def with_credit(self) -> str:
+        """The text with each piece's credit behind it: ``tent (+0.500), red (-0.250)``."""
+        return "".join(
+            piece if credit is None else f"{piece} ({credit:+.3f})" for piece, credit in self.pieces
+        )
+
+
+def plain_cell(value: object) -> object:
+    """A cell of a table for a tracker that knows no credit."""
+    return value.with_credit if isinstance(value, CreditedText) else value
 
 
 @runtime_checkable
@@ -73,3 +86,16 @@ class Tracker(Protocol):
         setting that can only be wrong is refused when the settings are made.
         """
         ...
+
+
+def refuse_without(package: str) -> None:
+    """Refuse a tracker whose package, of its own name and its extra's, is not installed.
+
+    Raises:
+        ValueError: With the extra.
+    """
+    if find_spec(package) is None:
+        raise ValueError(
+            f"tracker={package} needs the package {package}, which is not installed here: "
+            f"pip install 'rlcredit[{package}]'; tracker=jsonl needs none"
+        )

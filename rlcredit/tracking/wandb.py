@@ -11,7 +11,7 @@ from typing import Any
 import wandb
 import wandb.errors
 
-from rlcredit.tracking.base import CreditedText, RunInfo
+from rlcredit.tracking.base import CreditedText, RunInfo, plain_cell
 
 STEP = "step"
 
@@ -37,15 +37,15 @@ class WandB:
         for name in ("init_timeout_s", "finish_timeout_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(
-                    f"tracker.{name}={getattr(self, name)}: it must be a positive number of "
+                    f"tracker.wandb.{name}={getattr(self, name)}: it must be a positive number of "
                     "seconds; tracker=jsonl switches W&B off"
                 )
         try:
             wandb.Settings(project=self.project, entity=self.entity)
         except wandb.errors.UsageError as error:
             raise ValueError(
-                f"tracker.project={self.project}: {error}; choose another name, or tracker=jsonl, "
-                "which switches W&B off"
+                f"tracker.wandb.project={self.project}: {error}; choose another name, or "
+                "tracker=jsonl, which switches W&B off"
             ) from error
 
     def start(
@@ -121,7 +121,7 @@ class WandBRun:
 
         The page is a file of its own: HTML inside a table would lie outside the run folder.
         """
-        data: list[Any] = [[_cell(value) for value in row] for row in rows]
+        data: list[Any] = [[plain_cell(value) for value in row] for row in rows]
         with self._taken():
             shown: dict[str, Any] = {name: wandb.Table(columns=list(columns), data=data)}
             if any(isinstance(value, CreditedText) for row in rows for value in row):
@@ -171,14 +171,6 @@ def _span(piece: str, credit: float | None, largest: float) -> str:
     red_green_blue = "46,160,67" if credit >= 0 else "218,54,51"
     ground = f"rgba({red_green_blue},{abs(credit) / largest:.2f})"
     return f"<span title='{credit:+.4f}' style='background:{ground}'>{escape(piece)}</span>"
-
-
-def _cell(value: object) -> object:
-    if not isinstance(value, CreditedText):
-        return value
-    return "".join(
-        piece if credit is None else f"{piece} ({credit:+.3f})" for piece, credit in value.pieces
-    )
 
 
 def _mode() -> str:

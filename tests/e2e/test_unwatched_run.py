@@ -62,9 +62,9 @@ def test_a_run_with_a_closed_pipe_and_a_broken_mirror_ends_well(
         start(self, **state)
 
     monkeypatch.setattr(CheckpointWriter, "start", noted)
-    job = replace(composed(*SMALL, *SHORT, f"cache={cache}"), tracker=mirror)
+    job = replace(composed(*SMALL, *SHORT, f"cache={cache}"), trackers=(mirror,))
     with redirect_stdout(unread):
-        assert launch(job, tmp_path) is not None
+        assert launch(job, tmp_path) is None  # no validation split was scored
     assert mirror.calls == [
         "start",
         "log 0",

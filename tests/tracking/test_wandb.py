@@ -277,13 +277,15 @@ def test_colour_follows_sign_and_size_and_no_credit_means_no_colour():
 
 @pytest.mark.parametrize("seconds", [0.0, float("inf"), float("nan")])
 def test_waiting_times_must_be_positive(seconds):
-    with pytest.raises(ValueError, match=rf"tracker.init_timeout_s={seconds}.*tracker=jsonl"):
+    with pytest.raises(ValueError, match=rf"tracker.wandb.init_timeout_s={seconds}.*tracker=jsonl"):
         WandB(init_timeout_s=seconds)
 
 
 @pytest.mark.parametrize("project", ["a/b:c", "x" * 129])
 def test_a_project_that_the_server_refuses_is_refused_at_once(project):
-    with pytest.raises(ValueError, match=rf"tracker.project={project}: .*choose another name"):
+    with pytest.raises(
+        ValueError, match=rf"tracker.wandb.project={project}: .*choose another name"
+    ):
         WandB(project=project)
 
 
