@@ -18,6 +18,7 @@ from rlcredit.estimators.values import (
     Released,
     SelfNormalised,
     Shapley,
+    Shuffled,
 )
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "ShapE",
     "Shapley",
     "ShapleyShare",
+    "Shuffled",
     "Sum",
     "Top",
     "Weighted",

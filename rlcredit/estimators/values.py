@@ -151,6 +151,35 @@ class Random(SegmentValue):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shuffled(SegmentValue):
+    """Another value's credit, dealt out anew among the players of each response: a control.
+
+    The amounts, their spread and their signs stay as they are, and so does what they cost; only
+    whose they are is left to chance. What this arm gains is not gained by knowing who earned what.
+    """
+
+    base: SegmentValue
+    """Whose credit is dealt out."""
+
+    @property
+    def plan(self) -> CoalitionPlan:
+        """Those of the base."""
+        return self.base.plan
+
+    def __call__(
+        self, game: CoalitionGame, *, randomness: Randomness | None
+    ) -> Float[Tensor, "P G M"]:
+        """Permute the base's credit among the players of each response."""
+        if randomness is None:
+            raise ValueError("shuffled credit needs signals.randomness, the run's seed and step")
+        credit = self.base(game, randomness=randomness)
+        generator = randomness.generator("shuffled_credit")
+        drawn = torch.rand(game.players.shape, generator=generator, dtype=torch.float64)
+        order = drawn.to(credit.device).masked_fill(~game.players, 2).argsort(dim=-1)
+        return torch.where(game.players, credit.gather(-1, order), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shapley(SegmentValue):
     """Shapley value of the game of all 2^n coalitions; n <= 10."""
 

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from rlcredit.estimators import (
     Random,
     SelfNormalised,
     Shapley,
+    Shuffled,
     Weighted,
 )
 from rlcredit.estimators.ospo import Duplicates
@@ -186,6 +188,30 @@ def test_random_credit_is_the_seeds_alone_and_standard_normal():
     drawn = Random()(wide, randomness=Randomness(seed=0, step=0))
     assert abs(drawn.mean().item()) < 0.05
     assert abs(drawn.std().item() - 1) < 0.05
+
+
+def test_shuffled_credit_is_the_same_amounts_in_other_places():
+    base, shuffled = LeaveOneOut(), Shuffled(base=LeaveOneOut())
+    assert shuffled.plan == base.plan
+    signals = signals_of(base.plan, value=lambda p, g, chosen: sum(2.0**i for i in chosen))
+    game = signals.game
+    assert game is not None
+    own = base(game, randomness=None)
+    seen = set()
+    for step in range(40):
+        dealt = shuffled(game, randomness=Randomness(seed=0, step=step))
+        assert torch.equal(dealt.sort(dim=-1).values, own.sort(dim=-1).values)
+        assert not dealt[~game.players].any()
+        seen.add(tuple(dealt[0, 0].tolist()))
+    assert len(seen) == math.factorial(int(game.players[0, 0].sum()))
+    again = shuffled(game, randomness=Randomness(seed=0, step=0))
+    assert torch.equal(again, shuffled(game, randomness=Randomness(seed=0, step=0)))
+    estimator = OSPO(value=shuffled, construction=Weighted())
+    with pytest.raises(ValueError, match="randomness"):
+        estimator(replace(signals, randomness=None))
+    mean = estimator(signals).values.sum(-1) / signals.response_mask.sum(-1)
+    plain = GRPO()(signals).values[..., 0]
+    assert torch.equal(mean.sign(), plain.sign())
 
 
 def test_the_clip_cuts_at_standard_deviations_of_the_batch_and_is_counted():
