@@ -48,6 +48,13 @@ class Evaluation:
     """Sampled responses drawn at random, in the order of the prompts."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """What is no mean over prompts, by name (``width``, ``mode``)."""
+    families: tuple[int, ...] = ()
+    """The family of each prompt, where prompts reword one intent; empty: each is its own."""
+
+    @property
+    def family_numbers(self) -> NDArray[np.int64]:
+        """[P] numbers of families."""
+        return np.array(self.families or range(len(self.prompt_ids)), dtype=np.int64)
 
     def values(self, cell: Cell) -> NDArray[np.float64]:
         """[P] scores."""
@@ -124,6 +131,7 @@ class Evaluator:
             credit=merge(checks),
             examples=self._drawn(shown),
             figures=self.grader.figures(scores),
+            families=families_of(prompts),
         )
 
     def _roll(
@@ -165,6 +173,17 @@ class Evaluator:
         chosen = torch.randperm(num_prompts, generator=draws)[: self.num_examples].sort().values
         samples = torch.randint(self.samples, chosen.shape, generator=draws)
         return tuple(shown[row] for row in (chosen * self.samples + samples).tolist())
+
+
+def families_of(prompts: Sequence[Prompt]) -> tuple[int, ...]:
+    """A number for each prompt, the same for prompts whose truth is the same.
+
+    Generated queries reword one pair of a product and a person, of which the truth is known; a
+    prompt without a known truth is a family of its own.
+    """
+    numbers: dict[tuple[str, ...], int] = {}
+    keys = [tuple(sorted(prompt.truth)) or ("", prompt.prompt_id) for prompt in prompts]
+    return tuple(numbers.setdefault(key, len(numbers)) for key in keys)
 
 
 def first_prompts(rollouts: Rollouts, count: int) -> Rollouts:

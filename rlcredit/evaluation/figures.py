@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlcredit.evaluation.cells import Cell
-from rlcredit.evaluation.credit_check import CreditCheck
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.stats import Interval, mean_interval, paired_interval
 
@@ -37,9 +36,11 @@ def compare(before: Evaluation, after: Evaluation) -> list[Comparison]:
     return [
         Comparison(
             cell=cell,
-            before=mean_interval(before.values(cell)),
-            after=mean_interval(after.values(cell)),
-            difference=paired_interval(after.values(cell), before.values(cell)),
+            before=mean_interval(before.values(cell), after.family_numbers),
+            after=mean_interval(after.values(cell), after.family_numbers),
+            difference=paired_interval(
+                after.values(cell), before.values(cell), after.family_numbers
+            ),
         )
         for cell in after.scores
         if cell in before.scores
@@ -48,14 +49,20 @@ def compare(before: Evaluation, after: Evaluation) -> list[Comparison]:
 
 def intervals(evaluation: Evaluation) -> dict[str, Interval]:
     """Mean and interval of every score by the cell's name, ``bm25/ndcg@10_sampled``."""
-    return {cell.name: mean_interval(evaluation.values(cell)) for cell in evaluation.scores}
+    families = evaluation.family_numbers
+    return {
+        cell.name: mean_interval(evaluation.values(cell), families) for cell in evaluation.scores
+    }
 
 
-def truth_rho(check: CreditCheck | None) -> Interval | None:
+def truth_rho(evaluation: Evaluation) -> Interval | None:
     """Rank correlation of credit with truth over prompts; None where nothing was correlated."""
+    check = evaluation.credit
     if check is None or not check.rho:
         return None
-    return mean_interval(np.array(list(check.rho.values()), dtype=np.float64))
+    by_id = dict(zip(evaluation.prompt_ids, evaluation.family_numbers.tolist(), strict=True))
+    families = np.array([by_id[prompt] for prompt in check.rho], dtype=np.int64)
+    return mean_interval(np.array(list(check.rho.values()), dtype=np.float64), families)
 
 
 def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
@@ -64,7 +71,7 @@ def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _credit_metrics(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
-    check, rho = evaluation.credit, truth_rho(evaluation.credit)
+    check, rho = evaluation.credit, truth_rho(evaluation)
     if check is None:
         return
     name = f"eval/{evaluation.split}/credit/truth_rho"

@@ -1,6 +1,7 @@
 """Means with bootstrap intervals, learning curves and paired tests; scipy does most of them.
 
-Within a run the prompt is the unit that is drawn again; over runs, seeds and prompts both are.
+Within a run the prompt is the unit that is drawn again, or its family where prompts reword one
+intent; over runs, seeds and prompts both are.
 """
 
 import warnings
@@ -39,14 +40,19 @@ class Interval:
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
-def mean_interval(values: NDArray[np.float64]) -> Interval:
+def mean_interval(
+    values: NDArray[np.float64], families: NDArray[np.int64] | None = None
+) -> Interval:
     """The mean over prompts, with a BCa bootstrap interval.
 
     Bias-corrected and accelerated (Efron 1987, doi:10.1080/01621459.1987.10478410); the percentile
-    interval where that is not defined. Equal values have an interval of width 0.
+    interval where that is not defined. Equal values have an interval of width 0. Prompts of one
+    family (rewordings of one intent) tell little more than one of them: where there are any, the
+    families are what could have come out otherwise (:func:`family_interval`).
 
     Args:
         values: [P], one per prompt.
+        families: [P], the number of each prompt's family; None: each is its own.
 
     Raises:
         ValueError: If there is no value, or one is not finite.
@@ -60,13 +66,43 @@ def mean_interval(values: NDArray[np.float64]) -> Interval:
         return Interval(mean=mean, low=None, high=None)
     if np.ptp(values) <= ROUNDING * max(1.0, float(np.abs(values).max())):
         return Interval(mean=mean, low=mean, high=mean)
+    if families is not None and len(np.unique(families)) < len(values):
+        return family_interval(values, families)
     low, high = _bootstrap(values, "BCa")
     if not (np.isfinite(low) and np.isfinite(high)):
         low, high = _bootstrap(values, "percentile")
     return Interval(mean=mean, low=low, high=high)
 
 
-def paired_interval(after: NDArray[np.float64], before: NDArray[np.float64]) -> Interval:
+def family_interval(values: NDArray[np.float64], families: NDArray[np.int64]) -> Interval:
+    """The mean over prompts that come in families, with Student's interval over the families.
+
+        mean +- t(F - 1) * sqrt(F / (F - 1) * sum_f d_f^2) / P
+
+    for F families, d_f the sum of a family's deviations from the mean: the cluster-robust variance
+    of a mean (Liang & Zeger 1986, doi:10.1093/biomet/73.1.13) with its small-sample factor. With
+    prompts alone as families it is Student's interval of the mean.
+
+    Args:
+        values: [P], one per prompt.
+        families: [P], the number of each prompt's family.
+    """
+    mean = float(values.mean())
+    numbers = np.unique(families, return_inverse=True)[1]
+    deviations = np.bincount(numbers, weights=values - mean)
+    count = len(deviations)
+    if count < 2:
+        return Interval(mean=mean, low=None, high=None)
+    error = np.sqrt(count / (count - 1) * (deviations**2).sum()) / len(values)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1) * error)
+    return Interval(mean=mean, low=mean - half, high=mean + half)
+
+
+def paired_interval(
+    after: NDArray[np.float64],
+    before: NDArray[np.float64],
+    families: NDArray[np.int64] | None = None,
+) -> Interval:
     """The mean of ``after - before`` over the same prompts, with its interval.
 
     Raises:
@@ -77,7 +113,7 @@ def paired_interval(after: NDArray[np.float64], before: NDArray[np.float64]) -> 
             f"{len(after)} values after for {len(before)} before: a paired difference needs the "
             "same prompts on both sides"
         )
-    return mean_interval(after - before)
+    return mean_interval(after - before, families)
 
 
 def _bootstrap(values: NDArray[np.float64], method: str) -> tuple[float, float]:

@@ -200,7 +200,7 @@ class RunConsole:
         for name, now in after.figures.items():
             self.say(f"{name}: {before.figures.get(name, math.nan):.4g} -> {now:.4g}")
         for evaluation in (before, after):
-            rho = truth_rho(evaluation.credit)
+            rho = truth_rho(evaluation)
             if rho is not None and evaluation.credit is not None:
                 self.say(
                     f"credit and truth, {evaluation.phase} training: rank correlation "

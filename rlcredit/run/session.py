@@ -371,7 +371,7 @@ class Session:
 
     def _summarise(self, before: Evaluation, after: Evaluation, fault: str | None) -> float | None:
         comparisons = {row.cell.name: Change.of(row) for row in compare(before, after)}
-        rhos = {each.phase: truth_rho(each.credit) for each in (before, after)}
+        rhos = {each.phase: truth_rho(each) for each in (before, after)}
         last = str(self.job.trainer.steps)
         validated = load_evaluation(self.folder, "validation", last, digest=self.scored_by)
         summary = RunSummary(

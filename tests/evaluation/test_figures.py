@@ -7,8 +7,10 @@ import pytest
 
 from rlcredit.evaluation.cells import Cell, Source
 from rlcredit.evaluation.credit_check import CreditCheck
+from rlcredit.evaluation.evaluate import families_of
 from rlcredit.evaluation.figures import compare, evaluation_metrics, intervals, truth_rho
-from rlcredit.evaluation.stats import mean_interval
+from rlcredit.evaluation.stats import family_interval, mean_interval
+from rlcredit.types import Prompt
 
 
 def test_a_comparison_holds_both_means_and_the_paired_difference(make_evaluation):
@@ -52,11 +54,43 @@ def test_without_credit_or_without_contrast_there_is_no_correlation(make_evaluat
         "eval/test/credit/truth_rho_responses",
         "eval/test/credit/truth_rho_skipped",
     }
-    assert truth_rho(empty) is None
-    assert truth_rho(None) is None
+    assert truth_rho(replace(evaluation, credit=empty)) is None
+    assert truth_rho(replace(evaluation, credit=None)) is None
 
 
 def test_intervals_are_keyed_by_the_names_that_metrics_have(make_evaluation):
     found = intervals(make_evaluation("before"))
     assert found["bm25/rr_oracle"].low < found["bm25/rr_oracle"].mean < 0.5
     assert len(found) == 2 * 3 * len(Source)
+
+
+def test_prompts_that_reword_one_intent_are_one_piece_of_evidence(make_evaluation):
+    before, after = make_evaluation("before"), make_evaluation("after")
+    cell = Cell("bm25", "nDCG@10", Source.sampled)
+    values = after.values(cell)
+    alike = {cell: tuple(np.repeat(values[:8], 5).tolist())}
+    families = tuple(np.repeat(np.arange(8), 5).tolist())
+    told = replace(after, scores=alike, families=families)
+    one = intervals(told)[cell.name]
+    assert one == family_interval(np.repeat(values[:8], 5), np.repeat(np.arange(8), 5))
+    alone = intervals(replace(told, families=()))[cell.name]
+    assert one.high - one.low > 2 * (alone.high - alone.low)
+    (row,) = (r for r in compare(replace(before, families=families), told) if r.cell == cell)
+    assert row.difference.low < row.difference.mean < row.difference.high
+    rho = truth_rho(replace(after, families=families))
+    assert rho.high - rho.low > truth_rho(after).high - truth_rho(after).low
+
+
+def test_families_are_prompts_of_one_truth():
+    def prompt(name, *phrases):
+        truth = dict.fromkeys(phrases, "use")
+        return Prompt(prompt_id=name, text=name, query=name, relevance={}, truth=truth)
+
+    prompts = [
+        prompt("a", "x", "y"),
+        prompt("b"),
+        prompt("c", "y", "x"),
+        prompt("d"),
+        prompt("e", "x"),
+    ]
+    assert families_of(prompts) == (0, 1, 0, 2, 3)
