@@ -7,7 +7,7 @@ lists. A source of configs holds nothing.
 from copy import deepcopy
 
 from hydra.core.object_type import ObjectType
-from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 
 from rlcredit.commands.schema import stored_schema
 
@@ -21,13 +21,18 @@ class ComponentSchemas(ConfigSource):
         return "components"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """A copy of a schema: Hydra makes a run's config out of it."""
-        found = stored_schema(config_path)
-        assert found is not None, "Hydra asks is_config first"
+        """A copy of a schema: Hydra makes a run's config out of it.
+
+        Raises:
+            ConfigLoadError: If no component is called so.
+        """
+        stored = stored_schema(config_path)
+        if stored is None:
+            raise ConfigLoadError(f"{config_path} is the schema of no component")
         return ConfigResult(
             provider=self.provider,
             path=self.full_path(),
-            config=deepcopy(found),
+            config=deepcopy(stored),
             header={"package": None},
         )
 

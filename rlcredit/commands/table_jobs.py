@@ -78,7 +78,7 @@ class Planner:
         key = tuple(overrides)
         if key not in self.composed:
             cfg = self.composer([*overrides, *EVERY_JOB])
-            if "${seed}" in OmegaConf.to_yaml(cfg):
+            if "${seed}" in str(OmegaConf.to_container(cfg)):
                 raise ValueError(
                     f"{' '.join(overrides)}: a setting that is taken from the seed (${{seed}}) "
                     "would be another for each seed of a row; write its value"

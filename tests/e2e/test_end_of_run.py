@@ -133,6 +133,7 @@ def test_a_tokenizer_that_is_not_the_exported_one_cuts_no_response_in_a_report(
     written = path.read_text()
     path.write_text(written.replace("0", "1", 1))
     words = (f"run={folder}", f"out={tmp_path / 'a.html'}", "prompts=1", f"cache={cache}")
+    words += ("estimators=[grpo]",)
     changed = command(ROOT / "scripts" / "report.py", *words, folder=tmp_path)
     assert changed.status == 1
     assert "policy/tokenizer.json is not what was written" in changed.said

@@ -24,6 +24,7 @@ async def score(texts, rows):
     return [len(words) / 8 for words in new]
 """
 OWN = ("reward=function", "reward.path=own_lab.rewards:score")
+GRPO = "estimators=[grpo]"
 WORDS = (*OWN, "estimator=ospo", "trainer.steps=2", "trainer.checkpoint_every=1")
 
 
@@ -108,7 +109,7 @@ def test_reports_matrices_and_replays_ask_for_the_word_too(trained, tmp_path, ca
     folder, _ = trained
     allow, kept = "allow=[own_lab]", f"cache={cache}"
     asked = (
-        (report_runs, "report", f"run={folder}", f"out={tmp_path / 'page.html'}", kept),
+        (report_runs, "report", f"run={folder}", f"out={tmp_path / 'page.html'}", kept, GRPO),
         (transfer_runs, "transfer", f"runs={folder}", f"out={tmp_path / 'matrix'}", kept),
         (replay_refused, "replay", f"batch={folder / 'failed_batch'}", kept),
     )

@@ -53,7 +53,7 @@ def result(tmp_path_factory):
     words = [
         f"allow=[{__name__.partition('.')[0]}]",
         "settings.replicates=16",
-        "settings.training.batches=2",
+        "settings.training.batches=1",
         "settings.training.runs=2",
     ]
     command = ["credit_bench", "--config-dir", str(folder / "my_conf"), f"out={folder / 'out'}"]

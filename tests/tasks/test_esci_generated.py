@@ -162,6 +162,11 @@ def test_a_query_names_the_category_and_hides_everything_else(esci):
         assert not words_in(*hidden) & words_in(prompt.text)
 
 
+def test_a_set_is_made_once_for_all_jobs_of_a_process():
+    assert ESCI().load() is ESCI().load()
+    assert ESCI(seed=1).load() is not ESCI().load()
+
+
 def test_a_seed_makes_its_own_catalogue_and_always_the_same_one(esci):
     generated_task.cache_clear()
     assert ESCI().load().digest == esci.digest

@@ -4,7 +4,6 @@ from importlib.resources import files
 from typing import TypeVar
 
 import msgspec
-import yaml
 
 VocabularyT = TypeVar("VocabularyT")
 
@@ -15,5 +14,4 @@ def read_vocabulary(name: str, kind: type[VocabularyT]) -> VocabularyT:
     Raises:
         msgspec.ValidationError: If a list is missing or has another type than its field.
     """
-    text = (files("rlcredit.tasks.generated") / name).read_text(encoding="utf-8")
-    return msgspec.convert(yaml.safe_load(text), kind)
+    return msgspec.yaml.decode((files("rlcredit.tasks.generated") / name).read_bytes(), type=kind)
