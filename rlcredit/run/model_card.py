@@ -77,8 +77,8 @@ class ModelCard:
         if summary.fault is not None:
             yield f"**This folder is not the policy that was scored:** {inline(summary.fault)}"
         yield (
-            "A causal language model, trained by reinforcement learning with "
-            f"[rlcredit](https://pypi.org/project/rlcredit) {rlcredit.__version__}."
+            "A causal language model, trained by reinforcement learning with rlcredit "
+            f"{rlcredit.__version__}."
         )
         yield "\n".join(f"- **{name}:** {said}" for name, said in self._facts())
         yield "The run was asked for with"
