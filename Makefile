@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train train-real smollm2 smoke test test-other-cpu test-slow test-faults test-vllm test-browser test-wheel report reproduce-tables check bench bench-reward credit-bench sweep lock clean
+.PHONY: help install train train-real smollm2 smoke contracts test test-other-cpu test-slow test-faults test-vllm test-browser test-wheel report reproduce-tables check bench bench-reward credit-bench sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -44,9 +44,9 @@ test: install  ## the whole test suite
 
 # As a processor without AVX computes: torch, oneDNN, MKL, OpenBLAS and FAISS each have a switch.
 OTHER_CPU := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem FAISS_OPT_LEVEL=generic
-NUMERIC := $(addprefix tests/,trainer evaluation diagnose policy losses credit estimators retrieval rewards rollout bench golden test_estimator_contract.py test_loss_contract.py)
+NUMERIC := $(addprefix tests/,trainer evaluation diagnose policy losses credit estimators retrieval rewards scoring rollout bench golden test_estimator_contract.py test_loss_contract.py)
 comma := ,
-SHAPED := --jaxtyping-packages=$(subst $() $(),$(comma),$(addprefix rlcredit.,types credit estimators losses text retrieval rewards policy rollout trainer bench))$(comma)beartype.beartype
+SHAPED := --jaxtyping-packages=$(subst $() $(),$(comma),$(addprefix rlcredit.,types credit estimators losses text retrieval rewards scoring policy rollout trainer bench))$(comma)beartype.beartype
 
 test-other-cpu: install  ## the numeric tests again, as another processor computes, every shape checked
 	@OMP_NUM_THREADS=1 $(OTHER_CPU) $(BIN)/python -m pytest -q -n 2 --dist loadfile $(SHAPED) $(NUMERIC) $(ARGS)
@@ -105,6 +105,9 @@ credit-bench: install  ## estimators where the truth is known: bias, variance, w
 
 bench-reward: install  ## what rewards cost: segment credit beside GRPO on the same rollouts
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_reward $(ARGS)
+
+contracts: install  ## do published trainers still have what the integrations rely on? (ARGS=trl==1.15.0)
+	@$(BIN)/python -m scripts.contracts $(ARGS)
 
 sweep: install  ## GRPO and OSPO on both data sets, three seeds each
 	@$(BIN)/python train.py -m estimator=grpo,ospo dataset=esci,hm seed=0,1,2 $(ARGS)

@@ -7,8 +7,9 @@ from rlcredit.commands.conf import conf_folder
 
 
 class ConfFolder(SearchPathPlugin):
-    """Appends this package's configs to the search path, whatever the primary folder is."""
+    """Appends this package's configs and schemas, whatever the primary folder is."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Called by Hydra before anything is composed."""
         search_path.append(provider="rlcredit", path=f"file://{conf_folder()}")
+        search_path.append(provider="rlcredit", path="components://")

@@ -1,14 +1,18 @@
 """rlcredit: which tokens of a generated text earned its reward?
 
-What a trainer of one's own needs: an advantage estimator turns :class:`Signals` into
+What a trainer of one's own needs: :class:`Credit` turns prompts, responses and a reward into an
+advantage per token. Below it an advantage estimator turns :class:`Signals` into
 :class:`Advantages`, and a policy loss turns log-probs into a scalar to minimise. What estimators
-are made of (values, constructions, shares) is in :mod:`rlcredit.estimators`. Importing this package
-imports torch, and no trainer.
+are made of (values, constructions, shares) is in :mod:`rlcredit.estimators`. :func:`train` and
+:func:`load_run` make and read runs. Importing this package imports torch, and no trainer.
 """
 
+from rlcredit.commands.from_python import train
 from rlcredit.estimators import GRPO, OSPO, RLOO, AdvantageEstimator, Prefix, SetPO, ShapE
-from rlcredit.losses import LPO, ClippedSurrogate, PolicyLoss
+from rlcredit.losses import LPO, ClippedSurrogate, PolicyLoss, lpo_advantages
+from rlcredit.rewards.function import FunctionReward
 from rlcredit.run.load import SavedRun, load_run
+from rlcredit.scoring.credit import Credit, Credited, score
 from rlcredit.types import (
     Advantages,
     CandidateRewards,
@@ -32,6 +36,9 @@ __all__ = [
     "CandidateRewards",
     "ClippedSurrogate",
     "CoalitionGame",
+    "Credit",
+    "Credited",
+    "FunctionReward",
     "Loss",
     "Needs",
     "PolicyLoss",
@@ -43,4 +50,7 @@ __all__ = [
     "Signals",
     "UpdateBatch",
     "load_run",
+    "lpo_advantages",
+    "score",
+    "train",
 ]

@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Mapping
 from enum import Enum
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 CLASS, NUMERICS, TARGET = "class", "numerics", "_target_"
 PACKAGE = "rlcredit"
@@ -59,6 +59,7 @@ BEFORE: Mapping[str, Mapping[str, object]] = {
         "new_words": False,
         "void_overlong": False,
     },
+    "JSONLines": {"template": None},
     "LPO": {"kl_coef": 0.0, "kl": "k3", "kl_weighted": False},
     "LSA": {"k3": None},
     "Ranking": {"shortcut": None, "unknown_cost": 0.0, "word_cost": 0.0},  # it came, and is gone
@@ -77,6 +78,19 @@ ASIDE: Mapping[str, bool] = {"aside": True}
 CODE: Mapping[str, bool] = {"code": True}
 """Metadata of a dataclass field that holds the import path of code from outside this package
 (``my_pkg.rewards:score``): a config may give it where the command line allows its package."""
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A component whose numbers depend on more than its settings: on code, or on weights.
+
+    A class that has this method is known in a run's digest, and in the cache, by its settings and
+    by what the method returns.
+    """
+
+    def content(self) -> tuple[str, ...]:
+        """Hashes or versions of what the component reads. ValueError with the remedy."""
+        ...
 
 
 def public_name(cls: type) -> str:

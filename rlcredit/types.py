@@ -111,31 +111,22 @@ class Prompt:
 
 @checked
 @dataclass(frozen=True, kw_only=True)
-class Rollouts:
-    """What the policy wrote. Made by ``rollout/``; read by scorer, trainer and reports."""
+class Responses:
+    """Texts and their tokens: all that a scorer reads, whoever wrote them.
+
+    Made by ``rollout/`` (as :class:`Rollouts`) and ``scoring/responses.py``.
+    """
 
     prompts: tuple[Prompt, ...]
     """P of them."""
     texts: tuple[tuple[str, ...], ...]
     """P x G decoded responses, special tokens left out. Where a prompt ends in an open ``<think>``,
     the tag stands in front of the responses to it, and belongs to no token."""
-    prompt_ids: Int[Tensor, "P L"]
-    """Left-padded."""
-    prompt_mask: Bool[Tensor, "P L"]
-    response_ids: Int[Tensor, "P G T"]
-    """Right-padded; an end-of-sequence token, where the response has one, is its last token."""
     response_mask: Bool[Tensor, "P G T"]
-    """True on every sampled token, the end-of-sequence token included."""
+    """True on every token of a response, the end-of-sequence token included."""
     char_spans: Int[Tensor, "P G T 2"] | None
     """Half-open characters of each token in its text; start = end for tokens without text. None
     where nothing but the texts is read."""
-    rollout_logprobs: Float[Tensor, "P G T"]
-    """log of the probability with which the sampler drew each token (temperature applied)."""
-    finished: Bool[Tensor, "P G"]
-    """True where the policy ended the response itself; False where the length cap did."""
-    temperature: float = 1.0
-    """Temperature of the sampling distribution; every log-probability of these tokens is taken at
-    it."""
 
     @property
     def spans(self) -> Int[Tensor, "P G T 2"]:
@@ -150,6 +141,25 @@ class Rollouts:
                 "token are asked for; sample with spans=True"
             )
         return self.char_spans
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Rollouts(Responses):
+    """What the policy wrote. Made by ``rollout/``; read by scorer, trainer and reports."""
+
+    prompt_ids: Int[Tensor, "P L"]
+    """Left-padded."""
+    prompt_mask: Bool[Tensor, "P L"]
+    response_ids: Int[Tensor, "P G T"]
+    """Right-padded; an end-of-sequence token, where the response has one, is its last token."""
+    rollout_logprobs: Float[Tensor, "P G T"]
+    """log of the probability with which the sampler drew each token (temperature applied)."""
+    finished: Bool[Tensor, "P G"]
+    """True where the policy ended the response itself; False where the length cap did."""
+    temperature: float = 1.0
+    """Temperature of the sampling distribution; every log-probability of these tokens is taken at
+    it."""
 
 
 @runtime_checkable
@@ -321,7 +331,7 @@ class Counts:
 class Signals:
     """All that is known about a batch of rollouts before any gradient is taken.
 
-    Made by ``rollout/score.py``. Signals not declared in ``Needs`` are None; estimators say so.
+    Made by ``scoring/scorer.py``. Signals not declared in ``Needs`` are None; estimators say so.
     """
 
     rewards: Float[Tensor, "P G"]

@@ -18,7 +18,7 @@ from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.packing import Packing
 from rlcredit.policy.sharded import Sharded
 from rlcredit.rollout.hf import HFRollout
-from rlcredit.rollout.score import Scorer
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.text import Phrases
 from rlcredit.text.response import TextRules
 from rlcredit.trainer.loop import Trainer

@@ -6,8 +6,8 @@ import pytest
 from rlcredit.evaluation.cells import Cell, Source
 from rlcredit.evaluation.credit_check import CreditCheck
 from rlcredit.evaluation.evaluate import Evaluation
-from rlcredit.evaluation.samples import Completion, SegmentCredit
 from rlcredit.retrieval.base import Documents
+from rlcredit.scoring.samples import Completion, SegmentCredit
 from rlcredit.tasks.base import SearchTask
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt

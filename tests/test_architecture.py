@@ -8,11 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlcredit"
 FLOORS = [
-    {"types", "identity", "errors", "files"},
+    {"types", "identity", "errors", "files", "code"},
     {"credit", "distributed"},
     {"estimators", "losses"},
     {"text", "retrieval"},
     {"rewards"},
+    {"scoring"},
     {"tasks"},
     {"policy"},
     {"rollout"},
@@ -22,6 +23,7 @@ FLOORS = [
     {"run"},
     {"report"},
     {"tables", "bench"},
+    {"integrations"},
     {"commands"},
     {"__main__"},
 ]

@@ -64,8 +64,10 @@ ALONE = ("dataset", "reward")
 NEEDED = {
     "policy=hf": "policy.name=a/model",
     "retriever=sentence": "retriever.name=a/model",
+    "segmenter=function": "segmenter.path=my_pkg:cut",
     "segmenter=pattern": "segmenter.pattern=x+",
     "dataset=beir": "dataset.path=a/folder",
+    "dataset=hub": "dataset.hub_name=a/set",
     "dataset=jsonl": "dataset.path=a/file",
     "reward=function": "reward.path=my_pkg:score",
     "reward=model": "reward.name=a/model",

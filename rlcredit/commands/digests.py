@@ -7,8 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rlcredit.commands.components import allowed, build, component_class, plain
-from rlcredit.identity import TARGET, digest, identify
-from rlcredit.rewards.base import Versioned
+from rlcredit.identity import TARGET, Versioned, digest, identify
 from rlcredit.tasks.base import data_identity
 
 METHOD = ("policy", "estimator", "loss", "reward", "segmenter", "encoder", "rollout", "trainer")
@@ -70,6 +69,7 @@ def run_folder(*, _root_: DictConfig) -> str:
 def _method(cfg: DictConfig, allow: Sequence[str]) -> dict[str, Any]:
     find = partial(component_class, allow=allow)
     method = {name: identify(plain(cfg[name]), find) for name in METHOD}
-    if issubclass(find(cfg.reward[TARGET]), Versioned):
-        method["reward"]["content"] = list(build(cfg.reward, allow=allow).content())
+    for name in METHOD:
+        if issubclass(find(cfg[name][TARGET]), Versioned):
+            method[name]["content"] = list(build(cfg[name], allow=allow).content())
     return method

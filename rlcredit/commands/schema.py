@@ -12,7 +12,7 @@ from functools import cache, partial
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from rlcredit.commands.components import COMPONENTS, components, optional_component
 from rlcredit.commands.digests import run_folder, run_subfolder
@@ -88,16 +88,23 @@ def _twins(hint: Any) -> Any:
     return hint
 
 
+@cache
+def stored_schema(path: str) -> DictConfig | None:
+    """The schema that ``schema/<group>/<classname>`` names; None for any other path."""
+    for group, package in COMPONENTS.items():
+        for cls in components(package):
+            if path == f"schema/{group}/{public_name(cls).lower()}":
+                return OmegaConf.structured(schema(cls))
+    return None
+
+
 def register() -> None:
-    """Store the roots, ``schema/<group>/<classname>`` for every component, and the resolvers.
+    """Store the roots and the resolvers; ``hydra_plugins/component_schemas.py`` has the rest.
 
     The root ``parts`` is empty; what is composed without the rest of a run is mounted there.
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig(evaluation=schema(EvaluationSettings)()))
     store.store(name="parts", node={})
-    for group, package in COMPONENTS.items():
-        for cls in components(package):
-            store.store(group=f"schema/{group}", name=public_name(cls).lower(), node=schema(cls))
     for resolver in (run_folder, run_subfolder, by_source):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

@@ -1,4 +1,4 @@
-"""Credit per rollout, segment or candidate -> credit per token."""
+"""Credit per rollout, segment or candidate -> credit per token, and back."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -48,3 +48,13 @@ def spread_segment(
         return credit.new_zeros(ids.shape)
     values = credit.gather(-1, ids.clamp(min=0).long())
     return torch.where(ids >= 0, values, 0)
+
+
+def segment_credit(
+    credit: Float[Tensor, "P G T"], ids: Int[Tensor, "P G T"], num_segments: int
+) -> Float[Tensor, "P G M"]:
+    """Mean credit over each segment's tokens; NaN for a segment without tokens."""
+    bucket = torch.where(ids < 0, num_segments, ids)
+    sums = credit.new_zeros(*ids.shape[:2], num_segments + 1).scatter_add(2, bucket, credit)
+    counts = torch.zeros_like(sums).scatter_add(2, bucket, torch.ones_like(credit))
+    return (sums / counts)[..., :num_segments]

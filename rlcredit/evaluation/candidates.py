@@ -9,7 +9,7 @@ from rlcredit.evaluation.cells import MEASURES, Cell, Source, Written
 from rlcredit.evaluation.trec import DEPTH
 from rlcredit.retrieval.measures import Measure
 from rlcredit.rewards.ranking import RankingReward
-from rlcredit.rollout.candidates import CandidateSet
+from rlcredit.scoring.candidates import CandidateSet
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
 

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from torch import Tensor
 
+from rlcredit.credit.spread import segment_credit
 from rlcredit.text.response import segment_key
-from rlcredit.types import Advantages, Rollouts, Segments
+from rlcredit.types import Advantages, Responses, Segments
 
 DECIMALS = 6
 """Credit is compared to so many decimals: fp32 sums in another order must not break ties."""
@@ -31,7 +29,7 @@ class CreditCheck:
 
 
 def check_credit(
-    rollouts: Rollouts, segments: Segments, advantages: Advantages
+    responses: Responses, segments: Segments, advantages: Advantages
 ) -> CreditCheck | None:
     """Correlate, within each response, a segment's raw credit with whether its phrase is true.
 
@@ -40,16 +38,16 @@ def check_credit(
     Returns:
         None where the method gives no credit to segments, or the data know no truth.
     """
-    if advantages.credit is None or not all(prompt.truth for prompt in rollouts.prompts):
+    if advantages.credit is None or not all(prompt.truth for prompt in responses.prompts):
         return None
     credit = segment_credit(advantages.credit, segments.ids, segments.mask.shape[2])
     usable = segments.mask & segments.valid & segments.first & ~credit.isnan()
     rho: dict[str, float] = {}
     counted = skipped = 0
-    for p, prompt in enumerate(rollouts.prompts):
+    for p, prompt in enumerate(responses.prompts):
         truth = {segment_key(phrase) for phrase in prompt.truth}
         found = []
-        for g, text in enumerate(rollouts.texts[p]):
+        for g, text in enumerate(responses.texts[p]):
             spans = segments.spans[p, g][usable[p, g]].tolist()
             true = np.array([segment_key(text[a:b]) in truth for a, b in spans], dtype=np.float64)
             value = spearman(credit[p, g][usable[p, g]].cpu().double().numpy(), true)
@@ -72,16 +70,6 @@ def merge(checks: list[CreditCheck]) -> CreditCheck | None:
         counted=sum(check.counted for check in checks),
         skipped=sum(check.skipped for check in checks),
     )
-
-
-def segment_credit(
-    credit: Float[Tensor, "P G T"], ids: Int[Tensor, "P G T"], num_segments: int
-) -> Float[Tensor, "P G M"]:
-    """Mean credit over each segment's tokens; NaN for a segment without tokens."""
-    bucket = torch.where(ids < 0, num_segments, ids)
-    sums = credit.new_zeros(*ids.shape[:2], num_segments + 1).scatter_add(2, bucket, credit)
-    counts = torch.zeros_like(sums).scatter_add(2, bucket, torch.ones_like(credit))
-    return (sums / counts)[..., :num_segments]
 
 
 def spearman(credit: NDArray[np.float64], true: NDArray[np.float64]) -> float | None:

@@ -16,10 +16,10 @@ from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.evaluation.cells import Cell, Source
 from rlcredit.evaluation.credit_check import CreditCheck, check_credit, merge
 from rlcredit.evaluation.graders import Grader
-from rlcredit.evaluation.samples import Completion, completions
 from rlcredit.policy.base import Policy
 from rlcredit.rollout.base import Rollout
-from rlcredit.rollout.score import Scorer, reads_segments
+from rlcredit.scoring.samples import Completion, completions
+from rlcredit.scoring.scorer import Scorer, reads_segments
 from rlcredit.types import Prompt, Randomness, Rollouts
 
 EVALUATION_STEP = -1

@@ -28,7 +28,7 @@ from rlcredit.rewards.ranking import Ranking, RankingReward
 from rlcredit.rewards.solutions import distinct_solutions, mode, pass_at_k, width
 from rlcredit.rewards.sum import WeightedSum
 from rlcredit.rewards.verifier import Verifier, problem
-from rlcredit.rollout.candidates import SetScorer
+from rlcredit.scoring.candidates import SetScorer
 from rlcredit.tasks.base import Task
 from rlcredit.text.copying import WordRuns
 from rlcredit.text.response import TextRules

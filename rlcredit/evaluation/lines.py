@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 
-from rlcredit.evaluation.samples import Completion
 from rlcredit.evaluation.stats import Interval
+from rlcredit.scoring.samples import Completion
 
 PLAIN_WIDTH = 118
 """Columns where the output is no terminal."""

@@ -87,6 +87,42 @@ class LPO(KLRegularized):
         return masked_sum(log_ratio, mask)
 
 
+def lpo_advantages(
+    advantages: Float[Tensor, "P G"],
+    *,
+    divergence: Divergence = Divergence.forward_kl,
+    present: Bool[Tensor, "P G"] | None = None,
+) -> Float[Tensor, "P G"]:
+    """Advantages that give a plain loss LPO's gradient, where the loss cannot be chosen.
+
+    A'_k = -G c_k, c the projection coefficients at the policy that sampled (all logits 0)
+
+    GRPO's loss with a mean over each response's tokens and then over responses has LPO's gradient
+    with them (``logit=mean``) in the first update on a batch, and only there: from the second on c
+    depends on the siblings' current log-probs. Such a trainer must make one update per batch.
+
+    Args:
+        advantages: Group-relative, of whole responses (:func:`rlcredit.credit.group_relative`).
+        divergence: From the target that is minimised.
+        present: False for responses without a token, which then take no part; None: all have some.
+
+    Raises:
+        ValueError: If an advantage is not finite.
+    """
+    if not bool(advantages.isfinite().all()):
+        raise ValueError(
+            f"an advantage is {advantages[~advantages.isfinite()][0].item()}, and LPO's target is "
+            "a softmax of finite ones; look at the rewards that it was made of"
+        )
+    there = torch.ones_like(advantages, dtype=torch.bool) if present is None else present
+    coefficients = projection_coefficients(
+        torch.where(there, torch.zeros_like(advantages), ABSENT),
+        target_logits=torch.where(there, advantages, ABSENT),
+        divergence=divergence,
+    )
+    return torch.where(there, -advantages.shape[1] * coefficients, 0)
+
+
 def _per_rollout(batch: UpdateBatch) -> Float[Tensor, "P G"]:
     """The advantage of each rollout, or the reason why it has none."""
     varies = ~all_equal(batch.advantages, batch.response_mask)

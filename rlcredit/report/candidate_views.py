@@ -11,7 +11,7 @@ from rlcredit.report.segment_views import rankings
 from rlcredit.report.views import Hit, Seen, SegmentView
 from rlcredit.rewards.costs import earned
 from rlcredit.rewards.ranking import RankingReward
-from rlcredit.rollout.candidates import CandidateSet
+from rlcredit.scoring.candidates import CandidateSet
 from rlcredit.text.response import TextRules
 from rlcredit.types import CandidateRewards, Prompt
 

@@ -17,9 +17,9 @@ from rlcredit.report.views import PromptView
 from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.base import Reward
 from rlcredit.rewards.ranking import Ranking
-from rlcredit.rollout.score import Scorer
 from rlcredit.run.folder import RunSummary
 from rlcredit.run.seal import verify
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.tasks.base import Dataset
 from rlcredit.text.base import Segmenter
 

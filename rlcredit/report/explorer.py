@@ -10,16 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
-import torch
-from transformers import PreTrainedTokenizerBase
-
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.evaluation.evaluate import EVALUATION_STEP
 from rlcredit.report.views import MethodView, PromptView, ResponseView, Seen
-from rlcredit.rollout.score import Scorer
+from rlcredit.scoring.responses import of_texts
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.text.spans import Span
-from rlcredit.text.tokens import batch_char_spans, decoded
-from rlcredit.types import Advantages, Prompt, Randomness, Rollouts
+from rlcredit.text.tokens import Tokenizer
+from rlcredit.types import Advantages, Prompt, Randomness, Responses
 
 
 @runtime_checkable
@@ -45,7 +43,7 @@ class Explorer:
     scorer: Scorer
     views: Views
     estimators: Mapping[str, AdvantageEstimator]
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenizer
     seed: int
 
     def __call__(
@@ -57,32 +55,30 @@ class Explorer:
             prompts: P of them.
             responses: [P][G] stored responses.
         """
-        rollouts = retold(prompts, responses, self.tokenizer)
+        read = of_texts(prompts, responses, self.tokenizer)
         randomness = Randomness(seed=self.seed, step=EVALUATION_STEP)
         judged: dict[str, Advantages] = {}
         for name, estimator in self.estimators.items():
-            signals = self.scorer(rollouts, estimator.needs, randomness=randomness)
+            signals = self.scorer(read, estimator.needs, randomness=randomness)
             judged[name] = estimator(signals)
-        return [self._prompt(rollouts, judged, p) for p in range(len(prompts))]
+        return [self._prompt(read, judged, p) for p in range(len(prompts))]
 
-    def _prompt(self, rollouts: Rollouts, judged: Mapping[str, Advantages], p: int) -> PromptView:
-        prompt = rollouts.prompts[p]
+    def _prompt(self, read: Responses, judged: Mapping[str, Advantages], p: int) -> PromptView:
+        prompt = read.prompts[p]
         return PromptView(
             prompt_id=prompt.prompt_id,
             text=prompt.text,
             query=prompt.query,
-            responses=tuple(
-                self._response(rollouts, judged, p, g) for g in range(len(rollouts.texts[p]))
-            ),
+            responses=tuple(self._response(read, judged, p, g) for g in range(len(read.texts[p]))),
         )
 
     def _response(
-        self, rollouts: Rollouts, judged: Mapping[str, Advantages], p: int, g: int
+        self, read: Responses, judged: Mapping[str, Advantages], p: int, g: int
     ) -> ResponseView:
-        text = rollouts.texts[p][g]
-        seen = self.views(rollouts.prompts[p], text)
-        length = int(rollouts.response_mask[p, g].sum())
-        spans = [tuple(span) for span in rollouts.spans[p, g, :length].tolist()]
+        text = read.texts[p][g]
+        seen = self.views(read.prompts[p], text)
+        length = int(read.response_mask[p, g].sum())
+        spans = [tuple(span) for span in read.spans[p, g, :length].tolist()]
         return ResponseView(
             text=text,
             reward=seen.reward,
@@ -92,48 +88,6 @@ class Explorer:
             found=seen.found,
             methods={name: _method(each, p, g, length) for name, each in judged.items()},
         )
-
-
-def retold(
-    prompts: Sequence[Prompt],
-    responses: Sequence[Sequence[str]],
-    tokenizer: PreTrainedTokenizerBase,
-) -> Rollouts:
-    """Stored texts as rollouts, in the tokens that the tokenizer gives them; no end token.
-
-    A text is taken as its tokens spell it, which is the text itself for a byte-level tokenizer.
-
-    Raises:
-        ValueError: If the groups have different sizes.
-    """
-    sizes = {len(group) for group in responses}
-    if len(sizes) != 1 or 0 in sizes:
-        raise ValueError(f"groups of {sorted(sizes)} responses; every prompt needs as many")
-    flat = [text for group in responses for text in group]
-    rows = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in flat]
-    texts = decoded(tokenizer, rows)
-    spans = batch_char_spans(tokenizer, rows, texts)
-    length = max(1, *(len(row) for row in rows))
-    shape = (len(prompts), sizes.pop())
-    ids = torch.zeros(len(rows), length, dtype=torch.long)
-    mask = torch.zeros(len(rows), length, dtype=torch.bool)
-    chars = torch.zeros(len(rows), length, 2, dtype=torch.long)
-    for index, (row, written) in enumerate(zip(rows, spans, strict=True)):
-        ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
-        mask[index, : len(row)] = True
-        chars[index, : len(row)] = torch.tensor(written, dtype=torch.long).reshape(-1, 2)
-    groups = [tuple(texts[i : i + shape[1]]) for i in range(0, len(texts), shape[1])]
-    return Rollouts(
-        prompts=tuple(prompts),
-        texts=tuple(groups),
-        prompt_ids=torch.zeros(len(prompts), 1, dtype=torch.long),
-        prompt_mask=torch.ones(len(prompts), 1, dtype=torch.bool),
-        response_ids=ids.unflatten(0, shape),
-        response_mask=mask.unflatten(0, shape),
-        char_spans=chars.unflatten(0, shape),
-        rollout_logprobs=torch.zeros(*shape, length),
-        finished=torch.ones(shape, dtype=torch.bool),
-    )
 
 
 def _part_of(start: int, end: int, parts: Sequence[Span]) -> int:

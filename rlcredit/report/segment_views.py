@@ -7,8 +7,8 @@ from typing import ClassVar
 from rlcredit.report.views import Hit, Seen, SegmentView
 from rlcredit.rewards.costs import earned
 from rlcredit.rewards.ranking import RankingReward
-from rlcredit.rollout.coalitions import Part
-from rlcredit.rollout.score import Scorer
+from rlcredit.scoring.coalitions import Part
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.text.render import coalition_text
 from rlcredit.text.response import segment_key
 from rlcredit.types import Prompt

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import HashingVectorizer
 from torch import Tensor
 
 from rlcredit.retrieval.dense import Dense
@@ -41,6 +40,8 @@ class Hashing:
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
         """Hash the runs of characters of each text into a unit row."""
+        from sklearn.feature_extraction.text import HashingVectorizer  # 3 s of every start
+
         vectorizer = HashingVectorizer(
             analyzer="char_wb",
             preprocessor=folded,

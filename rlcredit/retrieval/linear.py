@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.sparse import csr_matrix
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 from rlcredit.retrieval.base import Documents, Encoded
@@ -70,6 +68,8 @@ class TFIDF:
         else:
             analyzer = _char_ngrams()
             documents = searchable_by(analyzer, documents)
+        from sklearn.feature_extraction.text import TfidfVectorizer  # 3 s of every start
+
         vectorizer = TfidfVectorizer(analyzer=analyzer)
         weights = csr_matrix(vectorizer.fit_transform(documents.texts), dtype=np.float32)
         return SparseIndex(
@@ -112,6 +112,8 @@ class LSA:
                 f"dimensions={self.dimensions} for {num_documents} documents with {num_terms} "
                 "terms; set retriever.dimensions below both"
             )
+        from sklearn.decomposition import TruncatedSVD
+
         svd = TruncatedSVD(n_components=self.dimensions, random_state=self.seed)
         svd.fit(tfidf.weights)
         axes = np.ascontiguousarray(np.asarray(svd.components_, dtype=np.float32).T)
@@ -133,6 +135,8 @@ class LSA:
 
 
 def _char_ngrams() -> Analyzer:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     return TfidfVectorizer(
         analyzer="char_wb", preprocessor=folded, ngram_range=(3, 5)
     ).build_analyzer()

@@ -24,19 +24,6 @@ class Reward(Protocol):
 
 
 @runtime_checkable
-class Versioned(Protocol):
-    """A reward whose numbers depend on more than its settings: on code, or on weights.
-
-    A class of rewards that has this method is known in a run's digest, and in the cache, by its
-    settings and by what the method returns.
-    """
-
-    def content(self) -> tuple[str, ...]:
-        """Hashes or versions of what the reward reads. ValueError with the remedy."""
-        ...
-
-
-@runtime_checkable
 class CountingReward(Reward, Protocol):
     """A reward that counts what it was asked for, and remembers what it answered."""
 

@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlcredit.code import Code
+from rlcredit.estimators import Max
 from rlcredit.estimators.base import SetUtility
 from rlcredit.identity import ASIDE, CODE
 from rlcredit.retrieval.digest import digest
 from rlcredit.rewards.base import scores_parts
 from rlcredit.rewards.caches import Cache, Key, Rows
-from rlcredit.rewards.code import Code
 from rlcredit.rewards.engine import Plan
 from rlcredit.rewards.limits import HungError, within
 from rlcredit.types import Counts, Prompt
@@ -109,6 +110,32 @@ class FunctionReward:
     rows: Rows
     _counts: list[Counts] = field(default_factory=lambda: [Counts()], init=False, repr=False)
     _calls: Iterator[int] = field(default_factory=count, init=False, repr=False)
+
+    @classmethod
+    def at_hand(
+        cls,
+        function: Callable[[list[str], list[Row]], Any],
+        *,
+        parts: bool = True,
+        batch_size: int | None = None,
+        timeout_s: float = 60.0,
+    ) -> "FunctionReward":
+        """The reward of a function that a program or a notebook has, checked as an imported one.
+
+        Args:
+            function: ``(texts, rows) -> floats``, plain or ``async``.
+            parts: Whether a text with parts left out has a reward that means something.
+            batch_size: The most texts of a call; None: all at once.
+            timeout_s: How long a call may take, in seconds.
+
+        Raises:
+            ValueError: If a number is out of its range, or the function's version is none.
+        """
+        code = Code.at_hand(function)
+        settings = Function(
+            path=code.path, utility=Max(), parts=parts, batch_size=batch_size, timeout_s=timeout_s
+        )
+        return cls(settings=settings, code=code, rows=settings.cache.open().rewards)
 
     @property
     def counts(self) -> Counts:

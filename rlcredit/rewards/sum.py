@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rlcredit.errors import nearest
 from rlcredit.estimators.base import SetUtility
-from rlcredit.rewards.base import Reward, Versioned, counts_of, scores_parts
+from rlcredit.identity import Versioned
+from rlcredit.rewards.base import Reward, counts_of, scores_parts
 from rlcredit.types import Counts, Prompt
 
 

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from rlcredit.policy.base import Policy
 from rlcredit.policy.causal_lm import pad_id
+from rlcredit.scoring.responses import of_tokens
 from rlcredit.text.response import opened_thought
-from rlcredit.text.spans import Span
-from rlcredit.text.tokens import batch_char_spans, decoded
 from rlcredit.types import Prompt, Rollouts
 
 
@@ -88,43 +87,28 @@ class Sampled:
                 length cap.
         """
         self._refuse_short(policy.eos_ids)
-        lengths = self.mask.sum(1).tolist()
-        length = max(lengths)
-        rows = [row[:n] for row, n in zip(self.ids.tolist(), lengths, strict=True)]
-        texts = decoded(policy.tokenizer, rows)
-        chars = self._char_spans(policy, rows, texts) if spans else None
-        group_size = len(rows) // len(prompts)
-        groups = (len(prompts), group_size)
-        opened = [each for each in _opened(policy, ids, mask) for _ in range(group_size)]
-        texts = [begun + text for begun, text in zip(opened, texts, strict=True)]
-        if chars is not None:
-            moved = torch.tensor([len(begun) for begun in opened], device=chars.device)
-            chars = chars + moved[:, None, None] * self.mask[:, :length, None]
-            chars = chars.unflatten(0, groups)
+        length = int(self.mask.sum(1).max())
+        groups = (len(prompts), len(self.ids) // len(prompts))
+        read = of_tokens(
+            prompts,
+            self.ids[:, :length].unflatten(0, groups),
+            self.mask[:, :length].unflatten(0, groups),
+            policy.tokenizer,
+            opened=_opened(policy, ids, mask),
+            spans=spans,
+        )
         return Rollouts(
-            prompts=tuple(prompts),
-            texts=tuple(
-                tuple(texts[start : start + group_size])
-                for start in range(0, len(texts), group_size)
-            ),
+            prompts=read.prompts,
+            texts=read.texts,
             prompt_ids=ids,
             prompt_mask=mask,
             response_ids=self.ids[:, :length].unflatten(0, groups),
-            response_mask=self.mask[:, :length].unflatten(0, groups),
-            char_spans=chars,
+            response_mask=read.response_mask,
+            char_spans=read.char_spans,
             rollout_logprobs=self.logprobs[:, :length].unflatten(0, groups),
             finished=self.finished.unflatten(0, groups),
             temperature=temperature,
         )
-
-    def _char_spans(
-        self, policy: Policy, rows: Sequence[Sequence[int]], texts: Sequence[str]
-    ) -> Int[Tensor, "B T 2"]:
-        """Characters of each token, right-padded."""
-        found = batch_char_spans(policy.tokenizer, rows, texts)
-        length = max(len(row) for row in rows)
-        padded = [row + [Span(0, 0)] * (length - len(row)) for row in found]
-        return torch.tensor(padded, device=self.ids.device)
 
     def _refuse_short(self, eos_ids: frozenset[int]) -> None:
         """Every row ends with an end token and is finished, or fills the cap and is not."""

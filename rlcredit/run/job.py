@@ -20,10 +20,10 @@ from rlcredit.retrieval.base import Encoder, Retriever
 from rlcredit.rewards.base import Reward
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.base import Rollout
-from rlcredit.rollout.players import refuse_without_players
-from rlcredit.rollout.score import Scorer
 from rlcredit.run.room import check_room, with_room
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.tasks.base import Dataset, Task
+from rlcredit.tasks.players import refuse_without_players
 from rlcredit.text.base import Segmenter
 from rlcredit.tracking.base import Tracker
 from rlcredit.trainer.loop import Trainer

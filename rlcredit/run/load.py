@@ -2,15 +2,18 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from rlcredit.files import without_check
 from rlcredit.run.seal import verify
+
+if TYPE_CHECKING:
+    import pandas
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 """A setting that is taken from another one: ``${reward.utility}``."""
@@ -27,6 +30,50 @@ class SavedRun:
     """``metrics.jsonl``: a mapping a step, from a metric's name to its value."""
     config: Mapping[str, Any]
     """``.hydra/config.yaml``, with references to other settings replaced by their values."""
+    responses: tuple[Mapping[str, Any], ...]
+    """``completions.jsonl``: a mapping a response of training, with its segments' credit."""
+    evaluations: tuple[Mapping[str, Any], ...]
+    """``evaluations/*.json``: every prompt's scores, before and after training."""
+
+    def metrics_frame(self) -> "pandas.DataFrame":
+        """The metrics as a data frame: a row a step, a column a metric.
+
+        Raises:
+            ModuleNotFoundError: If pandas is not installed.
+        """
+        return _frame(self.metrics)
+
+    def responses_frame(self) -> "pandas.DataFrame":
+        """The responses of training as a data frame, a row each; ``segments`` holds lists.
+
+        Raises:
+            ModuleNotFoundError: If pandas is not installed.
+        """
+        return _frame(self.responses)
+
+    def scores_frame(self) -> "pandas.DataFrame":
+        """The evaluations as a data frame: a row for each prompt, measure, retriever and writer.
+
+        The columns are ``split``, ``phase``, ``retriever``, ``measure``, ``source``, ``prompt_id``
+        and ``score``.
+
+        Raises:
+            ModuleNotFoundError: If pandas is not installed.
+        """
+        return _frame(
+            {
+                "split": evaluation["split"],
+                "phase": evaluation["phase"],
+                "retriever": cell["retriever"],
+                "measure": cell["measure"],
+                "source": cell["source"],
+                "prompt_id": prompt,
+                "score": value,
+            }
+            for evaluation in self.evaluations
+            for cell in evaluation["scores"]
+            for prompt, value in zip(evaluation["prompt_ids"], cell["values"], strict=True)
+        )
 
 
 def load_run(folder: str | Path) -> SavedRun:
@@ -43,16 +90,35 @@ def load_run(folder: str | Path) -> SavedRun:
     summary = _mapping(folder / "summary.json", _unchecked)
     verify(folder, summary.get("record", {}), finished=True)
     config = _mapping(folder / ".hydra" / "config.yaml", yaml.safe_load)
-    lines = _text(folder / "metrics.jsonl").splitlines()
     return SavedRun(
         folder=folder,
         summary=summary,
-        metrics=tuple(
-            _parsed(line, json.loads, f"{folder / 'metrics.jsonl'}, line {number},")
-            for number, line in enumerate(lines, 1)
-        ),
+        metrics=_lines(folder / "metrics.jsonl"),
         config={str(name): _resolved(value, config) for name, value in config.items()},
+        responses=_lines(folder / "completions.jsonl"),
+        evaluations=tuple(
+            _mapping(path, _unchecked) for path in sorted((folder / "evaluations").glob("*.json"))
+        ),
     )
+
+
+def _lines(path: Path) -> tuple[Mapping[str, Any], ...]:
+    return tuple(
+        _parsed(line, json.loads, f"{path}, line {number},")
+        for number, line in enumerate(_text(path).splitlines(), 1)
+    )
+
+
+def _frame(rows: Iterable[Mapping[str, Any]]) -> "pandas.DataFrame":
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "data frames need pandas, which is not installed; install it by: pip install "
+            "'rlcredit[train]'",
+            name=error.name,
+        ) from error
+    return pandas.DataFrame(list(rows))
 
 
 def _mapping(path: Path, read: Any) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rlcredit.evaluation.samples import Completion
+from rlcredit.scoring.samples import Completion
 from rlcredit.tracking.base import CreditedText
 from rlcredit.tracking.lines import LineFile
 from rlcredit.types import Advantages, Rollouts

@@ -17,7 +17,6 @@ from rlcredit.errors import pasted
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.figures import compare, evaluation_metrics, intervals, truth_rho
 from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
-from rlcredit.evaluation.samples import completions
 from rlcredit.files import replace_file
 from rlcredit.policy.base import Policy
 from rlcredit.run.console import RunConsole
@@ -38,6 +37,7 @@ from rlcredit.run.responses import COLUMNS, CompletionsFile, response_rows
 from rlcredit.run.seal import EXPORTED, Sealer
 from rlcredit.run.stop import StopRequest, stop_request
 from rlcredit.run.watch import Watch
+from rlcredit.scoring.samples import completions
 from rlcredit.tracking.base import RunInfo
 from rlcredit.tracking.jsonl import JSONL, JSONLRun
 from rlcredit.tracking.mirror import Mirror

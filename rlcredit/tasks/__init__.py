@@ -9,6 +9,7 @@ from rlcredit.tasks.countdown import Countdown
 from rlcredit.tasks.esci import ESCI
 from rlcredit.tasks.gsm8k import GSM8K
 from rlcredit.tasks.hm import HM
+from rlcredit.tasks.hub_rows import HubRows
 from rlcredit.tasks.jsonl import JSONLines
 
-__all__ = ["BEIR", "ESCI", "GSM8K", "HM", "Countdown", "Dataset", "JSONLines", "Teacher"]
+__all__ = ["BEIR", "ESCI", "GSM8K", "HM", "Countdown", "Dataset", "HubRows", "JSONLines", "Teacher"]

@@ -1,6 +1,7 @@
 """Product search: ESCI, the Shopping Queries Dataset (arXiv:2206.06588), or a generated one."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from rlcredit.identity import ASIDE
@@ -136,15 +137,15 @@ class ESCI:
             ConnectionError: If the hub cannot be reached and the set is not in its cache.
             ValueError: If a file is damaged, lacks a column, or a split is left empty.
         """
-        load = {
-            Source.generated: self._generated,
-            Source.path: self._from_path,
-            Source.hub: self._from_hub,
-        }[self.source]
+        if self.source is Source.generated:
+            return generated_task(self)
+        return self._finished(self._from_hub() if self.source is Source.hub else self._from_path())
+
+    def _finished(self, parts: Parts) -> SearchTask:
         return finish(
             "esci",
             self.source,
-            load(),
+            parts,
             self._rules(),
             known_words=self.known_words,
             instruction=self.instruction,
@@ -203,3 +204,9 @@ class ESCI:
             num_candidates=self.candidates,
             compose=self.compose,
         )
+
+
+@lru_cache(maxsize=4)
+def generated_task(settings: ESCI) -> SearchTask:
+    """The generated set, made once for all jobs of a process."""
+    return settings._finished(settings._generated())

@@ -1,6 +1,7 @@
 """The next purchase: H&M Personalized Fashion Recommendations, or a generated clothes shop."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from rlcredit.identity import ASIDE
@@ -134,7 +135,9 @@ class HM:
             ValueError: If a file is damaged, lacks a column, or a split is left empty.
         """
         generated = self.source is Source.generated
-        parts = self._generated() if generated else self._published()
+        return generated_task(self) if generated else self._finished(self._published())
+
+    def _finished(self, parts: Parts) -> SearchTask:
         return finish(
             "hm",
             self.source,
@@ -185,3 +188,9 @@ class HM:
             num_candidates=self.candidates,
             compose=self.compose,
         )
+
+
+@lru_cache(maxsize=4)
+def generated_task(settings: HM) -> SearchTask:
+    """The generated set, made once for all jobs of a process."""
+    return settings._finished(settings._generated())

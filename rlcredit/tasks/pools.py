@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from rlcredit.text.words import words
 
@@ -20,6 +19,8 @@ def nearest(texts: Sequence[str], documents: Sequence[str], *, num: int) -> NDAr
     Ties go to the later document. Fewer columns come out where there are fewer documents.
     """
     analyzer: Any = words
+    from sklearn.feature_extraction.text import TfidfVectorizer  # 3 s of every start
+
     vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=analyzer)
     columns = vectorizer.fit_transform(documents).T.tocsc()
     rows = vectorizer.transform(texts)

@@ -127,7 +127,7 @@ class TextRules:
         """What is scored of each candidate that the response offers, empty ones included.
 
         >>> TextRules(num_candidates=2, max_phrases=1).candidate_spans("<c1>a, b</c1><c2></c2>")
-        (Span(start=4, end=5), Span(start=15, end=15))
+        (Span(start=4, end=5), Span(start=17, end=17))
         """
         scored = self.scored_span(response)
         found = candidate_spans(scored.of(response))

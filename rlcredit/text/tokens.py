@@ -5,13 +5,13 @@ one character (bytes of a multi-byte one) all get that character. Special tokens
 leaves out, get an empty span.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from rlcredit.text.response import READ_TAGS
 from rlcredit.text.spans import Span
@@ -21,19 +21,45 @@ _WINDOW = 16
 """Tokens whose ends are looked for at once."""
 
 
-def decoded(tokenizer: PreTrainedTokenizerBase, batch: Sequence[_Ids]) -> list[str]:
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What is read of a tokenizer; those of transformers have it, whatever their version.
+
+    One that has ``is_fast = True`` knows the characters of the tokens that it makes.
+    """
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]:
+        """Token id -> added token, with its ``content`` and whether it is ``special``."""
+        ...
+
+    @property
+    def all_special_ids(self) -> Sequence[int]:
+        """Ids of the special tokens."""
+        ...
+
+    def batch_decode(self, *args: Any, **kwargs: Any) -> Any:
+        """The texts of rows of token ids."""
+        ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """``input_ids`` of texts, and ``offset_mapping`` where asked for."""
+        ...
+
+
+def decoded(tokenizer: Tokenizer, batch: Sequence[_Ids]) -> list[str]:
     """The text of each response, special tokens left out, nothing tidied."""
     special = _special_ids(tokenizer)
     return _spelled(tokenizer, [[token for token in ids if token not in special] for ids in batch])
 
 
-def char_spans(tokenizer: PreTrainedTokenizerBase, ids: _Ids, text: str) -> list[Span]:
+def char_spans(tokenizer: Tokenizer, ids: _Ids, text: str) -> list[Span]:
     """The characters of one response's tokens; see :func:`batch_char_spans`."""
     return batch_char_spans(tokenizer, [ids], [text])[0]
 
 
 def batch_char_spans(
-    tokenizer: PreTrainedTokenizerBase, batch: Sequence[_Ids], texts: Sequence[str]
+    tokenizer: Tokenizer, batch: Sequence[_Ids], texts: Sequence[str]
 ) -> list[list[Span]]:
     """The characters that each token wrote, for a batch of responses.
 
@@ -78,14 +104,14 @@ def segment_ids(char_spans: Int[Tensor, "T 2"], spans: Sequence[Span]) -> Int[Te
     return torch.where(most > 0, segment, -1)
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def _special_ids(tokenizer: Tokenizer) -> set[int]:
     """Tokens that are no text. Tags that are read are text, whatever the tokenizer calls them."""
     added = tokenizer.added_tokens_decoder.items()
     special = {i for i, token in added if token.special} | set(tokenizer.all_special_ids)
     return special - {i for i, token in added if token.content in READ_TAGS}
 
 
-def _spelled(tokenizer: PreTrainedTokenizerBase, batch: Sequence[_Ids]) -> list[str]:
+def _spelled(tokenizer: Tokenizer, batch: Sequence[_Ids]) -> list[str]:
     """The text of each row, special tokens included."""
     return tokenizer.batch_decode(
         [list(ids) for ids in batch], skip_special_tokens=False, clean_up_tokenization_spaces=False
@@ -93,10 +119,10 @@ def _spelled(tokenizer: PreTrainedTokenizerBase, batch: Sequence[_Ids]) -> list[
 
 
 def _reencoded(
-    tokenizer: PreTrainedTokenizerBase, written: Sequence[_Ids], texts: Sequence[str]
+    tokenizer: Tokenizer, written: Sequence[_Ids], texts: Sequence[str]
 ) -> list[list[Span] | None]:
     """Spans from the tokenizer's offsets; None where a text encodes to other tokens."""
-    if not tokenizer.is_fast or not texts:
+    if not getattr(tokenizer, "is_fast", False) or not texts:
         return [None] * len(texts)
     encoded = tokenizer(
         list(texts),
@@ -131,7 +157,7 @@ def _without_gaps(offsets: Sequence[tuple[int, int]], head: str, length: int) ->
     ]
 
 
-def _by_windows(tokenizer: PreTrainedTokenizerBase, ids: _Ids, text: str) -> list[Span]:
+def _by_windows(tokenizer: Tokenizer, ids: _Ids, text: str) -> list[Span]:
     """Spans of one response from the decoding of every prefix of its tokens, window by window.
 
     Of a prefix only the tokens from the window before are decoded, so the work grows with the

@@ -18,7 +18,7 @@ from rlcredit.policy.causal_lm import pad_id
 from rlcredit.policy.reference import Reference
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.health import perplexity, rollout_metrics
-from rlcredit.rollout.score import Scorer, reads_segments
+from rlcredit.scoring.scorer import Scorer, reads_segments
 from rlcredit.text.copying import WordRuns
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
 from rlcredit.trainer.exchange import add_up, clip

@@ -82,7 +82,12 @@ def test_a_saved_config_has_the_value_of_a_resolver_and_the_name_of_a_reference(
 
 
 def test_an_inherited_rate_of_a_policy_from_scratch_is_refused_and_a_typed_one_warned_of(tmp_path):
-    words = ("policy=hf", f"policy.name={tmp_path}", "trainer.optimizer.lr=6e-4")
+    words = (
+        "policy=hf",
+        f"policy.name={tmp_path}",
+        "trainer.optimizer.lr=6e-4",
+        "evaluation.retrievers=[]",
+    )
     with pytest.raises(
         ValueError, match=r"lr=0\.0006 is a rate for a policy made from scratch"
     ) as why:

@@ -36,10 +36,10 @@ from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.retrieval.encoders import Hashing
 from rlcredit.rollout.hf import HFRollout
-from rlcredit.rollout.score import Scorer
 from rlcredit.run.job import Job
 from rlcredit.run.launch import run_rank
 from rlcredit.run.session import Session
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.text.segmenters import Phrases
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.optim import AdamW

@@ -19,7 +19,7 @@ from rlcredit.estimators import (
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.measures import NDCG
 from rlcredit.rewards.ranking import Ranking
-from rlcredit.rollout.score import Scorer
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.tasks import ESCI
 from rlcredit.text.segmenters import Phrases
 from rlcredit.types import Randomness

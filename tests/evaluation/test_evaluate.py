@@ -26,7 +26,7 @@ from rlcredit.retrieval.linear import LSA, TFIDF
 from rlcredit.retrieval.measures import NDCG, Recall, ReciprocalRank
 from rlcredit.rewards.ranking import Ranking, Scope
 from rlcredit.rollout.hf import HFRollout
-from rlcredit.rollout.score import Scorer
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.tasks.settings import oracle_text
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases

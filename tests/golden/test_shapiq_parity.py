@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import shapiq
 import torch
 
 from rlcredit.credit.coalitions import Subsets
@@ -11,6 +10,8 @@ from rlcredit.credit.shapley import shapley_of_max, shapley_value
 
 
 def by_shapiq(game, num_players):
+    import shapiq  # numba and networkx come with it: only the worker that runs this file pays
+
     computer = shapiq.ExactComputer(game=game, n_players=num_players)
     values = computer("SV")
     return [values[(i,)] for i in range(num_players)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rlcredit.credit.simplex import Divergence, projection_coefficients
-from rlcredit.losses.lpo import LPO, Logit
+from rlcredit.losses.lpo import LPO, Logit, lpo_advantages
 from rlcredit.losses.surrogate import Aggregation, ClippedSurrogate
 from tests.strategies import make_batch
 
@@ -42,6 +42,32 @@ def test_on_policy_forward_is_the_policy_gradient_of_a_softmax():
         gradient(LPO(), batch.old_logprobs, batch),
         gradient(grpo, equivalent.old_logprobs, equivalent),
     )
+
+
+@pytest.mark.parametrize("kind", list(Divergence))
+@pytest.mark.parametrize("absent", [False, True])
+def test_its_advantages_give_a_plain_loss_its_gradient_on_policy(kind, absent):
+    batch = make_batch(constant=True)[1]
+    if absent:
+        mask = batch.response_mask.clone()
+        mask[0, 1] = False
+        batch = replace(
+            batch, response_mask=mask, advantages=batch.advantages.masked_fill(~mask, 0)
+        )
+    there = batch.response_mask.any(dim=-1)
+    found = lpo_advantages(batch.advantages[:, :, 0], divergence=kind, present=there)
+    given = torch.where(batch.response_mask, found.unsqueeze(-1), 0)
+    grpo = ClippedSurrogate(aggregation=Aggregation.sequence_mean)
+    close(
+        gradient(grpo, batch.old_logprobs, replace(batch, advantages=given)),
+        gradient(LPO(divergence=kind), batch.old_logprobs, batch),
+    )
+    assert not found[~there].any()
+
+
+def test_advantages_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="an advantage is nan"):
+        lpo_advantages(torch.tensor([[0.0, float("nan")]]))
 
 
 @pytest.mark.parametrize("kind", list(Divergence))

@@ -59,6 +59,7 @@ def run(tmp_path):
     config = "seed: 3\nreward:\n  utility: {top: 2}\nestimator:\n  utility: ${reward.utility}\n"
     (tmp_path / ".hydra" / "config.yaml").write_text(config)
     (tmp_path / "summary.json").write_text('{"digest": "ab", "measures": {}}\n')
+    (tmp_path / "completions.jsonl").write_text('{"step": 1, "response": "a, b"}\n')
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "reward/mean": 0.5}\n{"step": 2}\n')
     return tmp_path
 

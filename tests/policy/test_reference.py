@@ -14,7 +14,7 @@ from rlcredit.policy.hf import HF, Dtype, LoRA
 from rlcredit.policy.packing import Packing
 from rlcredit.policy.reference import Reference, WithoutAdapters
 from rlcredit.rollout.hf import HFRollout
-from rlcredit.rollout.score import Scorer
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.text.segmenters import Phrases
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.optim import AdamW

@@ -7,12 +7,12 @@ import threading
 import pytest
 import torch
 
+from rlcredit.code import Code
 from rlcredit.estimators import Max
 from rlcredit.identity import digest, identify
 from rlcredit.rewards import Function
 from rlcredit.rewards.base import scores_parts
 from rlcredit.rewards.caches import Cache
-from rlcredit.rewards.code import Code
 from rlcredit.rewards.function import row_of
 from rlcredit.types import Counts, Prompt
 
@@ -270,8 +270,8 @@ def test_without_version_and_source_nothing_is_kept_on_disk(tmp_path, monkeypatc
         ("own_rewards.scores:a.b", "names no function"),
         ("own_rewards.nowhere:score", "cannot be imported.*PYTHONPATH"),
         ("own_rewards.scores:other", "cannot be imported.*other"),
-        ("own_rewards.scores:number", "is a int, which cannot be called"),
-        ("own_rewards.scores:Kind", "is a type, which cannot be called"),
+        ("own_rewards.scores:number", "is a int, which is no function"),
+        ("own_rewards.scores:Kind", "is a type, which is no function"),
     ],
 )
 def test_a_path_that_names_no_function_is_refused(package, path, said):

@@ -7,7 +7,7 @@ import torch
 
 from rlcredit.credit.coalitions import Windows
 from rlcredit.rollout.health import perplexity, rollout_metrics
-from rlcredit.rollout.score import Scorer
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.text.copying import WordRuns
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases

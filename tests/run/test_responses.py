@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import torch
 
-from rlcredit.evaluation.samples import Completion, SegmentCredit
 from rlcredit.run.responses import (
     COLUMNS,
     CompletionsFile,
     credited_text,
     response_rows,
 )
+from rlcredit.scoring.samples import Completion, SegmentCredit
 from rlcredit.types import Advantages, Prompt, Rollouts
 
 

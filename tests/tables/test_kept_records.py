@@ -2,18 +2,16 @@
 
 import dataclasses
 import json
-from copy import deepcopy
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf, open_dict
 
 from rlcredit.commands.components import COMPONENTS, component_class, components
 from rlcredit.commands.conf import composing, conf_folder
 from rlcredit.commands.digests import METHOD
-from rlcredit.commands.schema import register
+from rlcredit.commands.schema import register, stored_schema
 from rlcredit.commands.table_jobs import Planner, run_missing
 from rlcredit.commands.tables import declared, table_names
 from rlcredit.identity import TARGET, digest, public_name, without_numerics
@@ -51,15 +49,12 @@ def test_the_records_are_few_and_small():
 def without_defaults():
     """Schemas in which every setting that enters a digest is mandatory."""
     register()
-    schemas = ConfigStore.instance().repo["schema"]
-    before = deepcopy(schemas)
     for group, package in COMPONENTS.items():
         for cls in components(package):
             if group not in ("table", "tracker"):
-                _open(schemas[group][f"{public_name(cls).lower()}.yaml"].node)
+                _open(stored_schema(f"schema/{group}/{public_name(cls).lower()}"))
     yield
-    ConfigStore.instance().repo["schema"] = before
-    register()
+    stored_schema.cache_clear()
 
 
 def _open(node):

@@ -9,6 +9,7 @@ from rlcredit.tasks import HM
 from rlcredit.tasks.generated import hm_catalogue
 from rlcredit.tasks.generated.hm_customers import teacher
 from rlcredit.tasks.generated.hm_words import MISTAKEN_BY, WORDS, lines_of
+from rlcredit.tasks.hm import generated_task
 from rlcredit.tasks.published.hm_files import articles_of
 from rlcredit.tasks.published.tables import Batch
 from rlcredit.tasks.settings import oracle_text
@@ -128,6 +129,7 @@ def test_a_prompt_shows_names_types_and_colours_and_hides_the_rest(hm, hm_made):
 
 
 def test_a_seed_makes_its_own_shop_and_always_the_same_one(hm):
+    generated_task.cache_clear()
     assert HM().load().digest == hm.digest
     assert HM(seed=1).load().digest != hm.digest
 

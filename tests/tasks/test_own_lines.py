@@ -10,8 +10,8 @@ from rlcredit.estimators import Max
 from rlcredit.retrieval import BM25
 from rlcredit.rewards import NDCG, Ranking, Verifier
 from rlcredit.tasks import JSONLines
-from rlcredit.tasks.jsonl import Answers
-from rlcredit.tasks.published.jsonl_rows import Columns
+from rlcredit.tasks.own_rows import Answers
+from rlcredit.tasks.published.own_columns import Columns
 from rlcredit.types import Turn
 
 LINES = [

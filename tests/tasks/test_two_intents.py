@@ -8,6 +8,7 @@ from searching import Search
 
 from rlcredit.tasks import ESCI
 from rlcredit.tasks.base import data_identity
+from rlcredit.tasks.esci import generated_task
 from rlcredit.tasks.generated import esci_catalogue
 from rlcredit.tasks.generated.esci_catalogue import grades_of
 from rlcredit.tasks.generated.esci_intents import with_two_intents
@@ -48,6 +49,7 @@ def test_a_share_of_each_split_changes_and_nothing_else(esci, two_intents, made)
 
 
 def test_a_seed_makes_its_own_and_always_the_same(two_intents, esci_made, made):
+    generated_task.cache_clear()
     assert ESCI(ambiguous_share=SHARE).load().digest == two_intents.digest
     other = with_two_intents(esci_made, share=SHARE, seed=1, pool_size=100)
     assert set(other.others) != set(made.others)

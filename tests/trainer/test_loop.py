@@ -12,8 +12,8 @@ from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.vocabulary import Alphabet
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.hf import HFRollout
-from rlcredit.rollout.score import Scorer
 from rlcredit.run.watch import Watch
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.text.segmenters import Phrases
 from rlcredit.trainer.loop import NonFiniteError, Trainer
 from rlcredit.trainer.optim import AdamW

@@ -1,6 +1,7 @@
 """Data sets from the Hugging Face hub, by the ``datasets`` library and its cache."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,11 @@ import pyarrow as pa
 
 from rlcredit.tasks.published.esci_files import EXAMPLE_COLUMNS, EXAMPLE_IDS, PRODUCT_COLUMNS
 from rlcredit.tasks.published.tables import BATCH, Table
+
+_log = logging.getLogger(__name__)
+
+_PLAIN = ("bool", "int", "uint", "float", "large_string", "string")
+"""How the names of types begin that JSON has values for."""
 
 
 def hub_tables(name: str, *, revision: str | None) -> tuple[Table, Table]:
@@ -64,6 +70,59 @@ def hub_rows(
             parts=lambda wanted, origin=origin, rows=rows: [(origin, _batches(rows, wanted))],
         )
     return found
+
+
+def hub_records(
+    name: str, *, part: str | None, revision: str | None
+) -> dict[str, Iterator[tuple[int, Mapping[str, Any]]]]:
+    """Number, from 1, and columns of every row, by split.
+
+    Columns that JSON has no values for (pictures, sounds, bytes, times) are left out, and named.
+
+    Args:
+        name: Data set on the hub, or a local folder of parquet, JSON or CSV files.
+        part: Configuration on the hub; None: the only one.
+        revision: Commit on the hub.
+
+    Raises:
+        ConnectionError: If the hub cannot be reached and its cache does not hold the set.
+        ValueError: If the set cannot be read, or has several configurations.
+    """
+    local = Path(name).is_dir()
+    try:
+        loaded = datasets.load_dataset(name, part, revision=None if local else revision)
+    except (ConnectionError, OSError) as error:
+        remedy = (
+            "dataset.hub_name is a name on the hub, or a folder of .parquet, .jsonl or .csv files"
+            if local
+            else "without a network, write its rows to a file and use dataset=jsonl"
+        )
+        raise ConnectionError(f"{name} cannot be had ({error}); {remedy}") from error
+    except (ValueError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(
+            f"{name} cannot be read: {error}. Choose a configuration with dataset.part=<name>"
+        ) from error
+    return {str(split): _records(f"{name} ({split})", rows) for split, rows in loaded.items()}
+
+
+def _records(place: str, rows: datasets.Dataset) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    kept = [name for name, feature in rows.features.items() if _is_plain(feature)]
+    if left_out := sorted(set(rows.column_names) - set(kept)):
+        _log.warning("%s: columns that are no text or number: %s", place, ", ".join(left_out))
+    record: Any
+    for number, record in enumerate(rows.select_columns(kept), 1):
+        yield number, {key: value for key, value in record.items() if value is not None}
+
+
+def _is_plain(feature: Any) -> bool:
+    """Whether JSON has values of a column's type."""
+    if isinstance(feature, dict):
+        return all(map(_is_plain, feature.values()))
+    if isinstance(feature, datasets.Value):
+        return feature.dtype.startswith(_PLAIN)
+    if isinstance(feature, datasets.List | datasets.LargeList):
+        return _is_plain(feature.feature)
+    return isinstance(feature, datasets.ClassLabel)
 
 
 def _refuse_missing(name: str, rows: datasets.Dataset, columns: Sequence[str]) -> None:

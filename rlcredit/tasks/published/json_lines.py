@@ -33,7 +33,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         ) from error
 
 
-def text_of(record: Mapping[str, Any], column: str, row: int, file: Path) -> str:
+def text_of(record: Mapping[str, Any], column: str, row: int, file: Path | str) -> str:
     """The text of a column; a number is written out, null is the empty text.
 
     Raises:

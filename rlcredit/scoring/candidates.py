@@ -14,7 +14,7 @@ from rlcredit.rewards.costs import earned
 from rlcredit.text.response import TextRules, segment_key
 from rlcredit.text.spans import Span
 from rlcredit.text.tokens import segment_ids
-from rlcredit.types import CandidateRewards, Prompt, Rollouts
+from rlcredit.types import CandidateRewards, Prompt, Responses
 
 
 @runtime_checkable
@@ -85,15 +85,16 @@ class SetScorer:
                 f"and {type(self.reward).__name__} does not say; use reward/utility=max"
             )
 
-    def __call__(self, rollouts: Rollouts) -> tuple[CandidateRewards, Tensor, int]:
+    def __call__(self, responses: Responses) -> tuple[CandidateRewards, Tensor, int]:
         """What each candidate earns, what each response does, and how many rewards were asked for.
 
         A response without exactly K candidates that count earns 0 as a set (arXiv:2603.29871; the
         rule is ours: else the policy learns to list one).
         """
-        sets = self._sets(rollouts.prompts, rollouts.texts)
-        ids = _token_ids(rollouts, [one for group in sets for one in group])
-        candidates = self._candidates(rollouts.prompts, sets, ids.to(rollouts.response_mask.device))
+        sets = self._sets(responses.prompts, responses.texts)
+        ids = _token_ids(responses, [one for group in sets for one in group])
+        ids = ids.to(responses.response_mask.device)
+        candidates = self._candidates(responses.prompts, sets, ids)
         return candidates, self._utilities(candidates), int(candidates.mask.sum())
 
     def earned(
@@ -185,7 +186,7 @@ def _padded(rows: Sequence[Sequence[bool]], width: int) -> Bool[Tensor, "N K"]:
     return torch.tensor([[*row, *[False] * (width - len(row))] for row in rows], dtype=torch.bool)
 
 
-def _token_ids(rollouts: Rollouts, sets: Sequence[CandidateSet]) -> Int[Tensor, "P G T"]:
+def _token_ids(responses: Responses, sets: Sequence[CandidateSet]) -> Int[Tensor, "P G T"]:
     """The candidate of each token: that of which it writes more than half of its characters.
 
     A token that writes a tag's end and a word's beginning belongs to neither unless the word's part
@@ -193,12 +194,12 @@ def _token_ids(rollouts: Rollouts, sets: Sequence[CandidateSet]) -> Int[Tensor, 
     """
     # segment_ids says which candidate a token overlaps most; it keeps the token where the overlap
     # is more than half of the token's characters.
-    chars = rollouts.spans.flatten(0, 1).cpu()
+    chars = responses.spans.flatten(0, 1).cpu()
     rows = []
     for spans, one in zip(chars, sets, strict=True):
         ids = segment_ids(spans, one.spans)
         bounds = torch.tensor([*one.spans, Span(0, 0)])[ids]
         shared = torch.minimum(spans[:, 1], bounds[:, 1]) - torch.maximum(spans[:, 0], bounds[:, 0])
         rows.append(torch.where(2 * shared > spans[:, 1] - spans[:, 0], ids, -1))
-    ids = torch.stack(rows).unflatten(0, rollouts.finished.shape)
-    return ids.masked_fill(~rollouts.response_mask.cpu(), -1)
+    ids = torch.stack(rows).unflatten(0, responses.response_mask.shape[:2])
+    return ids.masked_fill(~responses.response_mask.cpu(), -1)

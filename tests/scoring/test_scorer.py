@@ -10,15 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlcredit.credit.coalitions import LeaveOneOut, Windows
+from rlcredit.credit.spread import segment_credit
 from rlcredit.estimators import GRPO, OSPO, Additive, Max, values
-from rlcredit.evaluation.credit_check import segment_credit
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.bm25 import BM25
 from rlcredit.retrieval.measures import NDCG
 from rlcredit.rewards.base import scores_parts
 from rlcredit.rewards.ranking import Ranking
 from rlcredit.rollout.health import rollout_metrics
-from rlcredit.rollout.score import Scorer, reads_segments
+from rlcredit.scoring.scorer import Scorer, reads_segments
 from rlcredit.text.response import Compose, TextRules
 from rlcredit.text.segmenters import Phrases
 from rlcredit.types import Needs, Prompt, Randomness, Rollouts, Signals

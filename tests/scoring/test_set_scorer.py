@@ -8,9 +8,9 @@ import torch
 
 from rlcredit.credit.coalitions import Windows
 from rlcredit.estimators.utilities import Coverage, Max, Sum, Top
-from rlcredit.rollout.candidates import SetScorer
 from rlcredit.rollout.health import rollout_metrics
-from rlcredit.rollout.score import Scorer
+from rlcredit.scoring.candidates import SetScorer
+from rlcredit.scoring.scorer import Scorer
 from rlcredit.text.response import TextRules
 from rlcredit.text.segmenters import Phrases
 from rlcredit.types import Needs, Prompt, Randomness

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rlcredit.rollout.players import refuse_without_players, valid_share
 from rlcredit.tasks import ESCI, HM
+from rlcredit.tasks.players import refuse_without_players, valid_share
 from rlcredit.text.segmenters import Phrases, Sentences, Windows
 
 

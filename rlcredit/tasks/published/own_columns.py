@@ -1,14 +1,14 @@
 """Lines of prompts: what each column means, and what becomes of a line."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from rlcredit.rewards.verifier import NumericProblem, TextProblem
-from rlcredit.tasks.published.json_lines import read_lines, text_of
+from rlcredit.tasks.published.json_lines import text_of
+from rlcredit.tasks.template import Template
 from rlcredit.text.numerals import number
 from rlcredit.text.response import segment_key
 from rlcredit.text.words import is_word
@@ -95,16 +95,16 @@ class _Line:
 
     record: Mapping[str, Any]
     columns: Columns
-    file: Path
+    place: str
     number: int
 
     @property
     def where(self) -> str:
-        return f"line {self.number} of {self.file}"
+        return f"line {self.number} of {self.place}"
 
     def text(self, column: str) -> str:
         """The text of a column that must be there."""
-        return text_of(self.record, column, self.number, self.file)
+        return text_of(self.record, column, self.number, self.place)
 
     def text_or(self, column: str, default: str) -> str:
         """The text of a column that may be missing."""
@@ -112,20 +112,31 @@ class _Line:
 
 
 def read_rows(
-    files: Mapping[str, Path], columns: Columns, *, numeric: bool
+    given: Mapping[str, tuple[str, Iterable[tuple[int, Mapping[str, Any]]]]],
+    columns: Columns,
+    *,
+    numeric: bool,
+    template: Template | None = None,
 ) -> Iterator[tuple[str, Row]]:
     """Split and row of each line.
 
+    Args:
+        given: Split -> what a sentence calls its rows, and their numbers and columns.
+        columns: What the columns are called.
+        numeric: Whether answers are numbers.
+        template: Makes the last message of each row; None: the column of the prompt is it.
+
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a line is damaged, an id stands twice, or a renamed column in no line.
+        ValueError: If a line is damaged, an id stands twice, a renamed column in no line, or the
+            template raises.
     """
     seen: dict[str, str] = {}
     found: set[str] = set()
-    for split, file in files.items():
-        for position, record in read_lines(file):
-            line = _Line(record=record, columns=columns, file=file, number=position)
-            row = _row(line, split, numeric=numeric)
+    for split, (place, rows) in given.items():
+        for position, record in rows:
+            line = _Line(record=record, columns=columns, place=place, number=position)
+            row = _row(line, split, numeric=numeric, template=template)
             key = row.prompt.prompt_id
             if key in seen:
                 raise ValueError(f"{line.where}: id {key!r} is that of {seen[key]} too")
@@ -141,9 +152,9 @@ def read_rows(
             )
 
 
-def _row(line: _Line, split: str, *, numeric: bool) -> Row:
+def _row(line: _Line, split: str, *, numeric: bool, template: Template | None) -> Row:
     columns, record = line.columns, line.record
-    turns, system, text = _asked(line)
+    turns, system, text = _asked(line) if template is None else _templated(line, template)
     key = line.text_or(columns.id, f"{split}-{line.number}")
     if not is_word(key):
         raise ValueError(f"{line.where}: id {key!r} is not one word, as an id must be")
@@ -180,6 +191,16 @@ def _asked(line: _Line) -> tuple[tuple[Turn, ...], str, str]:
     if not turns or turns[-1].role != "user" or not turns[-1].content.strip():
         raise ValueError(f"{line.where}: the last turn of {column} must be the user's, with a text")
     return tuple(turns[:-1]), system, turns[-1].content
+
+
+def _templated(line: _Line, template: Template) -> tuple[tuple[Turn, ...], str, str]:
+    """The same where a template makes the message."""
+    if isinstance(line.record.get(line.columns.prompt), list):
+        raise ValueError(
+            f"{line.where}: {line.columns.prompt} is a list of turns, and dataset.template makes "
+            "one message; leave the template out, or name another column for the prompt"
+        )
+    return (), "", template(line.record, line.where)
 
 
 def _turn(value: object, where: str) -> Turn:

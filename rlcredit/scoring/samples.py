@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from rlcredit.evaluation.credit_check import segment_credit
-from rlcredit.types import Advantages, Rollouts, Signals
+from rlcredit.credit.spread import segment_credit
+from rlcredit.types import Advantages, Responses, Signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,20 +29,20 @@ class Completion:
 
 
 def completions(
-    rollouts: Rollouts, signals: Signals, advantages: Advantages | None
+    responses: Responses, signals: Signals, advantages: Advantages | None
 ) -> list[Completion]:
     """All P * G responses of a batch, prompt by prompt."""
     return [
-        _completion(rollouts, signals, advantages, p, g)
-        for p, texts in enumerate(rollouts.texts)
+        _completion(responses, signals, advantages, p, g)
+        for p, texts in enumerate(responses.texts)
         for g in range(len(texts))
     ]
 
 
 def _completion(
-    rollouts: Rollouts, signals: Signals, advantages: Advantages | None, p: int, g: int
+    responses: Responses, signals: Signals, advantages: Advantages | None, p: int, g: int
 ) -> Completion:
-    prompt, text = rollouts.prompts[p], rollouts.texts[p][g]
+    prompt, text = responses.prompts[p], responses.texts[p][g]
     return Completion(
         prompt_id=prompt.prompt_id,
         prompt=prompt.text,

@@ -17,8 +17,8 @@ from rlcredit.estimators.base import AdvantageEstimator, Grain, SetUtility
 from rlcredit.retrieval.base import Encoder
 from rlcredit.rewards.base import Reward, scores_parts
 from rlcredit.rewards.costs import charges, earned
-from rlcredit.rollout.candidates import SetScorer
-from rlcredit.rollout.coalitions import CoalitionRequest, Part, Planner, game, request
+from rlcredit.scoring.candidates import SetScorer
+from rlcredit.scoring.coalitions import CoalitionRequest, Part, Planner, game, request
 from rlcredit.text.base import Segmenter
 from rlcredit.text.render import coalition_text
 from rlcredit.text.response import Compose, TextRules, segment_key
@@ -32,7 +32,7 @@ from rlcredit.types import (
     Needs,
     Prompt,
     Randomness,
-    Rollouts,
+    Responses,
     Segments,
     Signals,
 )
@@ -62,7 +62,7 @@ class Scorer:
     """What the reward was asked for so far, where it counts that."""
 
     def __call__(
-        self, rollouts: Rollouts, needs: Needs, *, randomness: Randomness, offset: int = 0
+        self, responses: Responses, needs: Needs, *, randomness: Randomness, offset: int = 0
     ) -> Signals:
         """Rewards of all responses, and what else ``needs`` asks for.
 
@@ -71,7 +71,7 @@ class Scorer:
         which groups have equal rewards and need none.
 
         Args:
-            rollouts: P x G responses.
+            responses: P x G of them.
             needs: Of the estimator and the loss together.
             randomness: Source of sampled coalitions.
             offset: Global index of the first prompt.
@@ -80,43 +80,43 @@ class Scorer:
             ValueError: If candidates are needed, embeddings without an encoder, or coalitions of
                 responses that were sampled for their texts alone.
         """
-        self._check(needs)
-        finds = rollouts.char_spans is not None or needs.coalitions is not None
+        self.check(needs)
+        finds = responses.char_spans is not None or needs.coalitions is not None
         before = self.counts() if self.counts else Counts()
         cut = self.cut if finds else self.uncut
-        parts = [[cut(text) for text in group] for group in rollouts.texts]
-        candidates, rewards, num_asked = self._rewards(rollouts, parts)
-        rewards = rewards.to(rollouts.response_mask.device)
-        segments = _segments(rollouts, parts) if finds else None
+        parts = [[cut(text) for text in group] for group in responses.texts]
+        candidates, rewards, num_asked = self._rewards(responses, parts)
+        rewards = rewards.to(responses.response_mask.device)
+        segments = _segments(responses, parts) if finds else None
         asked = _Batch(rules=self.rules)
         played = None
         if needs.coalitions is not None:
             planner = Planner(plan=needs.coalitions, randomness=randomness)
-            played = self._played(rollouts.prompts, parts, rewards, needs, planner, offset, asked)
+            played = self._played(responses.prompts, parts, rewards, needs, planner, offset, asked)
         return Signals(
             rewards=rewards,
-            response_mask=rollouts.response_mask,
+            response_mask=responses.response_mask,
             segments=segments,
             game=played,
             candidates=candidates,
-            embeddings=self._embeddings(rollouts, parts) if needs.embeddings else None,
+            embeddings=self._embeddings(responses, parts) if needs.embeddings else None,
             randomness=randomness,
             num_evaluations=num_asked + len(asked.texts),
             counts=self.counts() - before if self.counts else None,
         )
 
     def _rewards(
-        self, rollouts: Rollouts, parts: Sequence[Sequence[Part]]
+        self, responses: Responses, parts: Sequence[Sequence[Part]]
     ) -> tuple[CandidateRewards | None, Float[Tensor, "P G"], int]:
         """Candidates where the task asks for them, rewards of responses, how many were asked."""
         if self.rules.num_candidates:
             assert self.utility is not None, "a task of sets has a utility"
-            return SetScorer(reward=self.reward, rules=self.rules, utility=self.utility)(rollouts)
+            return SetScorer(reward=self.reward, rules=self.rules, utility=self.utility)(responses)
         whole = _Batch(rules=self.rules)
-        for prompt, group in zip(rollouts.prompts, parts, strict=True):
+        for prompt, group in zip(responses.prompts, parts, strict=True):
             for part in group:
                 whole.add(prompt, [part.scored.of(part.text)])
-        rewards = whole.rewards(self.reward).reshape(rollouts.finished.shape)
+        rewards = whole.rewards(self.reward).reshape(responses.response_mask.shape[:2])
         return None, rewards, len(whole.texts)
 
     def uncut(self, text: str) -> Part:
@@ -148,7 +148,12 @@ class Scorer:
             sentences=tuple(bisect(starts, span.start - scored.start) - 1 for span in spans),
         )
 
-    def _check(self, needs: Needs) -> None:
+    def check(self, needs: Needs) -> None:
+        """Refuse needs that these rules and parts cannot meet.
+
+        Raises:
+            ValueError: With the remedy.
+        """
         if needs.candidates and not self.rules.num_candidates:
             raise ValueError(
                 "candidates are needed, and the task's responses are one text each; set "
@@ -211,7 +216,7 @@ class Scorer:
         return found[:num_coalitions], found[num_coalitions:]
 
     def _embeddings(
-        self, rollouts: Rollouts, parts: Sequence[Sequence[Part]]
+        self, responses: Responses, parts: Sequence[Sequence[Part]]
     ) -> Float[Tensor, "P G D"]:
         assert self.encoder is not None  # checked before anything was computed
         texts = [
@@ -220,7 +225,8 @@ class Scorer:
             for part in group
         ]
         rows = self.encoder(texts)
-        return rows.unflatten(0, tuple(rollouts.finished.shape)).to(rollouts.response_mask.device)
+        mask = responses.response_mask
+        return rows.unflatten(0, tuple(mask.shape[:2])).to(mask.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +259,7 @@ class _Batch:
         return earned(reward, self.prompts, written=self.texts, searched=searched)
 
 
-def _segments(rollouts: Rollouts, parts: Sequence[Sequence[Part]]) -> Segments:
+def _segments(responses: Responses, parts: Sequence[Sequence[Part]]) -> Segments:
     """The segments as tensors; at least one column, so that reductions over them are defined."""
     rows = [part for group in parts for part in group]
     most = max(1, *(len(part.spans) for part in rows))
@@ -266,14 +272,14 @@ def _segments(rollouts: Rollouts, parts: Sequence[Sequence[Part]]) -> Segments:
             [part.first for part in rows],
         )
     ]
-    device = rollouts.response_mask.device
+    device = responses.response_mask.device
     mask, valid, first = torch.tensor(flags, dtype=torch.bool, device=device)
-    chars = rollouts.spans.flatten(0, 1).cpu()
+    chars = responses.spans.flatten(0, 1).cpu()
     ids = torch.stack(
         [segment_ids(row, part.spans) for row, part in zip(chars, rows, strict=True)]
     ).to(device)
-    groups = tuple(rollouts.finished.shape)
-    outside = ~rollouts.response_mask
+    groups = tuple(responses.response_mask.shape[:2])
+    outside = ~responses.response_mask
     return Segments(
         spans=torch.tensor(spans, device=device).unflatten(0, groups),
         mask=mask.unflatten(0, groups),

@@ -1,0 +1,104 @@
+"""What an integration relies on in another package, compared with what that package has today."""
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Method = tuple[list[str], str]
+"""The names of a method's parameters, in order, and its source."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """Methods of one class of another package, by their parameters and by lines they must hold."""
+
+    package: str
+    """As ``pip`` calls it."""
+    versions: str
+    """For which the contract was seen to hold."""
+    file: str
+    """Where the class stands, within a wheel."""
+    name: str
+    """Of the class."""
+    parameters: Mapping[str, Sequence[str]]
+    """Method -> the names of its parameters, in order."""
+    lines: Mapping[str, Sequence[str]]
+    """Method -> texts that its source holds."""
+
+    def check(self, cls: type, version: str) -> None:
+        """Compare the class as it is installed.
+
+        Raises:
+            ImportError: With what has moved.
+        """
+
+        def installed(name: str) -> Method | None:
+            found = getattr(cls, name, None)
+            if found is None:
+                return None
+            method: Callable[..., object] = inspect.unwrap(found)
+            return list(inspect.signature(method).parameters), inspect.getsource(method)
+
+        if moved := self._moved(installed):
+            raise ImportError(
+                f"{self.package} {version} is not the {self.package} that this integration knows "
+                f"({self.versions}): {'; '.join(moved)}. Install one of these versions"
+            )
+
+    def moved_in(self, source: str) -> list[str]:
+        """What has moved in the source of the class's file, which is read and never run."""
+        classes = [
+            node
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.ClassDef) and node.name == self.name
+        ]
+        if not classes:
+            return [f"{self.file} has no class {self.name}"]
+        methods: dict[str, Method] = {}
+        for node in classes[0].body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                text = ast.get_source_segment(source, node) or ""
+                methods[node.name] = ([each.arg for each in given], text)
+        return self._moved(methods.get)
+
+    def _moved(self, method: Callable[[str], Method | None]) -> list[str]:
+        moved: list[str] = []
+        for name, wanted in self.parameters.items():
+            found = method(name)
+            if found is None:
+                moved.append(f"{self.name} has no {name}")
+            elif found[0] != list(wanted):
+                moved.append(f"{self.name}.{name} takes {found[0]}, not {list(wanted)}")
+        for name, lines in self.lines.items():
+            found = method(name)
+            text = "" if found is None else found[1]
+            moved += [f"{self.name}.{name} no longer says {x!r}" for x in lines if x not in text]
+        return moved
+
+
+TRL = Contract(
+    package="trl",
+    versions="1.14 to 1.16",
+    file="trl/trainer/grpo_trainer.py",
+    name="GRPOTrainer",
+    parameters={
+        "_generate_and_score_completions": ("self", "inputs"),
+        "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
+        "_compute_loss": ("self", "model", "inputs"),
+    },
+    lines={
+        "_compute_loss": ("if advantages.dim() == 1:",),
+        "__init__": (
+            "self.environment_factories",
+            "self.rollout_func",
+            "self.tools =",
+            "self.reward_weights =",
+            "self.chat_template_kwargs =",
+            "self._step = 0",
+            '"extra": ',
+        ),
+    },
+)
+CONTRACTS = (TRL,)
