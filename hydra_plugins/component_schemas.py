@@ -22,10 +22,12 @@ class ComponentSchemas(ConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """A copy of a schema: Hydra makes a run's config out of it."""
+        found = stored_schema(config_path)
+        assert found is not None, "Hydra asks is_config first"
         return ConfigResult(
             provider=self.provider,
             path=self.full_path(),
-            config=deepcopy(stored_schema(config_path)),
+            config=deepcopy(found),
             header={"package": None},
         )
 

@@ -20,6 +20,7 @@ from rlcredit.commands.errors import explain
 from rlcredit.commands.saved import typed
 from rlcredit.commands.schema import register, schema
 from rlcredit.rollout import VLLMRollout
+from rlcredit.tracking import TensorBoard, Trackio
 from rlcredit.trainer.pairing import check_pairing
 
 ROOT = Path(__file__).parents[1]
@@ -171,7 +172,10 @@ ALL = [cls for package in dict.fromkeys(COMPONENTS.values()) for cls in componen
 WHOLE = [cls for cls in ALL if not OmegaConf.missing_keys(OmegaConf.structured(schema(cls)))]
 
 
-INSTALLED = [cls for cls in WHOLE if cls is not VLLMRollout or find_spec("vllm") is not None]
+NEEDED_PACKAGE = {VLLMRollout: "vllm", TensorBoard: "tensorboard", Trackio: "trackio"}
+INSTALLED = [
+    cls for cls in WHOLE if cls not in NEEDED_PACKAGE or find_spec(NEEDED_PACKAGE[cls]) is not None
+]
 
 
 @pytest.mark.parametrize("cls", INSTALLED, ids=lambda cls: cls.__name__)

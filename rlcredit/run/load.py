@@ -5,15 +5,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from rlcredit.files import without_check
 from rlcredit.run.seal import verify
-
-if TYPE_CHECKING:
-    import pandas
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 """A setting that is taken from another one: ``${reward.utility}``."""
@@ -35,24 +32,24 @@ class SavedRun:
     evaluations: tuple[Mapping[str, Any], ...]
     """``evaluations/*.json``: every prompt's scores, before and after training."""
 
-    def metrics_frame(self) -> "pandas.DataFrame":
-        """The metrics as a data frame: a row a step, a column a metric.
+    def metrics_frame(self) -> Any:
+        """The metrics as a ``pandas.DataFrame``: a row a step, a column a metric.
 
         Raises:
             ModuleNotFoundError: If pandas is not installed.
         """
         return _frame(self.metrics)
 
-    def responses_frame(self) -> "pandas.DataFrame":
-        """The responses of training as a data frame, a row each; ``segments`` holds lists.
+    def responses_frame(self) -> Any:
+        """The responses of training as a ``pandas.DataFrame``; its ``segments`` are lists.
 
         Raises:
             ModuleNotFoundError: If pandas is not installed.
         """
         return _frame(self.responses)
 
-    def scores_frame(self) -> "pandas.DataFrame":
-        """The evaluations as a data frame: a row for each prompt, measure, retriever and writer.
+    def scores_frame(self) -> Any:
+        """The evaluations as a ``pandas.DataFrame``: a row a prompt, measure, retriever and writer.
 
         The columns are ``split``, ``phase``, ``retriever``, ``measure``, ``source``, ``prompt_id``
         and ``score``.
@@ -109,7 +106,7 @@ def _lines(path: Path) -> tuple[Mapping[str, Any], ...]:
     )
 
 
-def _frame(rows: Iterable[Mapping[str, Any]]) -> "pandas.DataFrame":
+def _frame(rows: Iterable[Mapping[str, Any]]) -> Any:
     try:
         import pandas
     except ModuleNotFoundError as error:

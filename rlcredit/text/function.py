@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from rlcredit.code import Code
 from rlcredit.identity import CODE
@@ -59,7 +60,7 @@ class SegmentFunction:
         return spans
 
     def _span(self, given: object, text: str) -> Span:
-        pair = tuple(given) if isinstance(given, Iterable) else ()
+        pair: tuple[Any, ...] = tuple(given) if isinstance(given, Iterable) else ()
         whole = len(pair) == 2 and all(type(bound) is int for bound in pair)
         if not whole or not 0 <= pair[0] < pair[1] <= len(text):
             raise RuntimeError(f"{self.path} gave {given!r:.80} on {text!r:.80}, {_RULE}")

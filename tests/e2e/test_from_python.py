@@ -24,7 +24,7 @@ def test_a_run_from_python_is_that_of_the_command_line(tmp_path, cache):
     assert len(responses) == 2 * 3 * 4
     assert isinstance(responses["segments"][0], list)
     scores = found.scores_frame()
-    assert set(scores["phase"]) == {"before", "after"}
+    assert set(scores.query("split == 'test'")["phase"]) == {"before", "after"}
     sampled = scores.query("measure == 'nDCG@10' and source == 'sampled' and phase == 'after'")
     name = "bm25/ndcg@10_sampled"
     assert sampled["score"].mean() == pytest.approx(

@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from rlcredit import estimators
 from rlcredit.commands.components import known_classes
 from rlcredit.commands.digests import run_digest, run_identity
-from rlcredit.commands.schema import register, schema
+from rlcredit.commands.schema import register, schema, stored_schema
 from rlcredit.estimators import OSPO, Myerson, Weighted
 from rlcredit.identity import ASIDE, BEFORE, digest, identify, public_name, without_numerics
 from rlcredit.policy.tiny import Tiny
@@ -71,12 +71,12 @@ def moved(monkeypatch):
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(source, "elsewhere.py", "exec"), vars(module))
     monkeypatch.setattr(estimators, "OSPO", module.ShapleyOwenCredit)
-    for cached in (known_classes, schema):
+    for cached in (known_classes, schema, stored_schema):
         cached.cache_clear()
     register()
     yield module.ShapleyOwenCredit
     monkeypatch.undo()
-    for cached in (known_classes, schema):
+    for cached in (known_classes, schema, stored_schema):
         cached.cache_clear()
     register()
 

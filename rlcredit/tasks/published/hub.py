@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+from datasets.exceptions import DatasetsError
 
 from rlcredit.tasks.published.esci_files import EXAMPLE_COLUMNS, EXAMPLE_IDS, PRODUCT_COLUMNS
 from rlcredit.tasks.published.tables import BATCH, Table
@@ -98,7 +99,7 @@ def hub_records(
             else "without a network, write its rows to a file and use dataset=jsonl"
         )
         raise ConnectionError(f"{name} cannot be had ({error}); {remedy}") from error
-    except (ValueError, datasets.exceptions.DatasetsError) as error:
+    except (ValueError, DatasetsError) as error:
         raise ValueError(
             f"{name} cannot be read: {error}. Choose a configuration with dataset.part=<name>"
         ) from error
