@@ -12,10 +12,10 @@ from huggingface_hub import metadata_load, try_to_load_from_cache
 
 import rlcredit
 from rlcredit.evaluation.lines import with_interval
-from rlcredit.evaluation.samples import Completion
 from rlcredit.policy.base import Policy
 from rlcredit.run.folder import Change, RunSummary
 from rlcredit.run.job import Job
+from rlcredit.scoring.samples import Completion
 from rlcredit.text.markdown import fenced, inline
 from rlcredit.types import Prompt
 

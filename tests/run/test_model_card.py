@@ -14,12 +14,12 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlcredit.evaluation.lines import with_interval
-from rlcredit.evaluation.samples import Completion
 from rlcredit.policy.hf import HF
 from rlcredit.rollout import HFRollout
 from rlcredit.run.export_check import export
 from rlcredit.run.folder import RunSummary
 from rlcredit.run.model_card import ModelCard
+from rlcredit.scoring.samples import Completion
 from rlcredit.types import Prompt, Randomness
 from tests.e2e.running import SMALL, composed, run
 from tests.policy.toy import toy_policy, toy_prompts, toy_task
