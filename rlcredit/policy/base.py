@@ -12,6 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlcredit.policy.chat import PromptFormat
 from rlcredit.policy.packing import Packing
 from rlcredit.tasks.base import Task
 from rlcredit.types import Prompt, Rollouts
@@ -54,6 +55,11 @@ class Policy(Protocol):
     @property
     def context(self) -> int | None:
         """Tokens that the model can read, prompt and response together; None: no limit is known."""
+        ...
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        """How a prompt is put to it: through the tokenizer's chat template, or as plain text."""
         ...
 
     @property
@@ -117,6 +123,11 @@ class Policy(Protocol):
 @runtime_checkable
 class PolicySource(Protocol):
     """A policy's settings, and how to make or load it."""
+
+    @property
+    def base_model(self) -> str | None:
+        """Hub name or folder of the pretrained model it starts from; None: made from scratch."""
+        ...
 
     @property
     def highest_lr(self) -> float | None:

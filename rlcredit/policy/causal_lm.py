@@ -57,7 +57,7 @@ class CausalLM:
 
     def __post_init__(self) -> None:
         """Collect the tokens that end a response."""
-        more = {*stop_ids(self.tokenizer, self.stop_tokens), *self._format.turn_ends()}
+        more = {*stop_ids(self.tokenizer, self.stop_tokens), *self.prompt_format.turn_ends()}
         object.__setattr__(self, "eos_ids", end_ids(self.model, self.tokenizer, more=more))
 
     @property
@@ -107,13 +107,15 @@ class CausalLM:
 
     def prompt_ids(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Token ids of each prompt, as :meth:`encode` pads them."""
-        return self._format.ids(prompts, end_ids=self.eos_ids)
+        return self.prompt_format.ids(prompts, end_ids=self.eos_ids)
 
     @property
     def turn_end(self) -> int:
         """The token that ends a taught response: the chat template's, else the tokenizer's end."""
         own = self.tokenizer.eos_token_id
-        return min(self._format.turn_ends() or ([own] if isinstance(own, int) else self.eos_ids))
+        return min(
+            self.prompt_format.turn_ends() or ([own] if isinstance(own, int) else self.eos_ids)
+        )
 
     def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
         """Tokens of each prompt."""
@@ -208,7 +210,8 @@ class CausalLM:
         save_folder(model, self.tokenizer, folder)
 
     @property
-    def _format(self) -> PromptFormat:
+    def prompt_format(self) -> PromptFormat:
+        """How a prompt is put to it."""
         return PromptFormat(
             tokenizer=self.tokenizer,
             origin=self.origin,

@@ -46,7 +46,7 @@ class PromptFormat:
         if not prompts:
             return []
         plain = self.tokenizer.chat_template is None
-        texts = [_plain(prompt) if plain else self.rendered(prompt) for prompt in prompts]
+        texts = [self.plain(prompt) if plain else self.rendered(prompt) for prompt in prompts]
         rows: Any = self.tokenizer(texts, add_special_tokens=plain)["input_ids"]
         ends = frozenset(i for i in end_ids if i != self.tokenizer.sep_token_id)
         return [_without_end(row, ends) if plain else list(row) for row in rows]
@@ -54,12 +54,28 @@ class PromptFormat:
     def rendered(self, prompt: Prompt) -> str:
         """The text that the chat template makes of a prompt, up to where the response begins.
 
+        Raises:
+            ValueError: If the template refuses the prompt, or leaves a part of it out.
+        """
+        return self._accepted(prompt)[1]
+
+    def messages(self, prompt: Prompt) -> list[dict[str, str]]:
+        """The messages of a prompt as the chat template takes them.
+
         A template that refuses the instruction as a system message, or drops it, gets it at the
         head of the user's message.
 
         Raises:
             ValueError: If the template refuses the prompt, or leaves a part of it out.
         """
+        return self._accepted(prompt)[0]
+
+    def plain(self, prompt: Prompt) -> str:
+        """The text of a prompt where there is no chat template: what was said, by paragraphs."""
+        return "\n\n".join([*(turn.content for turn in prompt.turns), prompt.text])
+
+    def _accepted(self, prompt: Prompt) -> tuple[list[dict[str, str]], str]:
+        """Messages that the template takes, and what it makes of them."""
         told = {"role": "system", "content": prompt.instruction}
         said = [{"role": turn.role, "content": turn.content} for turn in prompt.turns]
         said.append({"role": "user", "content": prompt.text})
@@ -73,7 +89,7 @@ class PromptFormat:
                 refusals.append(str(error))
                 continue
             if all(part.strip() in text for part in parts):
-                return text
+                return messages, text
             refusals.append(f"a part of the prompt is not in what it makes of it, {text!r}")
         raise ValueError(
             f"the chat template of {self.origin} refuses prompt {prompt.prompt_id!r}: "
@@ -105,11 +121,6 @@ class PromptFormat:
         )
         assert isinstance(text, str)  # tokenize=False
         return text
-
-
-def _plain(prompt: Prompt) -> str:
-    """A prompt for a tokenizer without a chat template: all that was said, a paragraph each."""
-    return "\n\n".join([*(turn.content for turn in prompt.turns), prompt.text])
 
 
 def _without_end(row: Sequence[int], end_ids: frozenset[int]) -> list[int]:

@@ -126,6 +126,11 @@ class HF:
         _ = self.today
 
     @property
+    def base_model(self) -> str:
+        """Hub name or folder of the model it starts from."""
+        return self.name
+
+    @property
     def highest_lr(self) -> float:
         """The learning rate above which weights that know a language forget it."""
         return _HIGHEST_LR_OF_ADAPTERS if self.lora.rank else _HIGHEST_LR

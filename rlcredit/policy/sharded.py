@@ -27,6 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlcredit.distributed.world import World
 from rlcredit.policy.base import Policy, TokenLogprobs
+from rlcredit.policy.chat import PromptFormat
 from rlcredit.policy.packing import Packing
 from rlcredit.types import Prompt, Rollouts
 
@@ -117,6 +118,11 @@ class Sharded:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Turns prompts into ids and back."""
         return self.inner.tokenizer
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        """How a prompt is put to it."""
+        return self.inner.prompt_format
 
     @property
     def adapters(self) -> PeftModel | None:

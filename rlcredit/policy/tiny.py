@@ -72,6 +72,10 @@ class Tiny:
             raise ValueError(f"policy.initializer_range={self.initializer_range} must be above 0")
 
     @property
+    def base_model(self) -> None:
+        """It has none."""
+
+    @property
     def highest_lr(self) -> None:
         """None is known: a policy made from scratch has little to lose."""
 

@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from rlcredit.files import writing
 from rlcredit.policy.base import Policy
-from rlcredit.policy.causal_lm import positions, token_logprobs
+from rlcredit.policy.causal_lm import pad_id, positions, token_logprobs
+from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.hf import evaluating
 from rlcredit.types import Prompt
 
@@ -35,8 +36,8 @@ def tolerance(dtype: torch.dtype) -> float:
     return 4 * eps**0.5
 
 
-def export(policy: Policy, folder: Path) -> None:
-    """Write a policy's folder.
+def export(policy: Policy, rollout: Rollout, folder: Path) -> None:
+    """Write a policy's folder, with settings by which transformers samples as the run did.
 
     Raises:
         OSError: If it cannot be written: why, and what to do.
@@ -44,8 +45,27 @@ def export(policy: Policy, folder: Path) -> None:
     with writing(folder):
         try:
             policy.export(folder)
+            sampling(policy, rollout).save_pretrained(folder)
         except SafetensorError as error:
             raise OSError(str(error)) from error
+
+
+def sampling(policy: Policy, rollout: Rollout) -> GenerationConfig:
+    """The settings of a run's rollouts for ``generate``: any token, at the run's temperature.
+
+    transformers keeps the 50 most probable tokens unless ``top_k`` is 0.
+    """
+    given = policy.model.generation_config or GenerationConfig()
+    return GenerationConfig(
+        do_sample=True,
+        temperature=rollout.temperature,
+        top_k=0,
+        top_p=1.0,
+        max_new_tokens=rollout.max_new_tokens,
+        bos_token_id=given.bos_token_id,
+        eos_token_id=sorted(policy.eos_ids),
+        pad_token_id=pad_id(policy.tokenizer, policy.eos_ids),
+    )
 
 
 def export_fault(policy: Policy, folder: Path, prompts: Sequence[Prompt]) -> str | None:

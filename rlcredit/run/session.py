@@ -17,6 +17,7 @@ from rlcredit.errors import pasted
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.figures import compare, evaluation_metrics, intervals, truth_rho
 from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
+from rlcredit.files import replace_file
 from rlcredit.policy.base import Policy
 from rlcredit.run.console import RunConsole
 from rlcredit.run.export_check import NUM_COMPARED, ExportError, export, export_fault
@@ -30,6 +31,7 @@ from rlcredit.run.folder import (
     touch_test_split,
 )
 from rlcredit.run.job import Job, Parts
+from rlcredit.run.model_card import CARD_FILE, ModelCard
 from rlcredit.run.ownership import run_id
 from rlcredit.run.responses import COLUMNS, CompletionsFile, response_rows
 from rlcredit.run.seal import EXPORTED, Sealer
@@ -366,7 +368,7 @@ class Session:
     def _export(self, policy: Policy) -> str | None:
         """Write the policy's folder; what is wrong with it, None if it holds the policy."""
         folder = self.folder / "policy"
-        export(policy, folder)
+        export(policy, self.job.rollout, folder)
         return export_fault(policy, folder, self.parts.task.test[:NUM_COMPARED])
 
     def _summarise(self, before: Evaluation, after: Evaluation, fault: str | None) -> float | None:
@@ -395,6 +397,14 @@ class Session:
             record=self.sealer(),
             exported=self.sealer(EXPORTED),
         )
+        card = ModelCard(
+            job=self.job,
+            policy=self.parts.trainer.policy,
+            summary=summary,
+            prompt=self.parts.task.test[0],
+            examples=after.examples[:1],
+        )
+        replace_file(self.folder / "policy" / CARD_FILE, card.text())
         path = summary.write(self.folder)
         self.measured = after.metrics()
         self.console.results(

@@ -2,7 +2,7 @@
 
 import re
 
-_ACTIVE = re.compile(r"[\\`*_\[\]<>#|~&$:!-]")
+_ACTIVE = re.compile(r"[\\`*_\[\]<>#|~&$:]")
 """What Markdown, HTML or a formula within them may read as more than a letter."""
 
 

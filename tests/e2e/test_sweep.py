@@ -2,7 +2,9 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
+from rlcredit.run.folder import RunSummary
 from tests.e2e.running import ROOT, SMALL
 from tests.forked import command
 
@@ -36,6 +38,30 @@ def test_a_failed_job_is_reported_and_stops_no_other_and_finished_ones_are_not_r
     assert [table.count(word) for word in (" finished ", " failed ")] == [1, 1]
     assert not list(tmp_path.glob(".sweep-*"))
     assert (finished / "summary.json").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_optuna_finds_the_job_of_the_highest_validation_measure(tmp_path, cache, side_by_side):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install .[optuna]")
+    words = sweep(
+        tmp_path, cache, "trainer.optimizer.lr=choice(-1,1e-3,5e-3)", "evaluation.every=2"
+    )
+    words += ["hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_jobs=2"]
+    words += ["hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=3"]
+    if side_by_side:
+        words += ["hydra/launcher=leased", "hydra.launcher.devices=[a,b]"]
+    done = subprocess.run(
+        [sys.executable, "train.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 1, done.stderr  # one job was refused, and the search went on
+    summaries = [RunSummary.read(path.parent) for path in tmp_path.rglob("summary.json")]
+    found = yaml.safe_load((tmp_path / "optimization_results.yaml").read_text())
+    assert len(summaries) == 2
+    best = max(summaries, key=lambda summary: summary.validated)
+    assert found["best_value"] == best.validated
+    lr = found["best_params"]["trainer.optimizer.lr"]
+    assert lr == best.identity["trainer"]["optimizer"]["lr"]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from rlcredit.errors import raised_here
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.hf import HF, Dtype, LoRA
 from rlcredit.policy.packing import Packing
+from rlcredit.rollout import HFRollout
 from rlcredit.run.export_check import export, export_fault, tolerance
 from tests.full_disk import full_disk
 from tests.policy.toy import toy_policy, toy_prompts, toy_task
@@ -52,7 +53,7 @@ def test_what_rounding_explains_is_half_of_the_digits_and_float32_at_best():
 def test_an_export_that_the_disk_does_not_take_ends_in_a_sentence(tmp_path: Path):
     sentence = r"policy cannot be written \(.*\)\. Make room"
     with full_disk(1000), pytest.raises(OSError, match=sentence) as error:
-        export(toy_policy(), tmp_path / "policy")
+        export(toy_policy(), HFRollout(), tmp_path / "policy")
     assert raised_here(error.value)
 
 

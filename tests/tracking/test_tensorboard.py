@@ -107,7 +107,7 @@ def test_a_table_shows_texts_with_their_credit_and_reads_no_markup_in_them(tmp_p
     assert (head, rule) == ("| step | response |", "| --- | --- |")
     assert row.count("|") == 3
     assert not set("<>*\n") & set(row)
-    assert "&#60;script&#62; (+0.500), &#42;tent&#42; (&#45;0.250)" in row
+    assert "&#60;script&#62; (+0.500), &#42;tent&#42; (-0.250)" in row
 
 
 def mirrored(folder, warnings):
