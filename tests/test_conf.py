@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlcredit.commands.build import retriever_configs, trackers
+from rlcredit.commands.build import estimator_config, retriever_configs, trackers
 from rlcredit.commands.components import COMPONENTS, build, components, known_classes
 from rlcredit.commands.digests import run_digest
 from rlcredit.commands.errors import explain
@@ -117,6 +117,14 @@ def test_every_component_composes_and_builds(group, name):
         return
     built = build(node, allow=["my_pkg"])
     assert type(built).__module__.startswith("rlcredit.")
+
+
+@pytest.mark.parametrize("name", ["ospo", "lpo"])
+def test_an_estimator_alone_is_that_of_a_run(name):
+    config, loss = estimator_config(name)
+    run = composed(f"estimator={name}")
+    assert build(config) == build(run.estimator)
+    assert build(run.loss) == build(compose("parts", overrides=[f"+loss={loss}"]).loss)
 
 
 def test_every_estimator_goes_with_every_loss_or_is_refused_with_the_remedy():

@@ -125,6 +125,17 @@ def allowed_by_command(cfg: DictConfig) -> tuple[str, ...]:
     return allow
 
 
+def estimator_config(name: str) -> tuple[DictConfig, str]:
+    """The config of an estimator in conf/estimator, beside the reward that train.py has by default.
+
+    Returns:
+        The config, and the name of the loss that it picks.
+    """
+    beside = ("+reward=ndcg", "+rollout=hf", "+loss=dapo")  # the last it may override
+    cfg = compose("parts", [*beside, f"+estimator={name}"], return_hydra_config=True)
+    return cfg.estimator, str(cfg.hydra.runtime.choices.loss)
+
+
 def retriever_configs(names: Sequence[str]) -> dict[str, DictConfig]:
     """The configs of retrievers by their names in conf/retriever, composed together."""
     places = {name: f"retriever_{index}" for index, name in enumerate(names)}

@@ -18,7 +18,7 @@ from omegaconf import MISSING, DictConfig
 
 from rlcredit.bench.record import write
 from rlcredit.bench.run import Methods, Settings, bench
-from rlcredit.commands.build import allowed_by_command
+from rlcredit.commands.build import allowed_by_command, estimator_config
 from rlcredit.commands.components import build
 from rlcredit.commands.run_main import run_main
 from rlcredit.commands.schema import schema
@@ -45,17 +45,14 @@ ConfigStore.instance().store(
 def methods(allow: Sequence[str]) -> Methods:
     """What conf/ and the folders beside it hold, beside what train.py chooses by default."""
     loader = GlobalHydra.instance().config_loader()
-    default = compose("train", return_hydra_config=True).hydra.runtime.choices
-    beside = [f"+{group}={default[group]}" for group in ("reward", "rollout")]
     names = loader.get_group_options("loss")
+    beside = ("+reward=ndcg", "+rollout=hf")
     mounted = compose("parts", [*beside, *(f"+loss@losses.{name}={name}" for name in names)])
     losses = {name: build(mounted.losses[name], allow=allow) for name in names}
     estimators, own = {}, {}
     for name in loader.get_group_options("estimator"):
-        words = [*beside, f"+loss={default.loss}", f"+estimator={name}"]  # which may pick its own
-        cfg = compose("parts", words, return_hydra_config=True)
-        estimators[name] = build(cfg.estimator, allow=allow)
-        own[name] = str(cfg.hydra.runtime.choices.loss)
+        config, own[name] = estimator_config(name)
+        estimators[name] = build(config, allow=allow)
     return Methods(estimators=estimators, losses=losses, own=own)
 
 

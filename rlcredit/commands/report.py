@@ -6,11 +6,10 @@ Nothing is trained and no policy writes anything.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hydra import compose
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from rlcredit.commands.build import allowed_by_command, saved_part
+from rlcredit.commands.build import allowed_by_command, estimator_config, saved_part
 from rlcredit.commands.components import build
 from rlcredit.commands.run_main import run_main
 from rlcredit.commands.saved import saved_config
@@ -77,10 +76,7 @@ def _explored(run: Path, cfg: DictConfig) -> Explored:
         reward=saved_part(saved.reward, allow=allow),
         segmenter=saved_part(saved.segmenter, allow=allow),
         encoder=saved_part(saved.encoder, allow=allow),
-        estimators={
-            name: build(compose("train", overrides=[f"estimator={name}"]).estimator, allow=allow)
-            for name in names
-        },
+        estimators={name: build(estimator_config(name)[0], allow=allow) for name in names},
         seed=saved.seed,
         cache=Path(cfg.cache),
     )
