@@ -13,7 +13,7 @@ import torch
 from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.distributed.world import Payload, World
 from rlcredit.run.launch import no_sentence
-from scripts.bench_trl import Timing, own_step, paired_ratio
+from scripts.bench_timing import Timing, own_step, paired_ratio
 from scripts.bench_work import Work, own_trainer
 
 WAIT_S = 3600.0

@@ -27,7 +27,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from rlcredit.policy.packing import Packing
 from scripts.bench_credit import credit_shares, credit_table
 from scripts.bench_ranks import ranks
-from scripts.bench_trl import Arms, Timing, gradient_parity, own_step
+from scripts.bench_timing import Timing, own_step
 from scripts.bench_work import Work, own_trainer
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
@@ -75,10 +75,7 @@ def main() -> None:
         print(credit_table(shares), flush=True)
         store(chosen.out / "credit.json", [asdict(row) for row in shares])
     if everything or chosen.against_trl:
-        parity = gradient_parity(Work(ragged=True))
-        print(f"gradient on TRL's own batch: relative difference {parity:.1e}", flush=True)
-        rows = against_trl(chosen.steps)
-        store(chosen.out / "speed.json", [{"gradient_parity": parity}, *rows])
+        store(chosen.out / "speed.json", against_trl(chosen.steps))
     if everything or some[0]:
         names = chosen.scaling or list(SCALING)
         rows = scaling([change for name in names for change in SCALING[name]])
@@ -89,9 +86,13 @@ def main() -> None:
 
 
 def against_trl(steps: int) -> list[dict[str, Any]]:
-    """The table, printed row by row. TRL with a compact head gets fewer steps."""
+    """The parity of gradients, then the table; TRL with a compact head gets fewer steps."""
+    from scripts.bench_trl import Arms, gradient_parity  # TRL, which the other benches do without
+
+    parity = gradient_parity(Work(ragged=True))
+    print(f"gradient on TRL's own batch: relative difference {parity:.1e}", flush=True)
     print(SPEED_HEAD)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for tokens in PROMPT_TOKENS:
         for ragged in (False, True):
             work = Work(prompt_tokens=tokens, ragged=ragged)
@@ -100,7 +101,7 @@ def against_trl(steps: int) -> list[dict[str, Any]]:
             rows.append(printed(Arms(work=work, steps=min(2, steps), compact=True).run()))
             if not ragged:
                 rows.append(printed(Arms(work=work, steps=steps, bf16=True).run()))
-    return rows
+    return [{"gradient_parity": parity}, *rows]
 
 
 SPEED_HEAD = "\n".join(

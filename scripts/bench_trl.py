@@ -1,16 +1,10 @@
 """TRL's GRPO trainer and rlcredit's on the same work, step by step in turn, in one process."""
 
-import ctypes
-import gc
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import median
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -27,70 +21,8 @@ from rlcredit.policy.packing import Packing
 from rlcredit.trainer.backward import accumulate, microbatches
 from rlcredit.trainer.loop import Trainer
 from rlcredit.types import Prompt, Rollouts, UpdateBatch
+from scripts.bench_timing import Timing, own_step, paired_ratio, timed
 from scripts.bench_work import LEARNING_RATE, NO_CLIPPING, Work, distinct, own_trainer, policy_of
-
-
-@dataclass(kw_only=True)
-class Timing:
-    """Steps of one side: seconds, seconds by stage, memory above what was held before."""
-
-    seconds: list[float] = field(default_factory=list)
-    stages: dict[str, list[float]] = field(default_factory=dict)
-    peak_mb: float | None = None
-    """Memory in MB that the first step took above what was resident before it."""
-    tokens: list[float] = field(default_factory=list)
-    """Mean length of a step's responses."""
-
-    def add(self, stage: str, seconds: float) -> None:
-        """Add the seconds of a stage of one step."""
-        self.stages.setdefault(stage, []).append(seconds)
-
-    def summary(self, samples: int, *, skip: int) -> dict[str, Any]:
-        """Medians, without the first ``skip`` steps."""
-        counted = self.seconds[skip:]
-        return {
-            "steps": len(counted),
-            "step_s": median(counted),
-            "every_step_s": counted,
-            "samples_per_s": samples / median(counted),
-            "peak_mb": self.peak_mb,
-            "mean_tokens": sum(self.tokens) / max(1, len(self.tokens)),
-            "stages_s": {name: median(values[skip:]) for name, values in self.stages.items()},
-        }
-
-
-@contextmanager
-def timed(timing: Timing) -> Iterator[None]:
-    """Time a step; of the first one, where Linux tells, note the peak of resident memory."""
-    measured = not timing.seconds and sys.platform == "linux"
-    before = _resident_mb("VmRSS:") if measured and _give_back() else 0.0
-    start = time.perf_counter()
-    yield
-    timing.seconds.append(time.perf_counter() - start)
-    if measured:
-        timing.peak_mb = _resident_mb("VmHWM:") - before
-
-
-def _give_back() -> bool:
-    """Return freed memory to the system and start the peak anew."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    return True
-
-
-def _resident_mb(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
-
-
-def own_step(trainer: Trainer, number: int, timing: Timing) -> None:
-    """One step of rlcredit."""
-    with timed(timing):
-        result = trainer.step(number)
-    for name in ("rollout", "reward", "credit", "update"):
-        timing.add(name, result.metrics[f"time/{name}_s"])
-    timing.tokens.append(float(result.rollouts.response_mask.sum(2).double().mean()))
 
 
 class Rival(GRPOTrainer):
@@ -218,12 +150,6 @@ class Arms:
             "own_measured": mine,
             "ratios": {name: paired_ratio(theirs, row) for name, row in mine.items()},
         }
-
-
-def paired_ratio(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> float:
-    """Median over turns of TRL's seconds by rlcredit's; load that changes moves it least."""
-    pairs = zip(theirs["every_step_s"], mine["every_step_s"], strict=True)
-    return median(a / b for a, b in pairs)
 
 
 def captured_rollouts(batch: Mapping[str, Tensor], group_size: int) -> tuple[Rollouts, UpdateBatch]:

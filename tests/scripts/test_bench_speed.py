@@ -84,7 +84,8 @@ def test_two_processes_take_turns_with_one(capsys):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_gradient_on_trls_own_step_is_trls():
-    from scripts.bench_trl import Arms, gradient_parity, paired_ratio
+    from scripts.bench_timing import paired_ratio
+    from scripts.bench_trl import Arms, gradient_parity
 
     assert gradient_parity(replace(TINY, ragged=True)) < 1e-5
     row = Arms(work=TINY, steps=2, compact=True).run()
