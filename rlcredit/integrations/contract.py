@@ -101,4 +101,17 @@ TRL = Contract(
         ),
     },
 )
+PRIME_RL = Contract(
+    package="prime-rl",
+    versions="commit 559b447 of August 2026; it is not on PyPI",
+    file="src/prime_rl/orchestrator/algo/base.py",
+    name="Algorithm",
+    parameters={
+        "__init__": ("self", "config", "policy_pool"),
+        "score_group": ("self", "episodes"),
+        "finalize_group": ("self", "episodes"),
+    },
+    lines={"finalize_group": ("await self.score_group(episodes)",)},
+)
 CONTRACTS = (TRL,)
+"""Those with packages that are published as wheels."""

@@ -1,0 +1,49 @@
+"""Pages of trainers that are not installed here: what they name exists, and their rewards work."""
+
+import importlib.util
+import re
+import shlex
+import tomllib
+from types import SimpleNamespace
+
+import pytest
+
+from rlcredit import score
+from tests.e2e.running import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+def blocks(name, language):
+    """The blocks of a language on an example's page."""
+    return re.findall(
+        rf"```{language}\n(.*?)```", (EXAMPLES / name / "README.md").read_text(), re.S
+    )
+
+
+def module(name, file):
+    """An example's program, imported; what it needs of the trainer is imported when it runs."""
+    spec = importlib.util.spec_from_file_location(f"{name}_{file}", EXAMPLES / name / f"{file}.py")
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def words(name):
+    """The command on an example's page."""
+    (block,) = blocks(name, "bash")
+    return shlex.split(block.replace("\\\n", " "))
+
+
+def test_prime_rl_s_orchestrator_is_started_by_a_program_with_a_row_and_a_reward():
+    python, program, *_ = words("prime_rl")
+    assert (python, (ROOT / program).is_file()) == ("python", True)
+    (settings,) = map(tomllib.loads, blocks("prime_rl", "toml"))
+    assert settings["algo"] == {"type": "grpo"}
+    example = module("prime_rl", "orchestrator")
+    task = SimpleNamespace(prompt_text="What is 6 * 7?", answer="42")
+    row = example.row_of(SimpleNamespace(task=SimpleNamespace(data=task)))
+    found = score(["It is 42.", "It is 421."], [row, row], reward=example.score)
+    assert found.tolist() == [1.0, 0.0]
+    with pytest.raises(ImportError, match="prime_rl"):
+        example.main()
