@@ -113,5 +113,29 @@ PRIME_RL = Contract(
     },
     lines={"finalize_group": ("await self.score_group(episodes)",)},
 )
+SLIME = Contract(
+    package="slime",
+    versions="commit 624b824 of August 2026; it is not on PyPI",
+    file="slime/ray/rollout.py",
+    name="RolloutManager",
+    parameters={
+        "_post_process_rewards": ("self", "samples"),
+        "_convert_samples_to_train_data": ("self", "samples"),
+        "_split_train_data_by_dp": ("self", "data"),
+    },
+    lines={
+        "_post_process_rewards": (
+            "return self.custom_reward_post_process_func(self.args, samples)",
+        ),
+        "_convert_samples_to_train_data": (
+            "raw_rewards, rewards = self._post_process_rewards(samples)",
+            '"rewards": rewards,',
+        ),
+        "_split_train_data_by_dp": (
+            '"rewards",',
+            "rollout_data[key] = [data[key][j] for j in partition]",
+        ),
+    },
+)
 CONTRACTS = (TRL,)
 """Those with packages that are published as wheels."""

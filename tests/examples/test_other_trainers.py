@@ -1,9 +1,11 @@
 """Pages of trainers that are not installed here: what they name exists, and their rewards work."""
 
+import asyncio
 import importlib.util
 import re
 import shlex
 import tomllib
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -47,3 +49,21 @@ def test_prime_rl_s_orchestrator_is_started_by_a_program_with_a_row_and_a_reward
     assert found.tolist() == [1.0, 0.0]
     with pytest.raises(ImportError, match="prime_rl"):
         example.main()
+
+
+def test_slime_s_command_names_functions_that_are_there():
+    line = words("slime")
+    assert line[0] == f"PYTHONPATH={(EXAMPLES / 'slime').relative_to(ROOT)}"
+    named = {option: value for option, value in pairwise(line) if "custom" in option}
+    assert set(named) == {
+        "--custom-rm-path",
+        "--custom-reward-post-process-path",
+        "--custom-advantage-function-path",
+    }
+    example = module("slime", "own_credit")
+    for value in named.values():
+        name, function = value.rsplit(".", 1)
+        assert name == "own_credit"
+        assert callable(getattr(example, function))
+    sample = SimpleNamespace(prompt="What is 6 * 7?", label=42, response="It is 42.")
+    assert asyncio.run(example.reward(None, sample)) == 1.0

@@ -79,7 +79,7 @@ def test_groups_of_any_size_get_our_advantages(name, tokenizer):
         episodes = group_of(tokenizer, row, texts[:size])
         asyncio.run(built.finalize_group(episodes))
         found = given(episodes)
-        expected = ours(credit, tokenizer, row, texts[:size], offset=number)
+        expected = ours(credit, tokenizer, [row], [texts[:size]], offset=number)
         assert all(map(torch.equal, found, expected))
         assert len(found) == size
         moved |= any(bool(each.any()) for each in found)
@@ -93,7 +93,7 @@ def test_rollouts_that_failed_or_train_nothing_are_no_siblings(tokenizer):
     episodes[1].traces[0].ok = False
     episodes[2].traces[0].agent.trainable = False
     asyncio.run(algorithm(credit, tokenizer).finalize_group(episodes))
-    expected = ours(credit, tokenizer, ROWS[0], [TEXTS[0][0], TEXTS[0][3]])
+    expected = ours(credit, tokenizer, ROWS[:1], [[TEXTS[0][0], TEXTS[0][3]]])
     assert all(map(torch.equal, given(episodes), expected))
     assert [episode.traces[0].nodes[1].advantages is None for episode in episodes] == [
         *(False, True, True, False)

@@ -33,15 +33,28 @@ def tokens(tokenizer, text):
     return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
-def ours(credit, tokenizer, row, texts, *, step=0, offset=0):
-    """Our advantages of one group, a row of tokens a response."""
-    rows = [tokens(tokenizer, text) for text in texts]
-    ids = torch.zeros(1, len(rows), max(map(len, rows)), dtype=torch.long)
-    mask = torch.zeros(ids.shape, dtype=torch.bool)
-    for index, row_ids in enumerate(rows):
-        ids[0, index, : len(row_ids)] = torch.tensor(row_ids)
-        mask[0, index, : len(row_ids)] = True
-    found = credit.of_tokens([row], ids, mask, tokenizer, step=step, offset=offset)
+def ours(credit, tokenizer, rows, groups, *, step=0, offset=0):
+    """Our advantages of groups of one size, a row of tokens a response."""
+    own = [[tokens(tokenizer, text) for text in texts] for texts in groups]
+    width = max(len(ids) for group in own for ids in group)
+    shape = (len(own), len(own[0]), width)
+    ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+    for p, group in enumerate(own):
+        for g, written in enumerate(group):
+            ids[p, g, : len(written)] = torch.tensor(written)
+            mask[p, g, : len(written)] = True
+    found = credit.of_tokens(rows, ids, mask, tokenizer, step=step, offset=offset)
     return [
-        found.advantages[0, index, : len(row_ids)].float() for index, row_ids in enumerate(rows)
+        found.advantages[p, g, : len(written)].float()
+        for p, group in enumerate(own)
+        for g, written in enumerate(group)
+    ]
+
+
+def ours_of_all(credit, tokenizer, *, step=0):
+    """Our advantages of the ragged groups above, those of four first."""
+    cut = [texts[:size] for texts, size in zip(TEXTS, SIZES, strict=True)]
+    return [
+        *ours(credit, tokenizer, ROWS[:1], cut[:1], step=step),
+        *ours(credit, tokenizer, ROWS[1:], cut[1:], step=step, offset=1),
     ]
