@@ -137,5 +137,30 @@ SLIME = Contract(
         ),
     },
 )
-CONTRACTS = (TRL,)
+SKYRL = Contract(
+    package="skyrl",
+    versions="0.3 and 0.4",
+    file="skyrl/train/trainer.py",
+    name="RayPPOTrainer",
+    parameters={
+        "compute_advantages_and_returns": ("self", "data"),
+        "convert_to_training_input": ("self", "generator_output", "uids"),
+    },
+    lines={
+        "__init__": (
+            "self.cfg = cfg",
+            "self.tokenizer = tokenizer",
+            "self.train_dataset = train_dataset",
+            "self.global_step = 0",
+        ),
+        "compute_advantages_and_returns": (
+            'index=data.metadata["uids"],',
+            "adv_estimator=self.cfg.trainer.algorithm.advantage_estimator,",
+            'data["advantages"] = advantages',
+            'pad_size = data.metadata.get("pad_size", 0)',
+        ),
+        "convert_to_training_input": ('training_input.metadata = {"uids": uids}',),
+    },
+)
+CONTRACTS = (TRL, SKYRL)
 """Those with packages that are published as wheels."""
