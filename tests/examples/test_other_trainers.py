@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from rlcredit import score
+from rlcredit.integrations.skyrl import PREFIX
 from tests.e2e.running import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -67,3 +68,19 @@ def test_slime_s_command_names_functions_that_are_there():
         assert callable(getattr(example, function))
     sample = SimpleNamespace(prompt="What is 6 * 7?", label=42, response="It is 42.")
     assert asyncio.run(example.reward(None, sample)) == 1.0
+
+
+def test_skyrl_s_program_has_a_row_and_a_credit_of_the_estimator_s_name():
+    python, program, setting, *_ = words("skyrl")
+    assert (python, (ROOT / program).is_file()) == ("python", True)
+    key, name = setting.split("=")
+    assert key == "trainer.algorithm.advantage_estimator"
+    example = module("skyrl", "train")
+    credit = example.credit_of(name.removeprefix(PREFIX))
+    columns = {"reward_spec": {"ground_truth": 42}}
+    row = example.row_of([{"role": "user", "content": "What is 6 * 7?"}], columns)
+    found = credit([row], [["Well. It is 42.", "It is 41."]])
+    assert found.rewards.tolist() == [[1.0, 0.0]]
+    assert [part.credit for part in found.completions[0].segments] == [0.0, 1.0]
+    with pytest.raises(ImportError, match=r"ray|skyrl"):
+        example.main()
