@@ -101,4 +101,66 @@ TRL = Contract(
         ),
     },
 )
-CONTRACTS = (TRL,)
+PRIME_RL = Contract(
+    package="prime-rl",
+    versions="commit 559b447 of August 2026; it is not on PyPI",
+    file="src/prime_rl/orchestrator/algo/base.py",
+    name="Algorithm",
+    parameters={
+        "__init__": ("self", "config", "policy_pool"),
+        "score_group": ("self", "episodes"),
+        "finalize_group": ("self", "episodes"),
+    },
+    lines={"finalize_group": ("await self.score_group(episodes)",)},
+)
+SLIME = Contract(
+    package="slime",
+    versions="commit 624b824 of August 2026; it is not on PyPI",
+    file="slime/ray/rollout.py",
+    name="RolloutManager",
+    parameters={
+        "_post_process_rewards": ("self", "samples"),
+        "_convert_samples_to_train_data": ("self", "samples"),
+        "_split_train_data_by_dp": ("self", "data"),
+    },
+    lines={
+        "_post_process_rewards": (
+            "return self.custom_reward_post_process_func(self.args, samples)",
+        ),
+        "_convert_samples_to_train_data": (
+            "raw_rewards, rewards = self._post_process_rewards(samples)",
+            '"rewards": rewards,',
+        ),
+        "_split_train_data_by_dp": (
+            '"rewards",',
+            "rollout_data[key] = [data[key][j] for j in partition]",
+        ),
+    },
+)
+SKYRL = Contract(
+    package="skyrl",
+    versions="0.3 and 0.4",
+    file="skyrl/train/trainer.py",
+    name="RayPPOTrainer",
+    parameters={
+        "compute_advantages_and_returns": ("self", "data"),
+        "convert_to_training_input": ("self", "generator_output", "uids"),
+    },
+    lines={
+        "__init__": (
+            "self.cfg = cfg",
+            "self.tokenizer = tokenizer",
+            "self.train_dataset = train_dataset",
+            "self.global_step = 0",
+        ),
+        "compute_advantages_and_returns": (
+            'index=data.metadata["uids"],',
+            "adv_estimator=self.cfg.trainer.algorithm.advantage_estimator,",
+            'data["advantages"] = advantages',
+            'pad_size = data.metadata.get("pad_size", 0)',
+        ),
+        "convert_to_training_input": ('training_input.metadata = {"uids": uids}',),
+    },
+)
+CONTRACTS = (TRL, SKYRL)
+"""Those with packages that are published as wheels."""

@@ -1,0 +1,86 @@
+"""Pages of trainers that are not installed here: what they name exists, and their rewards work."""
+
+import asyncio
+import importlib.util
+import re
+import shlex
+import tomllib
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+
+from rlcredit import score
+from rlcredit.integrations.skyrl import PREFIX
+from tests.e2e.running import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+def blocks(name, language):
+    """The blocks of a language on an example's page."""
+    return re.findall(
+        rf"```{language}\n(.*?)```", (EXAMPLES / name / "README.md").read_text(), re.S
+    )
+
+
+def module(name, file):
+    """An example's program, imported; what it needs of the trainer is imported when it runs."""
+    spec = importlib.util.spec_from_file_location(f"{name}_{file}", EXAMPLES / name / f"{file}.py")
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def words(name):
+    """The command on an example's page."""
+    (block,) = blocks(name, "bash")
+    return shlex.split(block.replace("\\\n", " "))
+
+
+def test_prime_rl_s_orchestrator_is_started_by_a_program_with_a_row_and_a_reward():
+    python, program, *_ = words("prime_rl")
+    assert (python, (ROOT / program).is_file()) == ("python", True)
+    (settings,) = map(tomllib.loads, blocks("prime_rl", "toml"))
+    assert settings["algo"] == {"type": "grpo"}
+    example = module("prime_rl", "orchestrator")
+    task = SimpleNamespace(prompt_text="What is 6 * 7?", answer="42")
+    row = example.row_of(SimpleNamespace(task=SimpleNamespace(data=task)))
+    found = score(["It is 42.", "It is 421."], [row, row], reward=example.score)
+    assert found.tolist() == [1.0, 0.0]
+    with pytest.raises(ImportError, match="prime_rl"):
+        example.main()
+
+
+def test_slime_s_command_names_functions_that_are_there():
+    line = words("slime")
+    assert line[0] == f"PYTHONPATH={(EXAMPLES / 'slime').relative_to(ROOT)}"
+    named = {option: value for option, value in pairwise(line) if "custom" in option}
+    assert set(named) == {
+        "--custom-rm-path",
+        "--custom-reward-post-process-path",
+        "--custom-advantage-function-path",
+    }
+    example = module("slime", "own_credit")
+    for value in named.values():
+        name, function = value.rsplit(".", 1)
+        assert name == "own_credit"
+        assert callable(getattr(example, function))
+    sample = SimpleNamespace(prompt="What is 6 * 7?", label=42, response="It is 42.")
+    assert asyncio.run(example.reward(None, sample)) == 1.0
+
+
+def test_skyrl_s_program_has_a_row_and_a_credit_of_the_estimator_s_name():
+    python, program, setting, *_ = words("skyrl")
+    assert (python, (ROOT / program).is_file()) == ("python", True)
+    key, name = setting.split("=")
+    assert key == "trainer.algorithm.advantage_estimator"
+    example = module("skyrl", "train")
+    credit = example.credit_of(name.removeprefix(PREFIX))
+    columns = {"reward_spec": {"ground_truth": 42}}
+    row = example.row_of([{"role": "user", "content": "What is 6 * 7?"}], columns)
+    found = credit([row], [["Well. It is 42.", "It is 41."]])
+    assert found.rewards.tolist() == [[1.0, 0.0]]
+    assert [part.credit for part in found.completions[0].segments] == [0.0, 1.0]
+    with pytest.raises(ImportError, match=r"ray|skyrl"):
+        example.main()
