@@ -53,7 +53,7 @@ def spread_segment(
 def segment_credit(
     credit: Float[Tensor, "P G T"], ids: Int[Tensor, "P G T"], num_segments: int
 ) -> Float[Tensor, "P G M"]:
-    """Mean credit over each segment's tokens; NaN for a segment without tokens."""
+    """Mean credit over each segment's tokens; NaN for a segment without tokens (standard)."""
     bucket = torch.where(ids < 0, num_segments, ids)
     sums = credit.new_zeros(*ids.shape[:2], num_segments + 1).scatter_add(2, bucket, credit)
     counts = torch.zeros_like(sums).scatter_add(2, bucket, torch.ones_like(credit))

@@ -60,6 +60,9 @@ def test_the_metadata_name_the_base_and_the_extras(wheel):
     lines = wheel.read(name).decode().splitlines()
     assert "License-Expression: Apache-2.0" in lines
     extras = {line.removeprefix("Provides-Extra: ") for line in lines if "Provides-Extra" in line}
-    assert extras == {"train", "vllm", "slurm", "trl", "verl", "dev"}
+    assert extras == {
+        *("train", "vllm", "slurm", "trl", "verl", "dev"),
+        *("tensorboard", "trackio", "optuna"),
+    }
     base = [line for line in lines if line.startswith("Requires-Dist") and "extra ==" not in line]
     assert not any("transformers" in line or "hydra" in line for line in base)
