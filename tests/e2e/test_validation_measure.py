@@ -33,7 +33,7 @@ def test_a_run_returns_its_last_validation_measure_and_the_summary_keeps_its_int
     evaluation = load_evaluation(tmp_path, "validation", "3")
     (cell,) = [cell for cell in evaluation.scores if cell.name == summary.headline]
     assert summary.validation[summary.headline] == mean_interval(
-        np.array(evaluation.scores[cell], dtype=np.float64)
+        np.array(evaluation.scores[cell], dtype=np.float64), evaluation.family_numbers
     )
     assert measure(tmp_path, cache) == found, "the finished run is read back"
     (tmp_path / "summary.json").unlink()
