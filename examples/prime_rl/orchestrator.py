@@ -1,19 +1,25 @@
 """prime-rl's orchestrator, with the credit of rlcredit behind the algorithm ``grpo``."""
 
 import re
+from difflib import SequenceMatcher
 from typing import Any
 
 from rlcredit import Credit
 from rlcredit.integrations.prime_rl import install
-from rlcredit.text import Sentences
+from rlcredit.text import Windows
 
 MODEL = "Qwen/Qwen3-0.6B"
+_TAG = re.compile(r"<reversed_text>(.*?)</reversed_text>", re.DOTALL)
 
 
 def score(texts: list[str], rows: list[dict[str, Any]]) -> list[float]:
-    """1 where a text holds the answer; the environment's reward, of the text alone."""
-    asked = zip(texts, rows, strict=True)
-    return [float(str(row["answer"]) in re.findall(r"-?\d+", text)) for text, row in asked]
+    """How like its row's answer is what stands in a text's tags: verifiers' reverse-text."""
+    found = [_TAG.search(text) for text in texts]
+    written = [match.group(1).strip() if match else "" for match in found]
+    return [
+        SequenceMatcher(None, text, row["answer"]).ratio()
+        for text, row in zip(written, rows, strict=True)
+    ]
 
 
 def row_of(trace: Any) -> dict[str, Any]:
@@ -30,7 +36,7 @@ def main() -> None:
 
     install(
         algo,
-        credit=Credit(reward=score, estimator="ospo", segmenter=Sentences()),
+        credit=Credit(reward=score, estimator="ospo", segmenter=Windows(num_words=4)),
         tokenizer=AutoTokenizer.from_pretrained(MODEL),
         prompt=row_of,
     )

@@ -1,5 +1,6 @@
 """SkyRL's training, with the credit of rlcredit by the name of an estimator."""
 
+import re
 import sys
 from typing import Any
 
@@ -7,10 +8,14 @@ from rlcredit import Credit
 from rlcredit.integrations.skyrl import credit_trainer, register
 from rlcredit.text import Sentences
 
+_ANSWER = re.compile(r"#### (-?[0-9.,]+)")
+
 
 def score(texts: list[str], rows: list[dict[str, Any]]) -> list[float]:
-    """1 where a text holds its row's answer; the environment's reward, of the text alone."""
-    return [float(row["answer"] in text) for text, row in zip(texts, rows, strict=True)]
+    """1 where the first number behind #### is its row's answer: SkyRL's environment gsm8k."""
+    found = [_ANSWER.search(text) for text in texts]
+    given = [match.group(1).replace(",", "") if match else "" for match in found]
+    return [float(text == row["answer"]) for text, row in zip(given, rows, strict=True)]
 
 
 def row_of(messages: list[dict[str, str]], columns: dict[str, Any]) -> dict[str, Any]:

@@ -44,10 +44,11 @@ def test_prime_rl_s_orchestrator_is_started_by_a_program_with_a_row_and_a_reward
     (settings,) = map(tomllib.loads, blocks("prime_rl", "toml"))
     assert settings["algo"] == {"type": "grpo"}
     example = module("prime_rl", "orchestrator")
-    task = SimpleNamespace(prompt_text="What is 6 * 7?", answer="42")
+    task = SimpleNamespace(prompt_text="tent", answer="tnet")
     row = example.row_of(SimpleNamespace(task=SimpleNamespace(data=task)))
-    found = score(["It is 42.", "It is 421."], [row, row], reward=example.score)
-    assert found.tolist() == [1.0, 0.0]
+    texts = ["<reversed_text> tnet</reversed_text>", "<reversed_text>tn</reversed_text>", "tnet"]
+    found = score(texts, [row] * 3, reward=example.score)
+    assert found.tolist() == pytest.approx([1.0, 2 / 3, 0.0])
     with pytest.raises(ImportError, match="prime_rl"):
         example.main()
 
@@ -79,7 +80,7 @@ def test_skyrl_s_program_has_a_row_and_a_credit_of_the_estimator_s_name():
     credit = example.credit_of(name.removeprefix(PREFIX))
     columns = {"reward_spec": {"ground_truth": 42}}
     row = example.row_of([{"role": "user", "content": "What is 6 * 7?"}], columns)
-    found = credit([row], [["Well. It is 42.", "It is 41."]])
+    found = credit([row], [["So it is.\n#### 42", "#### 41"]])
     assert found.rewards.tolist() == [[1.0, 0.0]]
     assert [part.credit for part in found.completions[0].segments] == [0.0, 1.0]
     with pytest.raises(ImportError, match=r"ray|skyrl"):

@@ -13,7 +13,7 @@ from rlcredit.integrations.prime_rl import install
 from rlcredit.scoring.named import ESTIMATORS
 from rlcredit.text import Windows
 from tests.integrations import prime_rl_world as world
-from tests.integrations.world import ROWS, SIZES, TEXTS, fails, ours, tokens, wanted
+from tests.integrations.world import ROWS, SIZES, TEXTS, Counted, fails, ours, tokens, wanted
 from tests.policy.toy import toy_policy
 
 CONFIG = SimpleNamespace(type="grpo", action_loss_type="rl", length_penalty=None)
@@ -85,6 +85,14 @@ def test_groups_of_any_size_get_our_advantages(name, tokenizer):
         moved |= any(bool(each.any()) for each in found)
         assert all(episode.traces[0].nodes[0].advantages is None for episode in episodes)
     assert moved
+
+
+def test_no_two_groups_have_the_same_random_numbers(tokenizer):
+    credit = Counted(reward=wanted)
+    built = algorithm(credit, tokenizer)
+    for row, texts in zip(ROWS, TEXTS, strict=True):
+        asyncio.run(built.finalize_group(group_of(tokenizer, row, texts)))
+    assert credit.asked == [(1, 0, 0), (1, 1, 0), (1, 2, 0)]
 
 
 def test_rollouts_that_failed_or_train_nothing_are_no_siblings(tokenizer):

@@ -12,7 +12,17 @@ from rlcredit.integrations.slime import Rewards, advantages
 from rlcredit.scoring.named import ESTIMATORS
 from rlcredit.text import Windows
 from tests.integrations import slime_world as world
-from tests.integrations.world import ROWS, SIZES, TEXTS, fails, ours, ours_of_all, tokens, wanted
+from tests.integrations.world import (
+    ROWS,
+    SIZES,
+    TEXTS,
+    Counted,
+    fails,
+    ours,
+    ours_of_all,
+    tokens,
+    wanted,
+)
 from tests.policy.toy import toy_policy
 
 CUT = {"segmenter": Windows(num_words=2)}
@@ -113,6 +123,12 @@ def test_a_sample_that_is_left_out_of_training_is_a_sibling_still(tokenizer):
     expected = ours(credit, tokenizer, ROWS[:1], TEXTS[:1], step=FIRST)
     assert all(map(torch.equal, map(torch.tensor, part["rewards"]), expected))
     assert [sum(mask) > 0 for mask in part["loss_masks"]] == [True, False, False, True]
+
+
+def test_no_two_groups_of_a_rollout_have_the_same_random_numbers(tokenizer):
+    credit = Counted(reward=wanted)
+    parts(credit, tokenizer, samples_of(tokenizer), partitions=[])
+    assert credit.asked == [(1, 0, FIRST), (2, 1, FIRST)]
 
 
 def test_a_reward_that_fails_stops_the_rollout(tokenizer):

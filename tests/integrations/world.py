@@ -2,6 +2,8 @@
 
 import torch
 
+from rlcredit import Credit
+
 ROWS = [
     {"prompt": "a tent for two", "wanted": ["red", "steel"]},
     {"prompt": "a lamp for the office", "wanted": ["quiet", "light"]},
@@ -58,3 +60,13 @@ def ours_of_all(credit, tokenizer, *, step=0):
         *ours(credit, tokenizer, ROWS[:1], cut[:1], step=step),
         *ours(credit, tokenizer, ROWS[1:], cut[1:], step=step, offset=1),
     ]
+
+
+class Counted(Credit):
+    """A credit that keeps how many groups it was asked for, from which number, in which step."""
+
+    def of_tokens(self, prompts, *batch, **settings):
+        self.__dict__.setdefault("asked", []).append(
+            (len(prompts), settings["offset"], settings["step"])
+        )
+        return super().of_tokens(prompts, *batch, **settings)
