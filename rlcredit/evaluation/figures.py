@@ -1,7 +1,7 @@
 """Figures of evaluations: means, intervals, paired differences."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,7 +62,10 @@ def truth_rho(evaluation: Evaluation) -> Interval | None:
         return None
     by_id = dict(zip(evaluation.prompt_ids, evaluation.family_numbers.tolist(), strict=True))
     families = np.array([by_id[prompt] for prompt in check.rho], dtype=np.int64)
-    return mean_interval(np.array(list(check.rho.values()), dtype=np.float64), families)
+    found = mean_interval(np.array(list(check.rho.values()), dtype=np.float64), families)
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:

@@ -81,8 +81,8 @@ def evaluations_per_response(needs: Needs, num_segments: int) -> int:
 
 
 def plain_console(**settings: Any) -> Console:
-    """A console that prints every text as it stands."""
-    return Console(markup=False, emoji=False, highlight=False, **settings)
+    """A console that prints every text as it stands, to its file in a notebook too."""
+    return Console(markup=False, emoji=False, highlight=False, force_jupyter=False, **settings)
 
 
 class RunConsole:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rlcredit.evaluation.lines import PLAIN_WIDTH, foreign, seconds, with_interval
 from rlcredit.files import replace_file
+from rlcredit.run.console import plain_console
 from rlcredit.run.folder import FAILURE_FILE, RunSummary, Status
 from rlcredit.run.results import TIGHT
 
@@ -105,7 +106,7 @@ def _row(job: Job) -> list[str]:
 
 def print_sweep(jobs: Sequence[Job], console: Console | None = None) -> int:
     """Print the table and why jobs failed; how many are not finished."""
-    console = console or Console(markup=False, emoji=False, highlight=False)
+    console = console or plain_console()
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     console.print(sweep_table(jobs))

@@ -77,6 +77,9 @@ def test_prompts_that_reword_one_intent_are_one_piece_of_evidence(make_evaluatio
     assert one.high - one.low > 2 * (alone.high - alone.low)
     (row,) = (r for r in compare(replace(before, families=families), told) if r.cell == cell)
     assert row.difference.low < row.difference.mean < row.difference.high
+    check = CreditCheck(rho={"q0": 0.9, "q1": 0.9, "q9": -0.5}, counted=3, skipped=0)
+    few = replace(after, families=families, credit=check)
+    assert (truth_rho(few).low, truth_rho(few).high) == (-1.0, 1.0)  # no correlation lies beyond
     rho = truth_rho(replace(after, families=families))
     assert rho.high - rho.low > truth_rho(after).high - truth_rho(after).low
 

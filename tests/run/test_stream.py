@@ -112,3 +112,13 @@ def test_a_process_without_standard_output_prints_nothing(monkeypatch):
     with in_a_sentence():
         print("unheard")
     assert best_effort(sys.stdout) is None
+
+
+def test_a_notebook_gets_plain_lines_and_the_file_is_kept_there_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    console = RunConsole()
+    console.say("before")
+    console.keep(tmp_path / "train.log")
+    console.warn("behind")
+    assert (tmp_path / "train.log").read_text() == "before\nwarning: behind\n"
+    assert capsys.readouterr().out == "before\nwarning: behind\n"
