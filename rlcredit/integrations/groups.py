@@ -3,11 +3,11 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from rlcredit.scoring.credit import Credit, PromptLike
+from rlcredit.scoring.responses import padded
 from rlcredit.text.response import opened_thought
 from rlcredit.text.tokens import Tokenizer, decoded
 
@@ -92,7 +92,7 @@ def _of_one_size(
 ) -> dict[int, Earned]:
     order = [index for members in groups for index in members]
     firsts = [written[members[0]] for members in groups]
-    ids, mask = _padded([written[index].ids for index in order], len(groups[0]))
+    ids, mask = padded([written[index].ids for index in order], len(groups[0]))
     done = credit.of_tokens(
         [first.prompt for first in firsts],
         ids,
@@ -124,15 +124,3 @@ def _check_reward(theirs: float | None, ours: float, text: str) -> None:
         f"{ours:g}: the credit would be that of another reward than the one in the logs; score "
         "with one function, on one text, in both"
     )
-
-
-def _padded(
-    rows: Sequence[Sequence[int]], size: int
-) -> tuple[Int[Tensor, "P G T"], Bool[Tensor, "P G T"]]:
-    ids = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.long)
-    mask = torch.zeros(ids.shape, dtype=torch.bool)
-    for index, own in enumerate(rows):
-        ids[index, : len(own)] = torch.tensor(own, dtype=torch.long)
-        mask[index, : len(own)] = True
-    groups = (len(rows) // size, size)
-    return ids.unflatten(0, groups), mask.unflatten(0, groups)

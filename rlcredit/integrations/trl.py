@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import trl
 from accelerate.utils import gather_object
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -23,7 +23,7 @@ from rlcredit.estimators.base import Grain
 from rlcredit.integrations.contract import TRL
 from rlcredit.losses.lpo import lpo_advantages
 from rlcredit.scoring.credit import Credit, Credited, prompt_of
-from rlcredit.scoring.responses import of_tokens
+from rlcredit.scoring.responses import of_tokens, padded
 from rlcredit.scoring.samples import Completion
 from rlcredit.text.response import opened_thought
 from rlcredit.types import Advantages, Prompt, Randomness, Responses, Signals
@@ -120,7 +120,7 @@ class CreditGRPOTrainer(GRPOTrainer):
                     f"completion {index} of {len(groups)} has another prompt than its group of "
                     f"{size}: TRL's order of completions has changed; install another version"
                 )
-        ids, mask = _padded([own for _, own in groups], size)
+        ids, mask = padded([own for _, own in groups], size)
         read = of_tokens(
             [self._prompt(row) for row in firsts],
             ids,
@@ -328,19 +328,6 @@ def _rows(columns: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
         if name not in _NOT_COLUMNS and isinstance(values, list) and len(values) == count
     } | {"prompts": columns["prompts"]}
     return [{name: values[index] for name, values in kept.items()} for index in range(count)]
-
-
-def _padded(
-    rows: Sequence[Sequence[int]], size: int
-) -> tuple[Int[Tensor, "P G T"], Bool[Tensor, "P G T"]]:
-    """Completions in groups, right-padded."""
-    ids = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.long)
-    mask = torch.zeros(ids.shape, dtype=torch.bool)
-    for index, own in enumerate(rows):
-        ids[index, : len(own)] = torch.tensor(own, dtype=torch.long)
-        mask[index, : len(own)] = True
-    groups = (len(rows) // size, size)
-    return ids.unflatten(0, groups), mask.unflatten(0, groups)
 
 
 def _weighted(game: Any, weight: float) -> Any:

@@ -88,20 +88,28 @@ def of_texts(
         if tokenizer is None
         else [tokenizer(text, add_special_tokens=False)["input_ids"] for text in flat]
     )
+    ids, mask = padded(rows, groups[1])
+    if tokenizer is not None:
+        return of_tokens(prompts, ids, mask, tokenizer)
+    return Responses(
+        prompts=tuple(prompts),
+        texts=_groups(flat, groups[1]),
+        response_mask=mask,
+        char_spans=torch.stack([ids, ids + 1], dim=-1) * mask.unsqueeze(-1),
+    )
+
+
+def padded(
+    rows: Sequence[Sequence[int]], group_size: int
+) -> tuple[Int[Tensor, "P G T"], Bool[Tensor, "P G T"]]:
+    """Rows of token ids in groups, right-padded, and which of the tokens are theirs."""
     ids = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.long)
     mask = torch.zeros(ids.shape, dtype=torch.bool)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row, dtype=torch.long)
         mask[index, : len(row)] = True
-    if tokenizer is not None:
-        return of_tokens(prompts, ids.unflatten(0, groups), mask.unflatten(0, groups), tokenizer)
-    chars = torch.stack([ids, ids + 1], dim=-1) * mask.unsqueeze(-1)
-    return Responses(
-        prompts=tuple(prompts),
-        texts=_groups(flat, groups[1]),
-        response_mask=mask.unflatten(0, groups),
-        char_spans=chars.unflatten(0, groups),
-    )
+    groups = (len(rows) // group_size, group_size)
+    return ids.unflatten(0, groups), mask.unflatten(0, groups)
 
 
 def _placed(spans: Sequence[Sequence[Span]], mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T 2"]:
