@@ -11,7 +11,7 @@ from rlcredit.evaluation.stats import (
     area_under_curve,
     crossed_interval,
     interquartile_mean,
-    mean_interval,
+    seed_interval,
 )
 from rlcredit.tables.declare import Logged, Reduce, Row, Score, Table
 from rlcredit.tables.jobs import SeedRun
@@ -33,6 +33,8 @@ class Cell:
     """[S, Q], where the column has a value per query."""
     prompt_ids: tuple[str, ...] | None = None
     """Q of them, of a column of scores."""
+    families: NDArray[np.int64] | None = None
+    """[Q], the number of each query's family, where the runs recorded it."""
 
     def __post_init__(self) -> None:
         """A figure without the runs it came from is not one."""
@@ -125,6 +127,7 @@ def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -
     name = column.name(row.source)
     gaps: list[str] = []
     ids: tuple[str, ...] | None = None
+    families: NDArray[np.int64] | None = None
     values: dict[int, NDArray[np.float64]] = {}
     for run in runs:
         if run.record is None:
@@ -138,6 +141,7 @@ def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -
             gaps.append(f"seed {run.job.seed}: scored on other queries than the seeds before it")
         else:
             ids = scores.prompt_ids
+            families = scores.families if families is None else families
             values[run.job.seed] = _counted(scores.values[name], column.at_least)
     if not values:
         return Cell(address=address, estimate=None, per_seed={}, runs=(), gaps=tuple(gaps))
@@ -152,7 +156,7 @@ def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -
         )
         table = np.where(defined, table, np.nan)
     shown = table[:, defined]
-    estimate = crossed_interval(shown) if shown.size else None
+    estimate = _crossed(table, families)
     means = shown.mean(1) if shown.size else []
     kept = values if shown.size else {}
     return Cell(
@@ -163,7 +167,16 @@ def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -
         gaps=tuple(gaps),
         by_query=table,
         prompt_ids=ids,
+        families=families,
     )
+
+
+def _crossed(table: NDArray[np.float64], families: NDArray[np.int64] | None) -> Interval | None:
+    """The interval over the queries that are defined in every run; None without any."""
+    defined = np.isfinite(table).all(0)
+    if not defined.any():
+        return None
+    return crossed_interval(table[:, defined], None if families is None else families[defined])
 
 
 def _counted(values: NDArray[np.float64], least: float | None) -> NDArray[np.float64]:
@@ -211,7 +224,7 @@ def _seed_cell(
     """The mean over seeds of one number each."""
     return Cell(
         address=address,
-        estimate=mean_interval(np.array(list(values.values()))) if values else None,
+        estimate=seed_interval(np.array(list(values.values()))) if values else None,
         per_seed=values,
         runs=_folders(runs, values),
         gaps=tuple(gaps),
@@ -289,8 +302,7 @@ def paired_difference(treatment: Cell, control: Cell) -> Interval | None:
         return None
     if treatment.by_query is None or control.by_query is None:
         per_seed = [treatment.per_seed[seed] - control.per_seed[seed] for seed in seeds]
-        return mean_interval(np.array(per_seed))
+        return seed_interval(np.array(per_seed))
     rows = [[list(cell.per_seed).index(seed) for seed in seeds] for cell in (treatment, control)]
     gap = treatment.by_query[rows[0]] - control.by_query[rows[1]]
-    gap = gap[:, np.isfinite(gap).all(0)]
-    return crossed_interval(gap) if gap.size else None
+    return _crossed(gap, control.families if treatment.families is None else treatment.families)

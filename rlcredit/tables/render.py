@@ -162,8 +162,9 @@ def notes(grid: Grid) -> list[str]:
         f"Size {grid.size}: {size.label}.",
         f"Declared before the runs: primary measure {_primaries(table)}; {table.steps}; "
         f"{table.decoding}; tuning: {table.tuning}; seeds {', '.join(map(str, size.seeds))}.",
-        "Intervals: 95 %, seeds and queries drawn again (BCa); of columns with one value per run, "
-        "seeds alone. With one seed they say nothing about other seeds.",
+        "Intervals: 95 %, Student's over seeds and families of queries, min(seeds, families) - 1 "
+        "degrees of freedom; of columns with one value per run, over seeds alone. With one seed "
+        "they say nothing about other seeds.",
     ]
     revisions = grid.revisions()
     if len(revisions) == 1:

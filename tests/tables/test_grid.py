@@ -174,6 +174,7 @@ def test_a_run_that_finished_outside_the_sweep_is_kept_too(plan, outputs, tmp_pa
         "index-0001.parquet",
         "scores-esci-0001.parquet",
         "metrics-esci-0001.parquet",
+        "families-0001.parquet",
     }
     now = {path: path.read_bytes() for path in kept.folder.iterdir()}
     assert run_missing(plan, planner, kept=kept) == 0
