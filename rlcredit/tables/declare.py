@@ -176,6 +176,10 @@ class Claim:
     column: str = ""
     larger: bool = True
     """Whether the claim says that the treatment's value is the larger one."""
+    estimand: str = ""
+    """The quantity that the comparison estimates, over which seeds and queries."""
+    falsifier: str = ""
+    """What outcome would count against the claim."""
     why: str = ""
 
 
