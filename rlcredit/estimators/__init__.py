@@ -3,6 +3,7 @@
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.estimators.constructions import Additive, Proportional, Rank, Weighted
 from rlcredit.estimators.grpo import GRPO
+from rlcredit.estimators.max_k import MaxK
 from rlcredit.estimators.ospo import OSPO
 from rlcredit.estimators.prefix import Prefix
 from rlcredit.estimators.rloo import RLOO
@@ -32,6 +33,7 @@ __all__ = [
     "LeaveOneOut",
     "LeaveOneOutShare",
     "Max",
+    "MaxK",
     "Myerson",
     "Owen",
     "Prefix",

@@ -55,6 +55,11 @@ class AdvantageEstimator(ABC):
         """What ``signals`` must carry besides the rewards of whole responses: nothing."""
         return Needs()
 
+    @property
+    def smallest_group(self) -> int:
+        """Rollouts of a prompt that are compared, at least."""
+        return 2
+
     @abstractmethod
     def __call__(self, signals: Signals) -> Advantages:
         """Give every token its advantage; called once per batch, before its first update."""

@@ -159,7 +159,7 @@ class Evaluator:
         """Credit as in training, on held-out responses, and the responses as people read them."""
         randomness = Randomness(seed=self.seed, step=EVALUATION_STEP)
         signals = self.scorer(rollouts, self.estimator.needs, randomness=randomness, offset=offset)
-        enough = self.samples >= SMALLEST_GROUP
+        enough = self.samples >= max(SMALLEST_GROUP, self.estimator.smallest_group)
         advantages = self.estimator(signals) if enough else None
         shown = completions(rollouts, signals, advantages)
         if advantages is None or signals.segments is None:

@@ -28,8 +28,8 @@ BIAS = {
     "random_credit": (0.984309, 0.037157),
     "rloo": (1.0, 0.0),
 }
-NOT_OF_THIS_TOY = {"setpo", "shape", "shape_loo", "winner_takes_all"}
-"""They need candidates or embeddings."""
+NOT_OF_THIS_TOY = {"maxk", "setpo", "shape", "shape_loo", "winner_takes_all"}
+"""They need candidates, embeddings, or larger groups than pairs."""
 
 
 @cache

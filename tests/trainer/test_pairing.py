@@ -17,7 +17,7 @@ def check_pairing(estimator, loss, *, group_size=8, num_candidates=0, scores_par
 FINE = {"dapo", "grpo", "dr_grpo", "cispo"}
 COARSE = {"gspo", "lpo", "lpo_reverse"}
 OF_CANDIDATES = {"shape", "shape_loo", "winner_takes_all"}
-OF_ROLLOUTS = {"grpo", "dr_grpo", "maxrl", "rloo", "lpo", "lpo_reverse", "setpo"}
+OF_ROLLOUTS = {"grpo", "dr_grpo", "maxk", "maxrl", "rloo", "lpo", "lpo_reverse", "setpo"}
 
 
 def test_every_loss_is_named_here():
@@ -52,7 +52,7 @@ def test_setpo_over_a_finer_base_is_refused_too():
 
 
 def test_groups_that_are_too_small_are_refused_with_the_smallest_that_works():
-    for estimator, smallest in (("grpo", 2), ("setpo", 3)):
+    for estimator, smallest in (("grpo", 2), ("setpo", 3), ("maxk", 5)):
         pair = built("estimator", estimator), built("loss", "dapo")
         check_pairing(*pair, group_size=smallest)
         with pytest.raises(ValueError, match=f"group_size >= {smallest}"):
