@@ -7,6 +7,7 @@ from rlcredit.estimators.max_k import MaxK
 from rlcredit.estimators.ospo import OSPO
 from rlcredit.estimators.prefix import Prefix
 from rlcredit.estimators.rloo import RLOO
+from rlcredit.estimators.scar import SCAR
 from rlcredit.estimators.setpo import SetPO
 from rlcredit.estimators.shap_e import ShapE
 from rlcredit.estimators.shares import LeaveOneOutShare, ShapleyShare, WinnerShare
@@ -26,6 +27,7 @@ __all__ = [
     "GRPO",
     "OSPO",
     "RLOO",
+    "SCAR",
     "Additive",
     "AdvantageEstimator",
     "AnySuccess",

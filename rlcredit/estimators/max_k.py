@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-import torch
-
-from rlcredit.credit.group import Scale, equal_rewards
-from rlcredit.credit.masked import full_precision
+from rlcredit.credit.group import Scale, equal_rewards, over_std
 from rlcredit.credit.max_at_k import max_at_k
 from rlcredit.credit.spread import spread_rollout
 from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain
@@ -47,8 +44,7 @@ class MaxK(AdvantageEstimator):
         advantages = max_at_k(signals.rewards, k=self.k)
         equal = equal_rewards(signals.rewards)
         if self.scale == Scale.std:
-            std = full_precision(signals.rewards).std(dim=1, keepdim=True) + self.eps
-            advantages = advantages / torch.where(equal.unsqueeze(1), 1, std)
+            advantages = over_std(advantages, signals.rewards, eps=self.eps)
         return Advantages(
             values=spread_rollout(advantages, signals.response_mask),
             metrics={"credit/equal_groups_share": equal.to(advantages.dtype).mean()},

@@ -8,6 +8,7 @@ from rlcredit.estimators import (
     GRPO,
     OSPO,
     RLOO,
+    SCAR,
     Additive,
     AdvantageEstimator,
     LeaveOneOut,
@@ -42,6 +43,7 @@ ESTIMATORS: Mapping[str, Callable[[], AdvantageEstimator]] = {
     "prefix": Prefix,
     "random_credit": lambda: OSPO(value=Random(), construction=Additive()),
     "rloo": RLOO,
+    "scar": lambda: SCAR(value=Owen()),
     "setpo": lambda: SetPO(base=GRPO()),
 }
 CANDIDATES: Mapping[str, Callable[[SetUtility], AdvantageEstimator]] = {

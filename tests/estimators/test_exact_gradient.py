@@ -27,6 +27,7 @@ BIAS = {
     "prefix": (0.979920, 0.127063),
     "random_credit": (0.984309, 0.037157),
     "rloo": (1.0, 0.0),
+    "scar": (0.981493, 0.127063),
 }
 NOT_OF_THIS_TOY = {"maxk", "setpo", "shape", "shape_loo", "winner_takes_all"}
 """They need candidates, embeddings, or larger groups than pairs."""
