@@ -5,6 +5,7 @@ from rlcredit.estimators.constructions import Additive, Proportional, Rank, Weig
 from rlcredit.estimators.grpo import GRPO
 from rlcredit.estimators.max_k import MaxK
 from rlcredit.estimators.ospo import OSPO
+from rlcredit.estimators.otb import OTB
 from rlcredit.estimators.prefix import Prefix
 from rlcredit.estimators.rloo import RLOO
 from rlcredit.estimators.scar import SCAR
@@ -22,10 +23,12 @@ from rlcredit.estimators.values import (
     Shapley,
     Shuffled,
 )
+from rlcredit.estimators.vine import Vine
 
 __all__ = [
     "GRPO",
     "OSPO",
+    "OTB",
     "RLOO",
     "SCAR",
     "Additive",
@@ -51,6 +54,7 @@ __all__ = [
     "Shuffled",
     "Sum",
     "Top",
+    "Vine",
     "Weighted",
     "WinnerShare",
 ]

@@ -30,6 +30,7 @@ class Grain(StrEnum):
     rollout = auto()
     segment = auto()
     candidate = auto()
+    token = auto()
 
 
 class Centring(StrEnum):

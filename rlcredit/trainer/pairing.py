@@ -56,7 +56,7 @@ def check_pairing(
             "responses are one text each; set dataset.candidates=4 (or another number), or use "
             "estimator=ospo or loo, which credit segments"
         )
-    if needs.coalitions is not None and num_candidates:
+    if (needs.coalitions is not None or needs.continuations) and num_candidates:
         raise ValueError(
             f"{type(estimator).__name__} credits the segments of one text, and with "
             f"dataset.candidates={num_candidates} a response is a set of texts; use estimator="
