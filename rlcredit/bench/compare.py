@@ -145,7 +145,7 @@ def compare(
     climbs, tied = _nearest(cosines, names) if seen else ("", ())
     bias = interval(np.sqrt(np.maximum(square, 0)))
     length_squared = interval(np.maximum(power, 0))
-    variance = interval(_variances(gradients, resampler) / length)
+    variance = interval(variances(gradients, resampler) / length)
     by_samples, by_rewards = (
         _error_at_budget(scale, bias, length_squared, variance, cost)
         for cost in (samples, evaluations)
@@ -166,7 +166,7 @@ def compare(
     )
 
 
-def _variances(gradients: Array, resampler: Resampler) -> Array:
+def variances(gradients: Array, resampler: Resampler) -> Array:
     """[1 + resamples]: the unbiased variance of the rows, summed over columns.
 
     It is the mean of N / (N - 1) |g - mean|^2, and drawn again as a mean is, with the sample's own
