@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlcredit.credit.group import equal_rewards
@@ -62,7 +62,13 @@ class Scorer:
     """What the reward was asked for so far, where it counts that."""
 
     def __call__(
-        self, responses: Responses, needs: Needs, *, randomness: Randomness, offset: int = 0
+        self,
+        responses: Responses,
+        needs: Needs,
+        *,
+        randomness: Randomness,
+        offset: int = 0,
+        numbers: Int[Tensor, "P G"] | None = None,
     ) -> Signals:
         """Rewards of all responses, and what else ``needs`` asks for.
 
@@ -75,6 +81,8 @@ class Scorer:
             needs: Of the estimator and the loss together.
             randomness: Source of sampled coalitions.
             offset: Global index of the first prompt.
+            numbers: Global index of each response, which its random choices follow; None: that of
+                its place behind ``offset``.
 
         Raises:
             ValueError: If candidates are needed, embeddings without an encoder, or coalitions of
@@ -92,7 +100,10 @@ class Scorer:
         played = None
         if needs.coalitions is not None:
             planner = Planner(plan=needs.coalitions, randomness=randomness)
-            played = self._played(responses.prompts, parts, rewards, needs, planner, offset, asked)
+            if numbers is None:
+                first = offset * rewards.shape[1]
+                numbers = torch.arange(first, first + rewards.numel()).view(rewards.shape)
+            played = self._played(responses.prompts, parts, rewards, needs, planner, numbers, asked)
         return Signals(
             rewards=rewards,
             response_mask=responses.response_mask,
@@ -174,12 +185,12 @@ class Scorer:
         rewards: Float[Tensor, "P G"],
         needs: Needs,
         planner: Planner,
-        offset: int,
+        numbers: Int[Tensor, "P G"],
         batch: "_Batch",
     ) -> CoalitionGame:
         """Every response's game; what the reward is asked for is added to ``batch``."""
         unequal = (~equal_rewards(rewards)).tolist()
-        group_size = rewards.shape[1]
+        rows = numbers.tolist()
         games: list[list[CoalitionRequest]] = []
         for p, (prompt, group) in enumerate(zip(prompts, parts, strict=True)):
             games.append([])
@@ -188,7 +199,7 @@ class Scorer:
                     part,
                     planner,
                     self.rules,
-                    row=(offset + p) * group_size + g,
+                    row=rows[p][g],
                     first_copies=needs.first_copies,
                     live=unequal[p] or not needs.skips_equal_groups,
                     charges=charges(self.reward),
