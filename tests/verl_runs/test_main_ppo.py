@@ -1,6 +1,7 @@
 """verl's own main_ppo on a processor, three steps, with our advantages (make test-verl)."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -8,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from verl_own_credit import ROWS, wanted
 
 from rlcredit import Credit
-from tests.integrations.world import ROWS, wanted
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
 STEPS, SIZE, PROMPTS = 3, 4, 3
 pytestmark = [
     pytest.mark.skipif(
@@ -26,7 +27,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A policy and rows as files."""
-    from tests.verl_runs.small_model import save_model, save_rows
+    from verl_small_model import save_model, save_rows
 
     made = tmp_path_factory.mktemp("verl")
     save_model(made / "policy")
@@ -41,8 +42,8 @@ def words(folder, estimator):
         "trainer.v1.trainer_mode": "rlcredit_cpu",
         "reward.reward_manager.name": "rlcredit",
         "reward.num_workers": 2,
-        "+reward.reward_kwargs.credit": "tests.verl_runs.own_credit:credit_of",
-        "+reward.reward_kwargs.prompt": "tests.verl_runs.own_credit:row_of",
+        "+reward.reward_kwargs.credit": "verl_own_credit:credit_of",
+        "+reward.reward_kwargs.prompt": "verl_own_credit:row_of",
         "data.train_files": folder / "train.parquet",
         "data.val_files": folder / "train.parquet",
         "data.train_batch_size": PROMPTS,
@@ -85,8 +86,8 @@ def main_ppo(folder, kept, estimator, *more, **environment):
     """Run verl's command; its exit status and all that it and its processes printed."""
     kept.mkdir()
     given = {
-        "PYTHONPATH": str(ROOT),
-        "VERL_USE_EXTERNAL_MODULES": "tests.verl_runs.cpu_engine",
+        "PYTHONPATH": str(HERE),
+        "VERL_USE_EXTERNAL_MODULES": "verl_cpu_engine",
         "RLCREDIT_TEST_KEPT": str(kept),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
@@ -159,8 +160,6 @@ def test_main_ppo_trains_on_our_advantages(name, folder, tmp_path):
 def test_a_reward_that_fails_stops_the_run_and_nothing_is_trained_on(
     reward, said, folder, tmp_path
 ):
-    import re
-
     kept = tmp_path / "kept"
     status, output = main_ppo(
         folder,

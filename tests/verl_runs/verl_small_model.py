@@ -5,7 +5,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.integrations.world import ROWS
+from verl_own_credit import ROWS
+
 from rlcredit.types import Randomness
 
 WORDS = ("red", "steel", "quiet", "light", "soft", "waterproof", "warm")
