@@ -112,7 +112,7 @@ class Setup:
             return int(row["index"]) * self.group_size + int(row["session_id"])
         except ValueError as error:
             raise ValueError(
-                f"a row has extra_info.index={row['index']!r}, and random draws follow a whole "
+                f"a row has extra_info.index={row['index']}, and random draws follow a whole "
                 "number; number the rows of the data"
             ) from error
 
@@ -412,7 +412,7 @@ def advantages(
     metrics[f"{NAME}/reward_evaluations"] = sum(len(one.rewards) for one in records.values())
     sizes = Counter(one.group for one in written.values())
     steps: dict[int, list[int]] = {}
-    for index in own:
+    for index in sorted(own, key=lambda index: written[index].number or 0):  # not in verl's order
         if sizes[written[index].group] > 1:
             steps.setdefault(rows[index].step, []).append(index)
         else:

@@ -4,7 +4,6 @@ import pandas as pd
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
 from verl_own_credit import ROWS
 
 from rlcredit.types import Randomness
