@@ -1,9 +1,10 @@
 """Rewards that one process asks for and another one reads: as text beside a response."""
 
+import copy
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -12,8 +13,8 @@ from torch import Tensor
 from rlcredit.rewards.base import Reward, scores_parts
 from rlcredit.rewards.costs import ChargingReward, WordCosts
 from rlcredit.scoring.candidates import CoveringReward
-from rlcredit.scoring.credit import PromptLike, prompt_of
-from rlcredit.types import Prompt
+from rlcredit.scoring.credit import Credit, PromptLike, prompt_of
+from rlcredit.types import Prompt, Randomness, Responses
 
 _CLOSE = 1e-4
 """How far two rewards of one text may be apart, relative to the larger of them and 1."""
@@ -100,6 +101,43 @@ class Recalled(_Behind):
                 )
             values.append(self.known[prompt.prompt_id, text])
         return torch.tensor(values, dtype=torch.float32)
+
+
+def scored_alone(
+    credit: Credit, response: Responses, *, step: int, number: int
+) -> tuple[float, Record]:
+    """What one response earns, and what it and all parts do that any estimate could need.
+
+    Args:
+        credit: Says what is needed.
+        response: One, to one prompt. Its siblings are not known, so neither is whether their
+            rewards are equal; embeddings are left to who has them all.
+        step: Of the training.
+        number: Global index of the response; its sampled subsets follow both.
+
+    Raises:
+        RuntimeError: If the reward cannot be had.
+    """
+    recording = Recording(reward=credit.scorer.reward)
+    signals = replace(credit.scorer, reward=recording)(
+        response,
+        replace(credit.estimator.needs, skips_equal_groups=False, embeddings=False),
+        randomness=Randomness(seed=credit.seed, step=step),
+        numbers=torch.tensor([[number]]),
+    )
+    return float(signals.rewards), Record(rewards=recording.rewards)
+
+
+def recalling(credit: Credit, records: Iterable[tuple[PromptLike, Record]]) -> Credit:
+    """The credit, with the rewards that were told in the place of its own.
+
+    Raises:
+        RuntimeError: If two records say that one text earned different rewards.
+    """
+    found = copy.copy(credit)
+    reward = Recalled(reward=credit.scorer.reward, known=told_of(records))
+    found.scorer = replace(credit.scorer, reward=reward)
+    return found
 
 
 def told_of(records: Iterable[tuple[PromptLike, Record]]) -> dict[tuple[str, str], float]:

@@ -10,14 +10,13 @@ processes; this module is given verl's classes and imports nothing of verl.
 """
 
 import asyncio
-import copy
 import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,13 +26,12 @@ from torch import Tensor
 from rlcredit.code import Code
 from rlcredit.estimators.base import Grain
 from rlcredit.integrations.groups import Written, credited
-from rlcredit.integrations.told import Recalled, Record, Recording, told_of
+from rlcredit.integrations.told import Record, recalling, scored_alone
 from rlcredit.scoring.credit import Credit, PromptLike, prompt_of
 from rlcredit.scoring.named import CANDIDATES, ESTIMATORS
 from rlcredit.scoring.responses import of_tokens, padded
 from rlcredit.text.response import opened_thought
 from rlcredit.text.tokens import Tokenizer, decoded
-from rlcredit.types import Randomness
 
 _log = logging.getLogger(__name__)
 
@@ -138,16 +136,8 @@ class Setup:
         opened = [opened_thought(text) for text in decoded(tokenizer, [prompt_ids])]
         given = prompt_of(self.asked(row))
         read = of_tokens([given], responses, mask, tokenizer, opened=opened)
-        recording = Recording(reward=self.credit.scorer.reward)
-        # Whether a group's rewards are equal is not known yet, and the trainer makes embeddings.
-        needs = replace(self.credit.estimator.needs, skips_equal_groups=False, embeddings=False)
-        signals = replace(self.credit.scorer, reward=recording)(
-            read,
-            needs,
-            randomness=Randomness(seed=self.credit.seed, step=int(row["global_steps"])),
-            numbers=torch.tensor([[self.number(row)]]),
-        )
-        return float(signals.rewards), Record(rewards=recording.rewards)
+        step, number = int(row["global_steps"]), self.number(row)
+        return scored_alone(self.credit, read, step=step, number=number)
 
 
 def refuse(config: Any, credit: Credit) -> None:
@@ -417,11 +407,7 @@ def advantages(
             steps.setdefault(rows[index].step, []).append(index)
         else:
             _log.warning("%s is all that is left of its group: advantage 0", rows[index].key)
-    credit = copy.copy(setup.credit)
-    known = told_of((written[index].prompt, records[index]) for index in own)
-    credit.scorer = replace(
-        credit.scorer, reward=Recalled(reward=credit.scorer.reward, known=known)
-    )
+    credit = recalling(setup.credit, ((written[index].prompt, records[index]) for index in own))
     for step, chosen in steps.items():
         earned = credited(credit, [written[index] for index in chosen], tokenizer, step=step)
         for index, one in zip(chosen, earned, strict=True):

@@ -155,8 +155,9 @@ def test_a_sample_is_found_again_where_a_session_was_lost(tokenizer):
     lost = run.keys.index("uid0_1_0")
     del run.keys[lost], run.tags[lost]
     found = run.advantages()
-    whole = expected(tokenizer, "ospo", LONG, (4, 4, 4))
-    assert equal(found, {key: own for key, own in whole.items() if not key.startswith("uid0")})
+    own = ours(credit_of("ospo"), tokenizer, ROWS[1:], LONG[1:], step=STEP, offset=1)
+    keys = [f"uid{number}_{session}_0" for number in (1, 2) for session in range(4)]
+    assert equal(found, dict(zip(keys, own, strict=True)))
     assert found["uid0_2_0"].any()
 
 

@@ -20,7 +20,7 @@ pytestmark = [
         find_spec("verl") is None or find_spec("transfer_queue") is None,
         reason="verl is not installed here; make test-verl runs this in .venv-verl",
     ),
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1600),
 ]
 
 
@@ -101,7 +101,7 @@ def main_ppo(folder, kept, estimator, *more, **environment):
         env=os.environ | given,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1500,
     )
     return done.returncode, done.stdout + done.stderr
 
