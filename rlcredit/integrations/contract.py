@@ -4,6 +4,7 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 Method = tuple[list[str], str]
 """The names of a method's parameters, in order, and its source."""
@@ -256,5 +257,86 @@ VERL = (
         },
     ),
 )
-CONTRACTS = (TRL, SKYRL, *VERL)
+_VERIFIERS = {"package": "verifiers", "versions": "0.4"}
+VERIFIERS = (
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/taskset.py",
+        name="Taskset",
+        parameters={"__init__": ("self", "config"), "load": ("self",)},
+        lines={"__iter__": ("enumerate(self.load())",)},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/task.py",
+        name="Task",
+        parameters={"__init__": ("self", "data", "config"), "key": ("self",)},
+        lines={"score": ('available = {"task": self.data, "trace": trace}',)},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/harness.py",
+        name="Harness",
+        parameters={
+            "resolve_text_prompt": ("self", "task"),
+            "launch": (
+                *("self", "ctx", "trace", "runtime", "endpoint", "secret", "mcp_urls", "data"),
+            ),
+        },
+        lines={"launch": ("a harness may run its\n        loop in-process",)},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/env.py",
+        name="Env",
+        parameters={"run": ("self", "task", "agents")},
+        lines={},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/trace.py",
+        name="Branch",
+        parameters={"advantages": ("self",)},
+        lines={"advantages": ("self.spread(lambda node: node.advantages)",)},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/serve/server.py",
+        name="EnvServer",
+        parameters={},
+        lines={"_build_task": ("self.task_cls(data, self.env.config.taskset.task)",)},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/utils/loaders.py",
+        name="",
+        parameters={"import_taskset": ("taskset_id",)},
+        lines={"_import_plugin": ('name.replace("-", "_").lower()',)},
+    ),
+)
+CONTRACTS = (TRL, SKYRL, *VERL, *VERIFIERS)
 """Those with packages that are published as wheels."""
+
+
+def check_files(contracts: Sequence[Contract], folder: Path, version: str) -> None:
+    """Compare a package's source, which is read and not imported, with what is relied on.
+
+    Args:
+        contracts: With one package.
+        folder: Where it is installed.
+        version: Of the package.
+
+    Raises:
+        ImportError: With what has moved.
+    """
+    moved: list[str] = []
+    for contract in contracts:
+        path = folder / contract.file
+        there = path.is_file()
+        moved += contract.moved_in(path.read_text()) if there else [f"there is no {contract.file}"]
+    if moved:
+        first = contracts[0]
+        raise ImportError(
+            f"{first.package} {version} is not the {first.package} that this integration knows "
+            f"({first.versions}): {'; '.join(moved)}. Install one of these versions"
+        )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import verl
 
-from rlcredit.integrations.contract import VERL
+from rlcredit.integrations.contract import VERL, check_files
 from rlcredit.integrations.verl import (
     NAME,
     NAMES,
@@ -32,17 +32,7 @@ def check_contract() -> None:
     Raises:
         ImportError: With what has moved.
     """
-    folder = Path(verl.__path__[0]).parent
-    moved = [
-        line
-        for contract in VERL
-        for line in contract.moved_in((folder / contract.file).read_text())
-    ]
-    if moved:
-        raise ImportError(
-            f"verl {version('verl')} is not the verl that this integration knows "
-            f"({VERL[0].versions}): {'; '.join(moved)}. Install one of these versions"
-        )
+    check_files(VERL, Path(verl.__path__[0]).parent, version("verl"))
 
 
 def install() -> None:
