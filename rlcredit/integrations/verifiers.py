@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import verifiers
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI  # pyright: ignore[reportMissingImports]
 
 from rlcredit.integrations.contract import VERIFIERS, check_files
 from rlcredit.integrations.groups import credited
@@ -29,7 +29,7 @@ from rlcredit.types import Prompt
 
 check_files(VERIFIERS, Path(verifiers.__path__[0]).parent, version("verifiers"))
 
-import verifiers.v1 as vf  # noqa: E402  what has moved is named first
+import verifiers.v1 as vf  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 DATASETS = {"esci": ESCI, "hm": HM}
 """By the names that the tasks carry."""
