@@ -1,7 +1,13 @@
 """The environments of verifiers, rolled out by its own client against a server here."""
 
 import asyncio
+import json
+import re
+import shlex
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +16,7 @@ pytestmark = pytest.mark.skipif(
     find_spec("verifiers") is None,
     reason="verifiers is not installed here; make test-verifiers runs this in .venv-verifiers",
 )
+ROOT = Path(__file__).parents[2]
 SIZE, STEPS = 4, 3
 
 
@@ -171,6 +178,43 @@ def test_a_trace_without_tokens_a_lone_one_and_another_reward_are_refused(model)
         node.mask = [False] * len(node.mask)
     with pytest.raises(ValueError, match="no sampled tokens, which an eval client"):
         credit_traces(credit, traces, model.tokenizer, prompt=prompt)
+
+
+def commands(model, address, folder):
+    """The commands of the page, as words, with the model and the server of this test."""
+    page = (ROOT / "examples" / "verifiers" / "README.md").read_text()
+    lines = [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", page, re.S)
+        for line in block.splitlines()
+    ]
+    named = {"Qwen/Qwen2.5-7B-Instruct": str(model.folder), "http://localhost:8000/v1": address}
+    named["vf-eval"] = str(Path(sys.executable).parent / "vf-eval")
+    named["python"] = sys.executable
+    asked = {
+        words[0]: [named.get(word, word) for word in words] for words in map(shlex.split, lines)
+    }
+    return [*asked["vf-eval"], "--select.limit=2", f"--output-dir={folder}"], asked["python"]
+
+
+def test_the_commands_of_the_page_run(model, tmp_path):
+    from vllm_like import served
+
+    with served(model) as address:
+        evaluation, credit = commands(model, address, tmp_path / "runs")
+        said = [
+            subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=280)
+            for words in (evaluation, credit)
+        ]
+    assert [done.returncode for done in said] == [0, 0], said[-1].stderr[-2000:]
+    (traces,) = (tmp_path / "runs").rglob("traces.jsonl")
+    kept = [json.loads(line) for line in traces.read_text().splitlines()]
+    assert len(kept) == 2
+    assert all('"ndcg"' in json.dumps(line) for line in kept)
+    lines = said[1].stdout.splitlines()
+    assert lines[0].startswith("8 traces, 0 failed")
+    assert len(lines) == 9
+    assert any(re.search(r"'t'\+\d", line) for line in lines), lines
 
 
 def test_turns_with_tools_between_them_are_refused(model):

@@ -50,16 +50,30 @@ class Model:
         )
         return ways[self.asked.count(question) % len(ways)]
 
+    def said(self, question):
+        answer = self.answer(question)
+        self.asked.append(question)
+        return answer
+
     def generate(self, body):
         assert body["sampling_params"]["logprobs"] == 1
         read = self.tokenizer.decode(body["token_ids"])
-        question = read.rsplit("<user>", 1)[1].split("<end>")[0]
-        ids = self.tokenizer(self.answer(question))["input_ids"]
-        ids.append(self.tokenizer.eos_token_id)
-        self.asked.append(question)
+        answer = self.said(read.rsplit("<user>", 1)[1].split("<end>")[0])
+        ids = [*self.tokenizer(answer)["input_ids"], self.tokenizer.eos_token_id]
         logprobs = [{"token": f"token_id:{one}", "logprob": -0.5} for one in ids]
         choice = {"token_ids": ids, "logprobs": {"content": logprobs}, "finish_reason": "stop"}
         return {"request_id": f"request{len(self.asked)}", "choices": [choice]}
+
+    def chat(self, body):
+        message = {"role": "assistant", "content": self.said(body["messages"][-1]["content"])}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        return {
+            "id": "chat",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [choice],
+        }
 
 
 @contextmanager
@@ -72,11 +86,11 @@ def served(model):
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            assert self.path == "/inference/v1/generate"
+            answer = {"/inference/v1/generate": model.generate, "/v1/chat/completions": model.chat}
             if model.fails:
                 self._send(400, {"error": {"message": "no memory left"}})
             else:
-                self._send(200, model.generate(body))
+                self._send(200, answer[self.path](body))
 
         def _send(self, status, value):
             text = json.dumps(value).encode()
