@@ -1,4 +1,4 @@
-"""How many reward workers a run of verl needs, from what one response costs here.
+"""How many reward workers a run of verl needs, from what one response costs here, in seconds of a core.
 
 python reward_workers.py <responses of a step> <seconds of sampling of a step> [estimator]
 """
@@ -26,15 +26,15 @@ def main(responses: int, seconds: float, estimator: str) -> None:
     for number, prompt in enumerate(task.train[:_MEASURED]):
         text = task.teacher(prompt, Randomness(seed=0, step=0).generator("teacher", number))
         read = of_texts([prompt], [[text]])
-        begin = time.perf_counter()
+        begin = time.process_time()
         _, record = scored_alone(credit, read, step=0, number=number)
-        spent += time.perf_counter() - begin
+        spent += time.process_time() - begin
         asked += len(record.rewards)
     count = min(_MEASURED, len(task.train))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     each = spent / count
     print(f"a response and its parts: {asked / count:.1f} rewards, {1000 * each:.1f} ms")
-    print(f"this process, with data and index: {memory:.0f} MiB (verl itself adds about 600)")
+    print(f"this process, with data and index: {memory:.0f} MiB; a worker imports verl, 240 more")
     needed = math.ceil(2 * responses * each / seconds)  # twice: responses end in bursts
     print(f"{responses} responses in {seconds:g} s: reward.num_workers={needed} or more")
 
