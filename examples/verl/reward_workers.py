@@ -1,4 +1,4 @@
-"""How many reward workers a run of verl needs, from what one response costs here, in seconds of a core.
+"""How many reward workers a run of verl needs, from the core seconds of one response here.
 
 python reward_workers.py <responses of a step> <seconds of sampling of a step> [estimator]
 """
