@@ -66,8 +66,8 @@ class Comparison:
     variance: Resampled
     """Variance of one replicate's gradient, summed over parameters, over the true length
     squared."""
-    samples: int
-    """Responses of a replicate."""
+    samples: float
+    """Responses of a replicate, with continuations by their tokens."""
     evaluations: float
     """Rewards asked for, of a replicate."""
     by_samples: ErrorAtBudget
@@ -120,7 +120,7 @@ def compare(
     resampler: Resampler,
     *,
     control: Array | None,
-    samples: int,
+    samples: float,
     evaluations: float,
 ) -> Comparison:
     """All figures of one method in one world.

@@ -148,11 +148,11 @@ def refuse(config: Any, credit: Credit) -> None:
     """
     name, whole = type(credit.estimator).__name__, credit.estimator.grain is Grain.rollout
     reward, loss = config.reward, config.actor_rollout_ref.actor.policy_loss.loss_mode
-    size = config.actor_rollout_ref.rollout.n
-    if size < 2:
+    size, smallest = config.actor_rollout_ref.rollout.n, credit.estimator.smallest_group
+    if size < smallest:
         raise ValueError(
-            f"actor_rollout_ref.rollout.n={size}, and credit compares the responses to a prompt; "
-            "set it to 2 or more"
+            f"actor_rollout_ref.rollout.n={size}, and {name} compares {smallest} responses to a "
+            f"prompt or more; set it to {smallest} at least"
         )
     if (reward.reward_manager.source, reward.reward_manager.name) != ("register", NAME):
         raise ValueError(
@@ -383,7 +383,7 @@ def rows_of(data: Any, keys: Sequence[str], tags: Sequence[Mapping[str, Any]]) -
 def advantages(
     setup: Setup, rows: Sequence[Row], tokenizer: Tokenizer, metrics: dict[str, Any]
 ) -> list[Float[Tensor, " T"]]:
-    """The advantages of each row's tokens; 0 for padding and for a response without siblings.
+    """The advantages of each row's tokens; 0 for padding, and where too few siblings are left.
 
     Args:
         setup: Of the run.
@@ -403,10 +403,11 @@ def advantages(
     sizes = Counter(one.group for one in written.values())
     steps: dict[int, list[int]] = {}
     for index in sorted(own, key=lambda index: written[index].number or 0):  # not in verl's order
-        if sizes[written[index].group] > 1:
+        left = sizes[written[index].group]
+        if left >= setup.credit.estimator.smallest_group:
             steps.setdefault(rows[index].step, []).append(index)
         else:
-            _log.warning("%s is all that is left of its group: advantage 0", rows[index].key)
+            _log.warning("%s: its group has %d left, too few: advantage 0", rows[index].key, left)
     credit = recalling(setup.credit, ((written[index].prompt, records[index]) for index in own))
     for step, chosen in steps.items():
         earned = credited(credit, [written[index] for index in chosen], tokenizer, step=step)

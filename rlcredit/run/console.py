@@ -73,11 +73,12 @@ class Header:
 
 
 def evaluations_per_response(needs: Needs, num_segments: int) -> int:
-    """Reward evaluations for a response of so many segments: its own, and its coalitions'."""
+    """Rewards asked for with a response of so many segments: its own, parts', continuations'."""
+    continued = needs.continuations * (num_segments - 1)  # the siblings continue the prompt
     if needs.coalitions is None:
-        return 1
+        return 1 + continued
     members = needs.coalitions(num_segments, torch.Generator())
-    return members.shape[0] - 1  # the empty coalition is worth 0 and is not evaluated
+    return members.shape[0] - 1 + continued  # the empty coalition is worth 0, without a reward
 
 
 def plain_console(**settings: Any) -> Console:
@@ -191,7 +192,7 @@ class RunConsole:
         title = (
             f"{task.name} (data: {task.source}), {after.split}: {len(after.prompt_ids)} prompts, "
             f"{marked}sampled at T = {temperature:g}\n"
-            "means with 95 % bootstrap intervals over prompts; differences are paired"
+            f"means with 95 % intervals over {_unit(after)}; differences are paired"
         )
         rows = [row for row in compare(before, after) if not row.cell.is_minor]
         for console in self._consoles:
@@ -223,6 +224,12 @@ class RunConsole:
         rows.append(("took", seconds(time.monotonic() - self._started)))
         for line in columns(rows):
             self._print(Text(line), soft_wrap=True)
+
+
+def _unit(evaluation: Evaluation) -> str:
+    """What could have come out otherwise: prompts, or families of rewordings."""
+    families = len(set(evaluation.families))
+    return f"{families} families of prompts" if families < len(evaluation.families) else "prompts"
 
 
 class StepLines:

@@ -10,12 +10,11 @@ from rlcredit import Credit
 from rlcredit.integrations.contract import VERL, Contract
 from rlcredit.integrations.told import Recalled, Record, Recording, told_of
 from rlcredit.integrations.verl import NAMES, Setup, credit_manager, credit_trainer, handed_over
-from rlcredit.scoring.named import ESTIMATORS
 from rlcredit.text import Windows
 from rlcredit.text.response import TextRules
 from rlcredit.types import Prompt
 from tests.integrations import verl_world as world
-from tests.integrations.world import ROWS, SIZES, TEXTS, fails, ours, tokens, wanted
+from tests.integrations.world import FITTING, ROWS, SIZES, TEXTS, fails, ours, tokens, wanted
 from tests.policy.toy import toy_policy
 
 STEP, SEED = 7, 3
@@ -109,7 +108,7 @@ def equal(found, wanted_rows):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "random_credit"])
+@pytest.mark.parametrize("name", [name for name in FITTING if name != "random_credit"])
 def test_the_batch_has_our_advantages_and_padding_rows_have_none(name, tokenizer):
     run = Run(tokenizer, **{"algorithm.adv_estimator": f"rlcredit_{name}"})
     assert run.trainer.trainer_mode == "sync"
@@ -190,7 +189,7 @@ def test_a_response_whose_siblings_were_lost_gets_none_and_a_line(tokenizer, cap
     run.write_all(sizes=(4, 1, 3))
     found = run.advantages()
     assert not found["uid1_0_0"].any()
-    assert "uid1_0_0 is all that is left of its group" in caplog.text
+    assert "uid1_0_0: its group has 1 left, too few: advantage 0" in caplog.text
 
 
 @pytest.mark.parametrize("sizes", [SIZES, (1, 0, 0)])
@@ -274,7 +273,11 @@ def test_another_trainer_is_told_that_it_has_no_texts():
         ({"algorithm.adv_estimator": "rlcredit_gae"}, "rlcredit_gae is none"),
         ({"reward.reward_kwargs": {}}, "has no credit and no prompt"),
         ({"reward.reward_kwargs.credit": "no.such:thing"}, r"kwargs\.credit=no\.such:thing cannot"),
-        ({"actor_rollout_ref.rollout.n": 1}, "rollout.n=1, and credit compares"),
+        ({"actor_rollout_ref.rollout.n": 1}, "rollout.n=1, and OSPO compares 2 responses"),
+        (
+            {"algorithm.adv_estimator": "rlcredit_maxk"},
+            "rollout.n=4, and MaxK compares 5 responses to a prompt or more",
+        ),
         ({"reward.reward_manager.name": "naive"}, "reward_manager.name=naive of source=register"),
         ({"reward.reward_manager.source": "importlib"}, "source=importlib scores no parts"),
         ({"reward.reward_model.enable": True}, "reward.reward_model and"),
