@@ -105,10 +105,8 @@ class Scorer:
         played = None
         if needs.coalitions is not None:
             planner = Planner(plan=needs.coalitions, randomness=randomness)
-            if numbers is None:
-                first = offset * rewards.shape[1]
-                numbers = torch.arange(first, first + rewards.numel()).view(rewards.shape)
-            played = self._played(responses.prompts, parts, rewards, needs, planner, numbers, asked)
+            rows = _counted(offset, rewards.shape) if numbers is None else numbers
+            played = self._played(responses.prompts, parts, rewards, needs, planner, rows, asked)
         values, num_continued = self._state_values(responses, segments, seen.continuations)
         return Signals(
             rewards=rewards,
@@ -298,6 +296,11 @@ class _Batch:
         pairs = zip(self.prompts, self.texts, strict=True)
         searched = [self._searched_with(text, prompt.query) for prompt, text in pairs]
         return earned(reward, self.prompts, written=self.texts, searched=searched)
+
+
+def _counted(offset: int, shape: torch.Size) -> Int[Tensor, "P G"]:
+    """Global indices of responses, behind those of ``offset`` groups of the same size."""
+    return offset * shape[1] + torch.arange(shape.numel()).view(shape)
 
 
 def _segments(responses: Responses, parts: Sequence[Sequence[Part]]) -> Segments:
