@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from rlcredit.evaluation.cells import Cell, Source
 from rlcredit.evaluation.evaluate import Evaluation
@@ -80,6 +82,17 @@ class StoredScores:
     digest: str
     prompt_ids: tuple[str, ...]
     scores: tuple[CellScores, ...]
+    families: tuple[int, ...] = ()
+
+    def family_numbers(self) -> NDArray[np.int64] | None:
+        """[P], the number of each prompt's family; None where none was recorded.
+
+        Raises:
+            ValueError: If there is not one for each prompt.
+        """
+        if len(self.families) not in (0, len(self.prompt_ids)):
+            raise ValueError(f"{len(self.families)} families for {len(self.prompt_ids)} prompts")
+        return np.array(self.families, dtype=np.int64) if self.families else None
 
     def by_cell(self) -> dict[Cell, tuple[float, ...]]:
         """The scores of each cell, NaN where the measure is undefined."""

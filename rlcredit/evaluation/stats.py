@@ -1,7 +1,7 @@
-"""Means with bootstrap intervals, learning curves and paired tests; scipy does most of them.
+"""Means with intervals, learning curves and paired tests; scipy does most of them.
 
-Within a run the prompt is the unit that is drawn again, or its family where prompts reword one
-intent; over runs, seeds and prompts both are.
+Within a run the prompt is what could have come out otherwise, or its family where prompts reword
+one intent; over runs, the seeds and the families both are.
 """
 
 import warnings
@@ -14,8 +14,6 @@ from scipy import integrate, stats
 
 LEVEL = 0.95
 RESAMPLES = 9999
-CROSSED_RESAMPLES = 1999
-"""Resamples of seeds and queries: a table has hundreds of cells."""
 SEEDS_FOR_IQM = 5
 ROUNDING = 1e-12
 """Values closer than this are equal; what is left of rounding must not be divided by itself."""
@@ -131,55 +129,70 @@ def _bootstrap(values: NDArray[np.float64], method: str) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def crossed_interval(scores: NDArray[np.float64]) -> Interval:
-    """The mean of scores by seed and query, with both drawn again: seeds anew, queries anew.
+def seed_interval(values: NDArray[np.float64]) -> Interval:
+    """The mean over seeds with Student's interval, which stays honest for a handful of values.
 
-    Every seed is scored on the same queries, so the two are crossed strata: each resample draws
-    S seeds and, apart from them, Q queries. BCa, or the percentile interval where that is not
-    defined (scipy's bootstrap of two samples). One seed leaves the queries to draw from, and the
-    interval then says nothing about other seeds.
+    Args:
+        values: [S], one per seed.
+    """
+    return family_interval(values, np.arange(len(values)))
+
+
+def crossed_interval(
+    scores: NDArray[np.float64], families: NDArray[np.int64] | None = None
+) -> Interval:
+    """The mean of scores by seed and query, where other seeds and other queries could have come.
+
+    Every seed is scored on the same queries, so that two factors are crossed. With M_seed and
+    M_family the mean squares of the two, M_rest that of what neither explains (two-way analysis of
+    variance of S seeds and F families), the mean has
+
+        variance = max(M_seed + M_family - M_rest, M_seed, M_family) / (S F)
+
+    and the interval is Student's with min(S, F) - 1 degrees of freedom: two-way cluster-robust
+    inference (Cameron, Gelbach & Miller 2011, doi:10.1198/jbes.2010.07136). For few seeds that is
+    wide: a simulation in the tests finds 93 % coverage or more from 3 seeds on. One seed leaves the
+    queries alone, and the interval then says nothing about other seeds.
 
     Args:
         scores: [S, Q].
+        families: [Q], the number of each query's family; None: each is its own.
 
     Raises:
         ValueError: If there is no score, or one is not finite.
     """
     if scores.ndim != 2 or scores.size == 0:
         raise ValueError(f"scores by seed and query are a table [S, Q], not {scores.shape}")
-    if 1 in scores.shape:
-        return mean_interval(scores.ravel())
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite; leave out queries with undefined measures")
+    if len(scores) == 1:
+        return mean_interval(scores[0], families)
     mean = float(scores.mean())
     if np.ptp(scores) <= ROUNDING * max(1.0, float(np.abs(scores).max())):
         return Interval(mean=mean, low=mean, high=mean)
+    deviations = _by_family(scores - mean, families)
+    if deviations.shape[1] == 1:
+        return seed_interval(scores.mean(1))
+    seeds, queries = deviations.shape
+    of_seeds, of_families = deviations.mean(1), deviations.mean(0)
+    rest = deviations - of_seeds[:, None] - of_families
+    by_seed = queries * (of_seeds**2).sum() / (seeds - 1)
+    by_family = seeds * (of_families**2).sum() / (queries - 1)
+    neither = (rest**2).sum() / ((seeds - 1) * (queries - 1))
+    variance = max(by_seed + by_family - neither, by_seed, by_family) / deviations.size
+    half = float(stats.t.ppf((1 + LEVEL) / 2, min(seeds, queries) - 1) * np.sqrt(variance))
+    return Interval(mean=mean, low=mean - half, high=mean + half)
 
-    def statistic(
-        seeds: NDArray[np.int64], queries: NDArray[np.int64], axis: int = -1
-    ) -> NDArray[np.float64]:
-        assert axis == -1, "scipy puts the resampled axis last"
-        drawn = scores[seeds[..., :, None], queries[..., None, :]]
-        return np.asarray(drawn.mean((-2, -1)), dtype=np.float64)
 
-    for method in ("BCa", "percentile"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-            found = stats.bootstrap(
-                tuple(np.arange(size) for size in scores.shape),
-                statistic,
-                confidence_level=LEVEL,
-                n_resamples=CROSSED_RESAMPLES,
-                batch=250,
-                method=method,
-                rng=np.random.default_rng(SEED),
-                vectorized=True,
-            )
-        low = float(found.confidence_interval.low)
-        high = float(found.confidence_interval.high)
-        if np.isfinite(low) and np.isfinite(high):
-            return Interval(mean=mean, low=low, high=high)
-    return Interval(mean=mean, low=None, high=None)
+def _by_family(
+    deviations: NDArray[np.float64], families: NDArray[np.int64] | None
+) -> NDArray[np.float64]:
+    """[S, F]: a family's summed deviations, scaled so that their mean is that over queries."""
+    if families is None:
+        return deviations
+    numbers = np.unique(families, return_inverse=True)[1]
+    member = np.eye(int(numbers.max()) + 1)[numbers]
+    return deviations @ member * (member.shape[1] / member.shape[0])
 
 
 def interquartile_mean(by_seed: NDArray[np.float64]) -> float | None:

@@ -73,6 +73,8 @@ class Matrix:
     """The first one is the headline."""
     rows: tuple[Scored, ...]
     notes: tuple[str, ...]
+    families: NDArray[np.int64] | None = None
+    """[Q], the number of each query's family; None: each is its own."""
 
     def cells(self) -> Iterator[TransferCell]:
         """All figures: by measure, row, who wrote, retriever."""
@@ -92,7 +94,7 @@ class Matrix:
             gain = None
             if row.before is not None:
                 before = np.mean([row.before[cell] for cell in cells], axis=0)
-                gain = crossed_interval(after - before)
+                gain = crossed_interval(after - before, self.families)
             yield TransferCell(
                 trained_on=row.trained_on,
                 method=row.method,
@@ -100,7 +102,7 @@ class Matrix:
                 tested_on=name,
                 measure=measure,
                 in_distribution=name == row.trained_on,
-                score=crossed_interval(after),
+                score=crossed_interval(after, self.families),
                 gain=gain,
                 seeds=row.seeds,
                 prompts=after.shape[1],

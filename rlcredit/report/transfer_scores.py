@@ -13,7 +13,7 @@ import numpy as np
 from transformers.utils.logging import disable_progress_bar
 
 from rlcredit.evaluation.cells import Source
-from rlcredit.evaluation.evaluate import Evaluation
+from rlcredit.evaluation.evaluate import Evaluation, families_of
 from rlcredit.evaluation.expansion import Expansion
 from rlcredit.evaluation.trec import write_qrels
 from rlcredit.files import replace_file
@@ -273,6 +273,7 @@ def _matrix(rows: Sequence[Sequence[FinishedRun]], judge: Judge) -> Matrix:
         measures=tuple(dict.fromkeys(cell.measure for cell in starts.scores)),
         rows=(*trained, starts, *_baselines(judge)),
         notes=_notes([run for own in rows for run in own], judge),
+        families=np.array(families_of(judge.prompts), dtype=np.int64),
     )
 
 
@@ -299,11 +300,11 @@ def _stacked(by_seed: Sequence[Scores]) -> Scores:
 
 def _notes(runs: Sequence[FinishedRun], judge: Judge) -> tuple[str, ...]:
     seeds = sorted({run.seed for run in runs})
-    drawn = "seeds and prompts" if len(seeds) > 1 else "prompts"
+    over = "seeds and families of prompts" if len(seeds) > 1 else "families of prompts"
     return (
         f"{MARK}: the retriever that was trained on. {UNSEEN}: the mean over all others.",
-        f"{len(judge.prompts)} test prompts, seeds {', '.join(map(str, seeds))}; 95 % bootstrap "
-        f"intervals, {drawn} drawn again (BCa); gains are paired by seed and prompt."
+        f"{len(judge.prompts)} test prompts, seeds {', '.join(map(str, seeds))}; 95 % "
+        f"intervals over {over}; gains are paired by seed and prompt."
         + ("" if len(seeds) > 1 else " One seed says nothing about other seeds."),
         "Stored responses, written once by each policy; sampled: the mean over its samples.",
         f"Data hash {judge.task.digest[:12]}. Runs: {', '.join(run.name for run in runs)}.",

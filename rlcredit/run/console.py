@@ -192,7 +192,7 @@ class RunConsole:
         title = (
             f"{task.name} (data: {task.source}), {after.split}: {len(after.prompt_ids)} prompts, "
             f"{marked}sampled at T = {temperature:g}\n"
-            "means with 95 % bootstrap intervals over prompts; differences are paired"
+            f"means with 95 % intervals over {_unit(after)}; differences are paired"
         )
         rows = [row for row in compare(before, after) if not row.cell.is_minor]
         for console in self._consoles:
@@ -224,6 +224,12 @@ class RunConsole:
         rows.append(("took", seconds(time.monotonic() - self._started)))
         for line in columns(rows):
             self._print(Text(line), soft_wrap=True)
+
+
+def _unit(evaluation: Evaluation) -> str:
+    """What could have come out otherwise: prompts, or families of rewordings."""
+    families = len(set(evaluation.families))
+    return f"{families} families of prompts" if families < len(evaluation.families) else "prompts"
 
 
 class StepLines:

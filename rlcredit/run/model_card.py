@@ -91,7 +91,7 @@ class ModelCard:
         )
         yield "## Scores"
         yield (
-            "Means over prompts with 95 % bootstrap intervals; differences are paired by prompt. "
+            "Means over prompts with 95 % intervals; differences are paired by prompt. "
             "`sampled` and `greedy` are the policy's responses, before and after training; "
             "`query`, `rm3` and `oracle` are baselines, which training does not touch. "
             f"The test split was looked at {summary.test_touches} times."

@@ -3,6 +3,7 @@
     index-0000.parquet          a row a run: digest, identity, words, settings, every measure
     scores-<data>-0000.parquet  (digest, phase, cell, values): one score per test query
     metrics-<data>-0000.parquet (digest, step, metric, value): the lines of metrics.jsonl
+    families-0000.parquet       (data digest, query ids, families): which queries reword one intent
 
 Each sitting appends a part with a number of its own. Its index is written last, so a part that was
 cut short holds no run; what is left of it is named. The queries' ids stand in the index, in the
@@ -19,16 +20,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from rlcredit.identity import digest, without_numerics
 from rlcredit.run.folder import RunSummary
 from rlcredit.tables.declare import Phase
 from rlcredit.tables.parts import (
     BOUNDS,
+    FAMILIES,
     INDEX,
     METRICS,
     SCORES,
     by_digest,
+    family_rows,
     metric_rows,
     part_of,
     parts_in,
@@ -106,6 +110,9 @@ class KeptRecords:
 
     folder: Path
     _tables: dict[Path, dict[str, pa.Table]] = field(default_factory=dict, repr=False)
+    _families: dict[Path, dict[tuple[str, tuple[str, ...]], NDArray[np.int64]]] = field(
+        default_factory=dict, repr=False
+    )
 
     def file(self, kind: str, *, part: str, data: str = "") -> Path:
         """Where a part of one kind lies."""
@@ -173,7 +180,22 @@ class KeptRecords:
                 count = f"{len(row['values'])} scores for {len(run.prompt_ids)} queries"
                 raise ValueError(f"{row['cell']} has {count}")
             values[Phase(row["phase"])][row["cell"]] = np.array(row["values"], dtype=np.float64)
-        return {p: Scores(prompt_ids=run.prompt_ids, values=cells) for p, cells in values.items()}
+        families = self._families_of(run)
+        return {
+            phase: Scores(prompt_ids=run.prompt_ids, values=cells, families=families)
+            for phase, cells in values.items()
+        }
+
+    def _families_of(self, run: KeptRun) -> NDArray[np.int64] | None:
+        """The families of a run's queries; None where its evaluation recorded none."""
+        path = self.file("families", part=run.part)
+        if path not in self._families:
+            rows = read_table(path, FAMILIES).to_pylist()
+            self._families[path] = {
+                (row["data_digest"], tuple(row["prompt_ids"])): np.array(row["families"])
+                for row in rows
+            }
+        return self._families[path].get((run.summary.data_digest, run.prompt_ids))
 
     def logged(self, run: KeptRun) -> tuple[Mapping[str, int | float], ...]:
         """What a run logged, a mapping per step in which it logged something.
@@ -237,6 +259,8 @@ class KeptRecords:
                     write_table(file, score_rows(own), SCORES)
                 with whole_file(self.file("metrics", part=part, data=data)) as file:
                     write_table(file, metric_rows(own), METRICS)
+            with whole_file(self.file("families", part=part)) as file:
+                write_table(file, family_rows(records), FAMILIES)
             write_table(index, rows, INDEX)
         self.__dict__.pop("_read_index", None)
 

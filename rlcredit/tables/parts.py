@@ -44,6 +44,14 @@ METRICS = pa.schema(
     ]
 )
 
+FAMILIES = pa.schema(
+    [
+        ("data_digest", pa.string()),
+        ("prompt_ids", pa.list_(pa.string())),
+        ("families", pa.list_(pa.int32())),
+    ]
+)
+
 
 def part_of(path: Path) -> str:
     """The number in a file's name, whole or temporary; empty where it has none."""
@@ -82,6 +90,20 @@ def metric_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
         if name != "step" and "step" in line
     ]
     return sorted(rows, key=lambda row: (row["metric"], row["digest"], row["step"]))
+
+
+def family_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The families of each list of queries that the records were scored on, once for each data."""
+    known = {
+        (record.summary.data_digest, scores.prompt_ids): scores.families
+        for record in records
+        for scores in record.scores.values()
+        if scores.families is not None
+    }
+    return [
+        {"data_digest": data, "prompt_ids": ids, "families": families}
+        for (data, ids), families in known.items()
+    ]
 
 
 def by_digest(table: pa.Table) -> dict[str, pa.Table]:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from rlcredit.evaluation.stats import mean_interval
+from rlcredit.evaluation.stats import seed_interval
 from rlcredit.tables.grid import Grid, curve
 
 STYLES = ("-", "--", "-.", ":")
@@ -124,7 +124,7 @@ def _band(
     colour = COLOURS[number % len(COLOURS)]
     style = STYLES[number // len(COLOURS) % len(STYLES)]
     axes.plot(steps, values.mean(0), style, color=colour, label=label, linewidth=1.4)
-    bands = [mean_interval(column) for column in values.T]
+    bands = [seed_interval(column) for column in values.T]
     low = [band.mean if band.low is None else band.low for band in bands]
     high = [band.mean if band.high is None else band.high for band in bands]
     axes.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)

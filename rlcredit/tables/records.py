@@ -29,6 +29,8 @@ class Scores:
     prompt_ids: tuple[str, ...]
     values: Mapping[str, NDArray[np.float64]]
     """[Q]; NaN where a measure is not defined for a query."""
+    families: NDArray[np.int64] | None = None
+    """[Q], the number of each query's family; None where the run did not record it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +260,7 @@ def _evaluated(stored: StoredScores) -> Scores:
     short = [name for name, row in values.items() if len(row) != number]
     if short:
         raise ValueError(f"{short[0]} has not one score for each of {number} queries")
-    return Scores(prompt_ids=stored.prompt_ids, values=values)
+    return Scores(prompt_ids=stored.prompt_ids, values=values, families=stored.family_numbers())
 
 
 def _read_lines(folder: Path, problems: list[str]) -> tuple[Mapping[str, int | float], ...]:

@@ -69,6 +69,13 @@ def test_scores_and_paired_gains_are_over_seeds_and_prompts(tested_on, measure):
     assert cell_of(None, tested_on, measure).gain is None
 
 
+def test_rewordings_of_one_intent_are_one_piece_of_evidence():
+    families = np.repeat([0, 1, 2, 3], 2)
+    found = next(replace(MATRIX, families=families).cells())
+    after = ON_A.scores[Cell("a", MEASURES[0], Source.greedy)]
+    assert found.score == crossed_interval(after, families) != crossed_interval(after)
+
+
 def test_only_the_retriever_trained_on_is_in_distribution():
     marked = {(c.trained_on, c.tested_on) for c in CELLS if c.in_distribution}
     assert marked == {("a", "a")}

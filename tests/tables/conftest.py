@@ -44,6 +44,7 @@ def evaluation(phase, values):
         responses={Source.sampled: (), Source.greedy: ()},
         credit=None,
         examples=(),
+        families=tuple(i // 2 for i in range(len(values))),
     )
 
 

@@ -50,6 +50,14 @@ def kept(outputs, keep):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
+def test_without_its_families_a_record_has_no_scores_lest_intervals_be_too_narrow(
+    damage, filled, kept
+):
+    damage(kept.file("families", part="0000"))
+    assert f"{kept.folder}#ospo0: scores cannot be read (" in gaps(filled(), "ndcg")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_scores_are_a_gap_and_the_rest_is_shown(damage, filled, kept):
     damage(kept.file("scores", part="0000", data="esci"))
     grid = filled()

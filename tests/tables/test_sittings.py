@@ -54,19 +54,19 @@ def test_a_later_sitting_leaves_every_file_as_it_is_and_both_parts_are_read(outp
     kept = keep(folder_of(outputs, 0), folder_of(outputs, 1))
     first = contents(kept.folder)
     assert set(first) == {
-        f"{name}-0000.parquet" for name in ("index", "scores-esci", "metrics-esci")
+        f"{name}-0000.parquet" for name in ("index", "scores-esci", "metrics-esci", "families")
     }
     keep(folder_of(outputs, 2))
     later = contents(kept.folder)
     assert {name: later[name] for name in first} == first
-    assert len(later) == 6
+    assert len(later) == 8
     found = KeptRecords(folder=kept.folder)
     assert not found.problems
     assert [run.summary.digest for run in found.runs] == ["ospo0", "ospo1", "ospo2"]
     assert all(not run.read().problems for run in found.runs)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_a_sitting_that_is_killed_loses_nothing_and_what_is_left_of_it_is_named(
     number, outputs, keep, filled
 ):
@@ -78,7 +78,7 @@ def test_a_sitting_that_is_killed_loses_nothing_and_what_is_left_of_it_is_named(
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
     left = set(contents(kept.folder)) - set(whole)
-    assert len(left) == min(number, 1) + 2  # the index's, and whole scores beside half metrics
+    assert len(left) == min(number, 2) + 2  # the index's, whole files, and the half one
     grid = filled()
     assert {key: cell.estimate for key, cell in grid.cells.items()} == {
         key: cell.estimate for key, cell in before.cells.items()
