@@ -8,8 +8,20 @@ are made of (values, constructions, shares) is in :mod:`rlcredit.estimators`. :f
 """
 
 from rlcredit.commands.from_python import train
-from rlcredit.estimators import GRPO, OSPO, RLOO, AdvantageEstimator, Prefix, SetPO, ShapE
-from rlcredit.losses import LPO, ClippedSurrogate, PolicyLoss, lpo_advantages
+from rlcredit.estimators import (
+    GRPO,
+    OSPO,
+    OTB,
+    RLOO,
+    SCAR,
+    AdvantageEstimator,
+    MaxK,
+    Prefix,
+    SetPO,
+    ShapE,
+    Vine,
+)
+from rlcredit.losses import LPO, ClippedSurrogate, PolicyLoss, TokenWeighted, lpo_advantages
 from rlcredit.rewards.function import FunctionReward
 from rlcredit.run.load import SavedRun, load_run
 from rlcredit.scoring.credit import Credit, Credited, score
@@ -30,7 +42,9 @@ __all__ = [
     "GRPO",
     "LPO",
     "OSPO",
+    "OTB",
     "RLOO",
+    "SCAR",
     "AdvantageEstimator",
     "Advantages",
     "CandidateRewards",
@@ -40,6 +54,7 @@ __all__ = [
     "Credited",
     "FunctionReward",
     "Loss",
+    "MaxK",
     "Needs",
     "PolicyLoss",
     "Prefix",
@@ -48,7 +63,9 @@ __all__ = [
     "SetPO",
     "ShapE",
     "Signals",
+    "TokenWeighted",
     "UpdateBatch",
+    "Vine",
     "load_run",
     "lpo_advantages",
     "score",

@@ -107,6 +107,8 @@ def batch_of(cfg: DictConfig) -> Batch:
         updates=cfg.trainer.updates_per_batch,
         prompt_tokens=PROMPT_TOKENS,
         new_tokens=cfg.rollout.max_new_tokens,
+        continuations=build(cfg.estimator).needs.continuations,
+        rounds=cfg.trainer.resample_equal_groups,
     )
 
 

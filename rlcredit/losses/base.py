@@ -30,6 +30,10 @@ class PolicyLoss(ABC):
     def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
         """Take the loss of an update or a micro-batch of it; values of micro-batches add up."""
 
+    def aggregated(self, losses: Float[Tensor, "P G T"], batch: UpdateBatch) -> Float[Tensor, ""]:
+        """Make one number of the losses of tokens: their mean over the tokens of the update."""
+        return masked_sum(losses, batch.response_mask).sum() / max(batch.num_tokens, 1)
+
 
 def top_entropy(batch: UpdateBatch, share: float) -> Bool[Tensor, "P G T"]:
     """True on the share of the update's tokens at which the policy's entropy is highest.
@@ -81,10 +85,6 @@ class KLRegularized(PolicyLoss):
     def needs(self) -> Needs:
         """Log-probs of the starting policy, if the divergence from it counts."""
         return Needs(ref_logprobs=self.kl_coef > 0)
-
-    def aggregated(self, losses: Float[Tensor, "P G T"], batch: UpdateBatch) -> Float[Tensor, ""]:
-        """Make one number of the losses of tokens: their mean over the tokens of the update."""
-        return masked_sum(losses, batch.response_mask).sum() / max(batch.num_tokens, 1)
 
     def regularized(self, loss: Loss, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
         """Add the KL term to a loss, and to its metrics as ``loss/kl``.
@@ -138,3 +138,7 @@ class WrappedLoss(PolicyLoss):
     def takes_tokens(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the wrapped loss takes an advantage per token."""
         return self.loss.takes_tokens
+
+    def aggregated(self, losses: Float[Tensor, "P G T"], batch: UpdateBatch) -> Float[Tensor, ""]:
+        """Make one number of the losses of tokens as the wrapped loss does."""
+        return self.loss.aggregated(losses, batch)

@@ -8,17 +8,19 @@ from torch import Tensor
 
 from rlcredit.credit.masked import masked_sum
 from rlcredit.credit.trace import over_mean, trace_weights
-from rlcredit.losses.base import WrappedLoss, top_entropy
+from rlcredit.losses.base import KLRegularized, WrappedLoss, top_entropy
 from rlcredit.types import Loss, Needs, UpdateBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenWeighted(WrappedLoss):
+class TokenWeighted(  # pyright: ignore[reportIncompatibleVariableOverride]
+    WrappedLoss, KLRegularized
+):
     """A surrogate loss on advantages that are multiplied by weights of tokens.
 
     Surrogates are proportional to the advantage, so this is the loss of each token times its
     weight; what the loss divides by, and a divergence from a reference policy, are left as they
-    are.
+    are. The divergence is given here (``loss.kl_coef``) or there, and aggregated as there.
 
     Raises:
         ValueError: If a setting is out of its range, or the loss does not weigh tokens.
@@ -35,6 +37,12 @@ class TokenWeighted(WrappedLoss):
 
     def __post_init__(self) -> None:
         """Check the ranges, and that the loss reads an advantage per token."""
+        super().__post_init__()
+        if self.kl_coef > 0 and self.loss.needs.ref_logprobs:
+            raise ValueError(
+                f"loss.kl_coef={self.kl_coef}, and the loss that is wrapped has a divergence of "
+                "its own, which would count twice; set loss.loss.kl_coef=0"
+            )
         if self.top_entropy is not None and not 0 < self.top_entropy <= 1:
             raise ValueError(
                 f"loss.top_entropy={self.top_entropy} is a share of the tokens, above 0 and at "
@@ -53,8 +61,9 @@ class TokenWeighted(WrappedLoss):
 
     @property
     def needs(self) -> Needs:
-        """What the wrapped loss needs, and the order of the update's entropies for the mask."""
-        return self.loss.needs | Needs(entropy_rank=self.top_entropy is not None)
+        """What the wrapped loss needs, the divergence, and the order of entropies for the mask."""
+        own = Needs(ref_logprobs=self.kl_coef > 0, entropy_rank=self.top_entropy is not None)
+        return self.loss.needs | own
 
     def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
         """Take the loss on weighted advantages.
@@ -73,4 +82,4 @@ class TokenWeighted(WrappedLoss):
             weights = weights * kept
             metrics["loss/kept_share"] = masked_sum(kept, mask).sum() / max(batch.num_tokens, 1)
         out = self.loss(logprobs, replace(batch, advantages=batch.advantages * weights))
-        return replace(out, metrics=out.metrics | metrics)
+        return self.regularized(replace(out, metrics=out.metrics | metrics), logprobs, batch)

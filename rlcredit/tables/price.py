@@ -9,6 +9,9 @@ TRAINING_SHARE = 0.35
 SAMPLING_SHARE = 0.05
 """Share of the peak that sampling reaches; an assumption, memory being its limit."""
 
+SEGMENTS = 8
+"""Segments of a response, where continuations of them are counted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -21,6 +24,15 @@ class Batch:
     """Passes over the batch, each with a step of the optimizer."""
     prompt_tokens: int
     new_tokens: int
+    continuations: int = 0
+    """Sampled from the text before each segment but the first, of a response of 8 segments."""
+    rounds: int = 0
+    """Rounds in which all groups of equal rewards are replaced, as if all groups were."""
+
+    @property
+    def sampled_share(self) -> float:
+        """Responses sampled for each that is trained on; a continuation is half of one."""
+        return (1 + self.rounds) * (1 + self.continuations * (SEGMENTS - 1) / 2)
 
 
 def gpu_hours(batch: Batch, *, parameters: float) -> float:
@@ -31,5 +43,5 @@ def gpu_hours(batch: Batch, *, parameters: float) -> float:
     """
     tokens = batch.steps * batch.prompts_per_step * batch.group_size
     tokens *= batch.prompt_tokens + batch.new_tokens
-    per_token = 2 / SAMPLING_SHARE + 8 * batch.updates / TRAINING_SHARE
+    per_token = 2 * batch.sampled_share / SAMPLING_SHARE + 8 * batch.updates / TRAINING_SHARE
     return tokens * parameters * per_token / PEAK_FLOPS / 3600

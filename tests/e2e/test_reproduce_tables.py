@@ -100,6 +100,10 @@ def test_gpu_hours_count_operations():
     assert gpu_hours(once, parameters=1e12 * 3600) == pytest.approx(2 / 0.05 + 8 / 0.35)
     twice = replace(once, updates=2)
     assert gpu_hours(twice, parameters=1e12 * 3600) == pytest.approx(2 / 0.05 + 2 * 8 / 0.35)
+    vine = replace(once, continuations=4)  # 28 of half a response each
+    assert gpu_hours(vine, parameters=1e12 * 3600) == pytest.approx(15 * 2 / 0.05 + 8 / 0.35)
+    again = replace(once, rounds=3)
+    assert gpu_hours(again, parameters=1e12 * 3600) == pytest.approx(4 * 2 / 0.05 + 8 / 0.35)
 
 
 def test_every_declared_table_names_what_must_be_known_before_its_runs():

@@ -4,12 +4,14 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from rlcredit import Credit, FunctionReward
+from rlcredit.credit.entropy import entropy_ranks
 from rlcredit.credit.group import group_relative
 from rlcredit.credit.simplex import Divergence
 from rlcredit.integrations.contract import TRL
@@ -259,3 +261,23 @@ def test_a_group_that_lies_across_two_processes_is_credited_as_one():
 def test_a_part_means_nothing_to_this_reward():
     with pytest.raises(ValueError, match="a part means nothing"):
         Credit(reward=FunctionReward.at_hand(wanted, parts=False), segmenter=Sentences())
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.2, 0.5, 1.0])
+def test_the_mask_of_highest_entropies_is_trl_s(quantile):
+    from trl import GRPOTrainer  # where it is used: it is no part of a run
+
+    entropy = torch.rand(4, 25, generator=torch.Generator().manual_seed(2))
+    mask = torch.arange(25) < torch.tensor([25, 11, 1, 18]).unsqueeze(-1)
+
+    class Alone:
+        def pad_across_processes(self, tensor, dim, pad_index):
+            return tensor
+
+        def gather(self, tensor):
+            return tensor
+
+    trainer = SimpleNamespace(accelerator=Alone())
+    theirs = GRPOTrainer.get_high_entropy_mask(trainer, entropy, mask, 1 - quantile)
+    ours = entropy_ranks(entropy[None], mask[None])[0] <= quantile
+    assert torch.equal(ours & mask, theirs)

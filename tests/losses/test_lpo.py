@@ -139,6 +139,7 @@ def test_a_part_of_a_group_is_another_problem():
                 "old_logprobs",
                 "rollout_logprobs",
                 "ref_logprobs",
+                "entropy_rank",
             )
         },
     )
@@ -160,6 +161,7 @@ def test_a_rollout_without_tokens_takes_no_part():
                 "old_logprobs",
                 "rollout_logprobs",
                 "ref_logprobs",
+                "entropy_rank",
             )
         },
     )

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from rlcredit.credit.entropy import entropy_ranks
 from rlcredit.losses import LPO, ClippedSurrogate, TokenWeighted
-from rlcredit.losses.surrogate import Ratio
+from rlcredit.losses.surrogate import Aggregation, Ratio
 from tests.composing import built
 from tests.strategies import DOUBLE, make_batch
 
@@ -62,9 +62,22 @@ def test_other_tokens_have_no_policy_gradient_and_the_divergence_keeps_its_own()
     assert torch.equal(found[kept], of_all[kept])  # the denominators are those of all tokens
     assert torch.equal(found[~kept], of_divergence[~kept])
     share = loss(logprobs, batch).metrics["loss/kept_share"]
-    assert share == kept.sum() / batch.response_mask.sum()
+    assert share.item() == pytest.approx(kept.sum().item() / batch.num_tokens)
     with pytest.raises(ValueError, match="entropy_rank"):
         loss(logprobs, replace(batch, entropy_rank=None))
+
+
+def test_a_divergence_may_be_given_outside_and_is_the_same_as_inside():
+    logprobs, batch = make_batch()
+    plain = ClippedSurrogate(aggregation=Aggregation.sequence_mean)
+    inside = TokenWeighted(loss=replace(plain, kl_coef=0.1), top_entropy=0.2)
+    outside = TokenWeighted(loss=plain, top_entropy=0.2, kl_coef=0.1)
+    assert inside.needs == outside.needs
+    mine, theirs = outside(logprobs, batch), inside(logprobs, batch)
+    assert torch.equal(mine.value, theirs.value)
+    assert mine.metrics["loss/kl"] == theirs.metrics["loss/kl"] > 0
+    with pytest.raises(ValueError, match="would count twice"):
+        replace(inside, kl_coef=0.1)
 
 
 def test_presets_wrap_any_surrogate_of_tokens():

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from rlcredit.credit.group import equal_rewards
-from rlcredit.estimators import GRPO, OSPO, Additive, LeaveOneOut
+from rlcredit.estimators import GRPO, OSPO, OTB, Additive, LeaveOneOut, SetPO, Vine
+from rlcredit.losses import TokenWeighted
 from rlcredit.losses.surrogate import ClippedSurrogate
+from rlcredit.retrieval import Hashing
 from rlcredit.rollout.hf import HFRollout
 from rlcredit.run.watch import Watch
 from rlcredit.scoring.scorer import Scorer
@@ -44,15 +46,20 @@ def flat():
     return lambda: deepcopy(made)
 
 
-def trainer(policy, *, reward=None, estimator=None, prompts=PROMPTS, **settings):
+def trainer(policy, *, reward=None, estimator=None, loss=None, prompts=PROMPTS, **settings):
     wanted = {"steps": 9, "prompts_per_step": 4, "group_size": 4, "optimizer": AdamW(lr=1e-2)}
     return Trainer(
         settings=TrainerSettings(**(wanted | settings)),
         policy=policy,
         rollout=HFRollout(max_new_tokens=12),
-        scorer=Scorer(reward=reward or SomeEasy(), rules=toy_task().rules, segmenter=Phrases()),
+        scorer=Scorer(
+            reward=reward or SomeEasy(),
+            rules=toy_task().rules,
+            segmenter=Phrases(),
+            encoder=Hashing(),
+        ),
         estimator=estimator or GRPO(),
-        loss=ClippedSurrogate(),
+        loss=loss or ClippedSurrogate(),
         prompts=prompts,
         seed=3,
     )
@@ -124,6 +131,32 @@ def test_a_step_is_a_function_of_weights_seed_and_number(flat):
     assert first.metrics["train/loss"] == second.metrics["train/loss"]
     drawn = [text for group in first.rollouts.texts for text in group]
     assert len(set(drawn)) > len(drawn) // 2  # groups that came later draw numbers of their own
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"estimator": GRPO(), "loss": TokenWeighted(loss=ClippedSurrogate(), top_entropy=0.3)},
+        {"estimator": OTB()},
+        {"estimator": Vine(samples=2)},
+        {"estimator": SetPO(base=Vine(samples=1))},
+    ],
+    ids=["top entropy", "otb", "vine", "setpo over vine"],
+)
+def test_a_run_that_goes_on_has_the_bits_of_one_that_was_never_stopped(flat, method):
+    parts = method | {"resample_equal_groups": 2, "steps": 4}
+    straight = trainer(flat(), **parts)
+    expected = [result.metrics for result in straight.run()]
+    begun = trainer(flat(), **parts)
+    _ = begun.step(1), begun.step(2)
+    going_on = trainer(deepcopy(begun.policy), **parts)
+    going_on.optimizer.load_state_dict(deepcopy(begun.optimizer.state_dict()))
+    found = [result.metrics for result in going_on.run(after=2)]
+    for mine, theirs in zip(found, expected[2:], strict=True):
+        for name in theirs.keys() | mine.keys():
+            assert name.startswith("time/") or mine[name] == theirs[name], name
+    pairs = zip(going_on.policy.model.parameters(), straight.policy.model.parameters(), strict=True)
+    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
 def test_a_training_set_that_a_step_asks_for_as_a_whole_is_asked_again(flat):
