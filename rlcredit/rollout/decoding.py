@@ -89,7 +89,12 @@ class PrefixState:
 
     @classmethod
     def read(
-        cls, model: PreTrainedModel, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"], *, room: int
+        cls,
+        model: PreTrainedModel,
+        ids: Int[Tensor, "P L"],
+        mask: Bool[Tensor, "P L"],
+        *,
+        room: int,
     ) -> "PrefixState":
         """One row per prompt."""
         # Left-padded as they come, right-padded as they are kept: then places are 0, 1, ... in each

@@ -30,7 +30,7 @@ _MOVING_ROPES = frozenset({"dynamic", "longrope"})
 
 
 def step_size(number: int) -> int:
-    """The smallest of 1, 2, 3, 4, 6, 8, 12, 16, ... that holds a number: at most a third is idle."""
+    """The smallest of 1, 2, 3, 4, 6, 8, 12, ... that holds a number: at most a third is idle."""
     power = 1 << max(0, number - 1).bit_length()
     return 3 * power // 4 if power >= 4 and number <= 3 * power // 4 else power
 
@@ -270,10 +270,15 @@ class StaticDecoder:
             # zeros: what is not yet written is multiplied by a share of 0, and must be finite
             shape = (rows, heads, self.room, size)
             state.own = {}  # freed before larger ones are made
-            state.own = {at: (torch.zeros(shape, **kind), torch.zeros(shape, **kind)) for at in layers}
+            state.own = {
+                at: (torch.zeros(shape, **kind), torch.zeros(shape, **kind)) for at in layers
+            }
         shape, used = (prompts, heads, width, size), heads * cells * size
         state.prompt = {
-            at: (self.of_prompts[at, 0, :used].view(shape), self.of_prompts[at, 1, :used].view(shape))
+            at: (
+                self.of_prompts[at, 0, :used].view(shape),
+                self.of_prompts[at, 1, :used].view(shape),
+            )
             for at in layers
         }
         state.bias = self.biases[:cells].view(prompts, 1, 1, width)

@@ -38,9 +38,7 @@ def hf(*, temperature: float = 1.0, max_new_tokens: int = CAP, max_rows: int = 2
 
 
 @cache
-def static(
-    *, temperature: float = 1.0, max_new_tokens: int = CAP, max_rows: int = 256
-) -> Rollout:
+def static(*, temperature: float = 1.0, max_new_tokens: int = CAP, max_rows: int = 256) -> Rollout:
     return HFRollout(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
