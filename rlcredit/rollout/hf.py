@@ -18,11 +18,12 @@ from transformers import PreTrainedModel
 from rlcredit.identity import ASIDE
 from rlcredit.policy.base import Policy
 from rlcredit.policy.causal_lm import pad_id
+from rlcredit.policy.footprint import Footprint, MemoryLine, Phase
 from rlcredit.policy.hf import Dtype
 from rlcredit.policy.packing import Packing
 from rlcredit.rollout.decoding import CacheState, PrefixState
 from rlcredit.rollout.sampled import Sampled, check_request, check_settings
-from rlcredit.rollout.static import StaticDecoder
+from rlcredit.rollout.static import StaticDecoder, padded_width
 from rlcredit.types import Prompt, Randomness, Rollouts
 
 
@@ -81,6 +82,31 @@ class HFRollout:
     def context(self) -> int | None:
         """It takes what the policy reads."""
         return None
+
+    def memory(
+        self, model: Footprint, *, prompt_tokens: int, shares_prompts: bool
+    ) -> list[MemoryLine]:
+        """What sampling needs at most: keys and values, logits, and a copy of the weights."""
+        dtype = model.dtype if self.dtype is None else self.dtype.torch
+        rows, token = self.max_rows, model.cache_numbers * dtype.itemsize
+        lines = []
+        if self.dtype is not None:
+            size = model.numbers * dtype.itemsize
+            lines.append(MemoryLine(what=f"the sampler's copy in {self.dtype}", num_bytes=size))
+        if self.decoding is not Decoding.dynamic:
+            width = padded_width(prompt_tokens)
+            size = rows * (self.max_new_tokens + width) * token
+            lines.append(MemoryLine(what="buffers of keys and values", num_bytes=size))
+            drawing = 3 * max(4, dtype.itemsize)
+        else:
+            # whoever drops rows copies the others: twice
+            held = self.max_new_tokens if shares_prompts else self.max_new_tokens + prompt_tokens
+            size = rows * (2 * held + prompt_tokens) * token
+            lines.append(MemoryLine(what="keys and values", num_bytes=size, phase=Phase.sampling))
+            drawing = 3 * 8
+        size = rows * model.vocabulary * (dtype.itemsize + drawing)
+        lines.append(MemoryLine(what="drawing from logits", num_bytes=size, phase=Phase.sampling))
+        return lines
 
     def __call__(
         self,

@@ -35,6 +35,11 @@ def step_size(number: int) -> int:
     return 3 * power // 4 if power >= 4 and number <= 3 * power // 4 else power
 
 
+def padded_width(tokens: int) -> int:
+    """Tokens that a buffer of keys and values has for so many."""
+    return max(SHORTEST, step_size(tokens))
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepShape:
     """All sizes in a one-token step; steps of one shape share a CUDA graph."""
@@ -206,7 +211,7 @@ class StaticDecoder:
                 rows = self._fewer(rows, place)
                 if not rows:
                     break
-            width = min(self.room, max(SHORTEST, step_size(place + 1)))
+            width = min(self.room, padded_width(place + 1))
             self._advance(
                 StepShape(
                     prompts=len(ids),
@@ -237,7 +242,7 @@ class StaticDecoder:
     def _read(self, ids: Tensor, mask: Tensor, group: int) -> None:
         """Compute the prompts, right-padded to a width that other batches have too."""
         lengths = mask.sum(1)
-        width = max(SHORTEST, step_size(int(lengths.max())))
+        width = padded_width(int(lengths.max()))
         self._make_room(len(ids), width, len(ids) * group)
         state, places = self.state, torch.arange(width, device=ids.device)
         inside = places < lengths[:, None]
