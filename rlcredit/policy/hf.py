@@ -169,7 +169,7 @@ class HF:
         source = self._source(cache, say)
         if not self.warm_start.steps:
             return self._ready(source, "", seed=seed, device=device, say=say)
-        folder = cache / "policies" / f"taught-{self._taught_key(task, source)}"
+        folder = cache / "policies" / f"taught-{self._taught_key(task, source, device)}"
         if folder.exists():
             say(f"warm start: kept from before in {folder}")
         else:
@@ -346,9 +346,11 @@ class HF:
         record |= {"settings": asdict(self.warm_start), "machine": machine_type()}
         (folder / "warm_start.json").write_text(json.dumps(record, indent=2))
 
-    def _taught_key(self, task: Task, source: str) -> str:
+    def _taught_key(self, task: Task, source: str, device: torch.device) -> str:
         """Hash of everything that the taught weights depend on, to their last bits."""
         parts = [self.numerics, task.digest, _content(source, self.revision), machine_type()]
+        if device.type == "cuda":  # another machine than its processor, by the bits
+            parts.append(torch.cuda.get_device_name(device))
         settings = asdict(replace(self, name="", package=None, gradient_checkpointing=False))
         return blake2b(json.dumps([*parts, settings]).encode(), digest_size=8).hexdigest()
 

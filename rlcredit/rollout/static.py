@@ -344,8 +344,9 @@ class StaticDecoder:
         tokens, logprobs, finite = draw_by_blocks(logits, numbers, temperature=self.temperature)
         rows.finite &= finite
         ended = (tokens[:, None] == self.end_ids).any(1)
-        rows.ids[cells, place] = torch.where(alive, tokens, self.filler)
-        rows.logprobs[cells, place] = torch.where(alive, logprobs.to(rows.logprobs.dtype), 0.0)
+        rows.ids[cells, place] = tokens.masked_fill(~alive, self.filler)
+        logprobs = logprobs.to(rows.logprobs.dtype).masked_fill(~alive, 0)
+        rows.logprobs[cells, place] = logprobs
         rows.lengths[cells] += alive
         rows.finished[cells] |= alive & ended
         rows.tokens[:count] = tokens
@@ -404,7 +405,7 @@ def draw_by_blocks(
         target = (uniforms * total)[:, None]
         # right=True passes over blocks and tokens of probability 0
         block = torch.searchsorted(below, target, right=True).clamp(max=below.shape[1] - 1)
-        before = torch.where(block > 0, below.gather(1, (block - 1).clamp(min=0)), 0.0)
+        before = below.gather(1, (block - 1).clamp(min=0)).masked_fill(block == 0, 0)
         chosen = blocks[torch.arange(len(blocks), device=block.device), block.squeeze(1)]
         within = before + chosen.cumsum(-1, dtype=torch.float64)
         # the same sum in another order may end a last bit below the number

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rlcredit.estimators import GRPO, OSPO, Myerson, SetPO, Weighted
 from rlcredit.losses import LPO, ClippedSurrogate
@@ -9,12 +11,14 @@ from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.packing import Packing
 from rlcredit.retrieval.encoders import Hashing
 from rlcredit.rollout.hf import Decoding, HFRollout
+from rlcredit.rollout.static import StaticDecoder
 from rlcredit.scoring.scorer import Scorer
 from rlcredit.text import Phrases
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.settings import TrainerSettings
+from rlcredit.types import Randomness
 from tests.policy.toy import toy_policy, toy_prompts, toy_task
-from tests.pretended_gpu import OnGPU, pretended
+from tests.pretended_gpu import NAME, OnGPU, pretended
 
 
 class Letters:
@@ -106,3 +110,35 @@ def test_a_step_on_a_gpu_is_the_step_on_the_cpu(name, packing, decoding, gpu):
     assert texts == same
     for one, other in zip(there, here, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=3e-5)
+
+
+def test_a_one_token_step_moves_nothing_between_devices(gpu, monkeypatch):
+    """A graph could not record that: it would copy what lay there when it was recorded."""
+    steps, step = [], StaticDecoder._step
+
+    def watched(self, shape):
+        steps.append(shape)
+        with Staying():
+            step(self, shape)
+
+    monkeypatch.setattr(StaticDecoder, "_step", watched)
+    made = toy_policy(steps=20)
+    moved(made, gpu)
+    engine = HFRollout(max_new_tokens=12, decoding=Decoding.static)
+    engine(made, toy_prompts()[:3], group_size=4, randomness=Randomness(seed=0, step=1))
+    assert len(steps) > 3
+    with pytest.raises(AssertionError, match="moves"), Staying():
+        torch.ones(2).to(gpu)
+
+
+class Staying(TorchDispatchMode):
+    """Refuses to move numbers from one device to the other, and to make any on the CPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        asked = (kwargs or {}).get("device")
+        assert asked is None or asked.type == NAME, f"{func} moves or makes numbers on {asked}"
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        inside = [isinstance(x, OnGPU) for x in given]
+        assert all(inside) or not any(inside), f"{func} moves numbers between devices"
+        assert all(inside) or asked is None, f"{func} moves numbers to {asked}"
+        return func(*args, **(kwargs or {}))
