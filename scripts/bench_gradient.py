@@ -44,7 +44,8 @@ from scripts.bench_credit import loaded
 
 REFERENCE = "rloo"
 ESTIMATORS = (
-    *(REFERENCE, "grpo", "dr_grpo", "maxk", "otb", "loo", "ospo", "scar", "vine", "random_credit"),
+    *(REFERENCE, "grpo", "dr_grpo", "maxk", "otb", "loo", "ospo", "vine", "random_credit"),
+    "scar:value=myerson",
 )
 EVERY = 8
 """Replicates after which the page is written anew."""
@@ -319,7 +320,9 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=32)
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--group-size", type=int, default=8)
-    parser.add_argument("--estimators", default=",".join(ESTIMATORS))
+    parser.add_argument(
+        "--estimators", default=",".join(ESTIMATORS), help="names, with parts: scar:value=myerson"
+    )
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     names = list(dict.fromkeys([REFERENCE, *chosen.estimators.split(",")]))
@@ -331,7 +334,7 @@ def main() -> None:
     words = [*chosen.words, *BASE, *sizes]
     job, parts = loaded(words, cache=chosen.cache)
     with composing(conf_folder()):
-        estimators = {name: build(estimator_config(name)[0]) for name in names}
+        estimators = {name: estimator_of(name) for name in names}
     bench = Bench(
         trainer=parts.trainer,
         estimators=estimators,
@@ -342,6 +345,12 @@ def main() -> None:
     key = digest({"run": job.digest, "estimators": names, "seed": chosen.seed})
     chosen.out.mkdir(parents=True, exist_ok=True)
     run(bench, Replicates(folder=chosen.out, key=key), chosen.replicates, names)
+
+
+def estimator_of(name: str) -> AdvantageEstimator:
+    """An estimator by its file's name; behind colons, choices of its parts (``:value=myerson``)."""
+    chosen, *parts = name.split(":")
+    return build(estimator_config(chosen, [f"estimator/{part}" for part in parts])[0])
 
 
 def run(bench: Bench, replicates: Replicates, count: int, names: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Which published versions of other trainers still have what the integrations rely on.
 
-``python -m scripts.contracts [package==version ...]`` downloads wheels, reads one file of each and
-installs and runs nothing; without words, the newest version of every package.
+``python -m scripts.contracts [package==version ...]`` downloads wheels, reads a few files of
+each, and installs and runs nothing; without words, the newest version of every package.
 """
 
 import subprocess
@@ -43,8 +43,10 @@ def main() -> None:
     Raises:
         SystemExit: Always.
     """
-    wanted = sys.argv[1:] or [contract.package for contract in CONTRACTS]
-    by_name = {contract.package: contract for contract in CONTRACTS}
+    by_name: dict[str, list[Contract]] = {}
+    for contract in CONTRACTS:
+        by_name.setdefault(contract.package, []).append(contract)
+    wanted = sys.argv[1:] or list(by_name)
     failed = False
     for requirement in wanted:
         name = requirement.split("==")[0]
@@ -52,7 +54,7 @@ def main() -> None:
             sys.exit(f"there is no contract with {name}; there are some with {', '.join(by_name)}")
         with TemporaryDirectory() as folder:
             path = wheel(requirement, Path(folder))
-            found = moved(by_name[name], path)
+            found = [line for contract in by_name[name] for line in moved(contract, path)]
         failed |= bool(found)
         print(f"{path.name}: {'; '.join(found) or 'holds'}", flush=True)
     sys.exit(int(failed))

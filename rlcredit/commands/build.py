@@ -125,14 +125,19 @@ def allowed_by_command(cfg: DictConfig) -> tuple[str, ...]:
     return allow
 
 
-def estimator_config(name: str) -> tuple[DictConfig, str]:
+def estimator_config(name: str, words: Sequence[str] = ()) -> tuple[DictConfig, str]:
     """The config of an estimator in conf/estimator, beside the reward that train.py has by default.
+
+    Args:
+        name: Of the file.
+        words: Further ones, as on the command line (``estimator/value=myerson``).
 
     Returns:
         The config, and the name of the loss that it picks.
     """
     beside = ("+reward=ndcg", "+rollout=hf", "+loss=dapo")  # the last it may override
-    cfg = compose("parts", [*beside, f"+estimator={name}"], return_hydra_config=True)
+    chosen = [*beside, f"+estimator={name}", *words]
+    cfg = compose("parts", chosen, return_hydra_config=True)
     return cfg.estimator, str(cfg.hydra.runtime.choices.loss)
 
 

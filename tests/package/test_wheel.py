@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def wheel(tmp_path_factory):
     """Built from a copy, so that nothing is left in the checkout, and by what is installed."""
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("rlcredit", "hydra_plugins", "conf"):
+    for name in ("rlcredit", "rlcredit_esci", "rlcredit_hm", "hydra_plugins", "conf"):
         (source / name).symlink_to(ROOT / name)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         (source / name).symlink_to(ROOT / name)
@@ -44,7 +44,9 @@ def test_the_wheel_holds_code_plugins_conf_templates_and_the_mark_of_types(wheel
     code = of_checkout("rlcredit", {".py", ".html", ".css", ".js", ".typed"})
     words = of_checkout("rlcredit/tasks", {".yaml"})
     assert words
-    assert found == conf | code | words | of_checkout("hydra_plugins", {".py"})
+    for folder in ("hydra_plugins", "rlcredit_esci", "rlcredit_hm"):
+        code |= of_checkout(folder, {".py"})
+    assert found == conf | code | words
     assert "hydra_plugins/__init__.py" not in found
 
 
@@ -53,6 +55,7 @@ def test_the_command_is_the_entry_point(wheel):
     entries = ConfigParser()
     entries.read_string(wheel.read(name).decode())
     assert dict(entries["console_scripts"]) == {"rlcredit": f"{main.__module__}:main"}
+    assert dict(entries["verl.plugins"]) == {"rlcredit": "rlcredit.integrations.verl_plugin"}
 
 
 def test_the_metadata_name_the_base_and_the_extras(wheel):
@@ -61,7 +64,7 @@ def test_the_metadata_name_the_base_and_the_extras(wheel):
     assert "License-Expression: Apache-2.0" in lines
     extras = {line.removeprefix("Provides-Extra: ") for line in lines if "Provides-Extra" in line}
     assert extras == {
-        *("train", "vllm", "slurm", "trl", "verl", "dev"),
+        *("train", "vllm", "slurm", "trl", "verl", "verifiers", "dev"),
         *("tensorboard", "trackio", "optuna"),
     }
     base = [line for line in lines if line.startswith("Requires-Dist") and "extra ==" not in line]

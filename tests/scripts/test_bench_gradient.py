@@ -22,7 +22,7 @@ def measured(tmp_path_factory):
     """Two replicates of a policy that knows little, and then a third."""
     folder = tmp_path_factory.mktemp("gradients")
     run = ["--out", str(folder / "out"), "--cache", str(folder / "cache"), "--prompts", "3"]
-    few = ["--group-size", "4", "--estimators", "dr_grpo,loo"]
+    few = ["--group-size", "4", "--estimators", "dr_grpo,loo,scar:value=myerson"]
 
     def call(*more):
         with pytest.MonkeyPatch.context() as patch:

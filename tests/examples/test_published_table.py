@@ -1,12 +1,16 @@
-"""A published table, checked from stored runs: made-up files in the authors' format."""
+"""examples/published_table: stored runs are scored again; made-up files in the authors' format."""
 
 import json
 import math
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from scripts.check_published import by_length, differences, main, read, sheet
+
+ROOT = Path(__file__).parents[2]
 
 
 def entry(number, retrieved, relevant, **stated):
@@ -84,6 +88,13 @@ def test_a_file_of_another_shape_is_refused_and_nothing_in_it_is_executed(conten
     path.write_text(content)
     with pytest.raises(ValueError, match=why):
         read(path)
+
+
+def test_the_page_s_command_is_the_script_s():
+    page = (ROOT / "examples" / "published_table" / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    assert line.split()[:3] == ["python", "-m", "scripts.check_published"]
+    assert all(word.endswith(".json") for word in line.split()[3:])
 
 
 def test_the_command_prints_one_page(files, monkeypatch, capsys):
