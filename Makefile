@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train train-real smollm2 smoke contracts test test-other-cpu test-slow test-faults test-vllm test-verl test-verifiers test-browser test-wheel report reproduce-tables check bench bench-reward bench-gradient credit-bench sweep lock clean
+.PHONY: help install train train-real smollm2 smoke contracts test test-other-cpu test-slow test-faults test-vllm test-verl test-verifiers test-browser test-wheel report reproduce-tables check bench bench-reward bench-gradient credit-bench gpu-bundle sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -123,6 +123,10 @@ bench-reward: install  ## what rewards cost: segment credit beside GRPO on the s
 
 bench-gradient: install  ## errors of estimators' gradients on a language model (ARGS="experiment=smollm2_esci size=cpu")
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_gradient $(ARGS)
+
+# For a machine with one GPU, Python 3.12 with torch and transformers of its own, and no network.
+gpu-bundle: install  ## wheels and data for scripts/gpu_check.sh, in .gpu (ARGS="--weights smollm2")
+	@$(BIN)/python -m scripts.gpu_bundle $(ARGS)
 
 contracts: install  ## do published trainers still have what the integrations rely on? (ARGS=trl==1.15.0)
 	@$(BIN)/python -m scripts.contracts $(ARGS)

@@ -58,6 +58,7 @@ BEFORE: Mapping[str, Mapping[str, object]] = {
             "max_grad_norm": 1.0,
         },
     },
+    "HFRollout": {"dtype": None},
     "HM": {
         "instruction": None,
         "known_words": False,

@@ -61,9 +61,15 @@ class Turns(TrainerCallback):
             own_step(trainer, state.global_step, self.timings[name])
 
 
-def rival_of(work: Work, model: Any, *, steps: int, bf16: bool, folder: str) -> Rival:
-    """TRL with the settings of the same work: one update a batch, no KL term, no clipping."""
+def rival_of(
+    work: Work, model: Any, *, steps: int, bf16: bool, folder: str, rows: int | None = None
+) -> Rival:
+    """TRL with the settings of the same work: one update a batch, no KL term, no clipping.
+
+    It takes gradients of ``rows`` responses at a time, of the whole batch unless told.
+    """
     batch = work.prompts_per_step * work.group_size
+    rows = rows or batch
     args = GRPOConfig(
         output_dir=folder,
         use_cpu=not torch.cuda.is_available(),
@@ -74,7 +80,8 @@ def rival_of(work: Work, model: Any, *, steps: int, bf16: bool, folder: str) -> 
         seed=0,
         bf16=bf16,
         max_steps=steps,
-        per_device_train_batch_size=batch,
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=batch // rows,
         num_generations=work.group_size,
         max_completion_length=work.max_new_tokens,
         learning_rate=LEARNING_RATE,

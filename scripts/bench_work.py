@@ -8,7 +8,12 @@ import torch
 from jaxtyping import Float
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from rlcredit.distributed.world import World
 from rlcredit.estimators import GRPO
@@ -52,7 +57,7 @@ class Work:
         """Name in tables."""
         return f"{self.prompt_tokens} {'ragged' if self.ragged else 'fixed'}"
 
-    def model(self) -> Qwen3ForCausalLM:
+    def model(self) -> PreTrainedModel:
         """Random weights, always the same."""
         config = Qwen3Config(
             vocab_size=self.vocab_size,
@@ -112,7 +117,7 @@ class DistinctCharacters:
 
 
 def policy_of(
-    work: Work, model: Qwen3ForCausalLM, *, packing: Packing, autocast: bool = False
+    work: Work, model: PreTrainedModel, *, packing: Packing, autocast: bool = False
 ) -> CausalLM:
     """A model as a policy; it is not copied."""
     made = CausalLM(model=model, tokenizer=work.tokenizer(), origin="random weights")
@@ -121,14 +126,19 @@ def policy_of(
 
 def own_trainer(
     work: Work,
-    model: Qwen3ForCausalLM,
+    model: PreTrainedModel,
     *,
     packing: Packing = Packing.shared_prefix,
     autocast: bool = False,
     world: World | None = None,
     sharded: bool = False,
+    rollout: HFRollout | None = None,
+    tokens_per_microbatch: int = 2**16,
 ) -> Trainer:
-    """Rlcredit's training step on a copy of the model: GRPO with the token-mean loss."""
+    """Rlcredit's training step on a copy of the model: GRPO with the token-mean loss.
+
+    Without a ``rollout`` of its own it samples with the policy's model as it is.
+    """
     world = world or World()
     prompts = [
         Prompt(prompt_id=str(index), text=text, query="", relevance={})
@@ -139,7 +149,7 @@ def own_trainer(
         prompts_per_step=work.prompts_per_step,
         group_size=work.group_size,
         max_advantage=None,
-        tokens_per_microbatch=2**16,
+        tokens_per_microbatch=tokens_per_microbatch,
         optimizer=AdamW(lr=LEARNING_RATE, max_grad_norm=NO_CLIPPING, warmup_steps=1),
         packing=packing,
         autocast=autocast,
@@ -149,7 +159,7 @@ def own_trainer(
     return Trainer(
         settings=settings,
         policy=Sharded.of(policy, world, dtype=None) if sharded else policy,
-        rollout=HFRollout(max_new_tokens=work.max_new_tokens),
+        rollout=rollout or HFRollout(max_new_tokens=work.max_new_tokens),
         scorer=Scorer(reward=DistinctCharacters(), rules=TextRules(), segmenter=Phrases()),
         estimator=GRPO(),
         loss=ClippedSurrogate(),

@@ -20,6 +20,7 @@ from transformers.models.qwen2 import Qwen2ForCausalLM
 from transformers.models.qwen3 import Qwen3ForCausalLM
 
 from rlcredit.policy.packing import Grid, Pack
+from rlcredit.policy.varlen import FlashKernel, VarlenAttention, takes_flash
 
 NAME = "rlcredit_layout"
 FAMILIES = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
@@ -98,8 +99,9 @@ def no_mask(device: torch.device) -> Tensor:
 class PackAttention:
     """Each response sees its prompt and itself; each prompt itself.
 
-    On the CPU by three mask-free calls of the flash kernel, on other devices by one call with a
-    mask per prompt. In float32 at least: the CPU kernel's backward is slow in bfloat16.
+    By three mask-free calls of a flash kernel: on the CPU in float32 at least, since its backward
+    is slow in bfloat16, and on a GPU in half precision, which is all that its kernel knows. Else by
+    one call with a mask per prompt: work and memory grow with the square of a group's tokens.
     """
 
     def __init__(self, pack: Pack, *, split: bool | None = None) -> None:
@@ -118,12 +120,17 @@ class PackAttention:
     ) -> Float[Tensor, "1 N H D"]:
         """Attend within the pack's one row of N tokens, in whichever of the two ways was chosen."""
         del layer
-        # The row without its batch axis and with tokens first, [N, heads, D]: grids pick tokens.
+        kind, dtype = q.device.type, v.dtype
+        lower = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else q.dtype
+        flash = takes_flash(kind, lower, q.shape[-1])
         wide = torch.promote_types(q.dtype, torch.float32) if self.split else q.dtype
-        q, k, dtype, v = q[0], k[0], v.dtype, v[0]
-        q, k, v = (x.transpose(0, 1).to(wide) for x in (q, k, v))
-        if self.split:
-            out: Any = _SplitAttention.apply(q, k, v, self.pack, scale)
+        wide = lower if flash else wide
+        # The row without its batch axis and with tokens first, [N, heads, D]: grids pick tokens.
+        q, k, v = (x[0].transpose(0, 1).to(wide) for x in (q, k, v))
+        if flash:
+            out: Any = VarlenAttention.apply(q, k, v, self.pack, scale, FlashKernel())
+        elif self.split:
+            out = _SplitAttention.apply(q, k, v, self.pack, scale)
         else:
             if self.mask is None:
                 self.mask = pack_mask(self.pack)
@@ -165,8 +172,12 @@ def masked_attention(
 ) -> Float[Tensor, "N H D"]:
     """The plain version: one row per prompt, and PyTorch's attention with a mask."""
     index = torch.cat([pack.prompts.index, pack.siblings.index], dim=1)
-    rows = [x[index].transpose(1, 2) for x in (q, k, v)]
-    out = scaled_dot_product_attention(*rows, attn_mask=mask, scale=scale, enable_gqa=True)
+    parts = _Parts(pack, num_heads=q.shape[1], num_kv_heads=k.shape[1])
+    rows, *seen = (x[index].transpose(1, 2) for x in (q, k, v))
+    # copied heads, not enable_gqa: with a mask, a GPU has no other kernel for those than the plain
+    # one, which keeps every score
+    keys, values = (parts.repeat(each) for each in seen)
+    out = scaled_dot_product_attention(rows, keys, values, attn_mask=mask, scale=scale)
     out, width = out.transpose(1, 2), pack.prompts.index.shape[1]
     return torch.cat([pack.prompts.flat(out[:, :width]), pack.siblings.flat(out[:, width:])])
 

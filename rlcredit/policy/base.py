@@ -144,6 +144,10 @@ class PolicySource(Protocol):
         """The learning rate above which its weights are sooner destroyed than trained, if known."""
         ...
 
+    def skeleton(self, *, cache: Path, say: Callable[[str], None]) -> PreTrainedModel:
+        """The model on the meta device, adapters included: all of it but its numbers."""
+        ...
+
     def load(
         self,
         task: Task,

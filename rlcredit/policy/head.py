@@ -12,7 +12,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 CHUNK_CELLS = 2**20
-"""Logits in a chunk: 4 MB in float32. Larger blocks are mapped into memory anew each time."""
+"""Logits in a chunk on the CPU: 4 MB in float32. Larger blocks are mapped into memory anew each
+time."""
+CHUNK_CELLS_OF_A_GPU = 2**27
+"""Elsewhere, 512 MB: a matrix product of few rows would be all launches."""
 
 
 def head_logprobs(
@@ -33,7 +36,8 @@ def head_logprobs(
         rows: Row of ``hidden`` of each target, ascending; a row may have several targets.
         targets: Token ids.
         temperature: Divides the logits.
-        chunk: Rows at a time; None: as many as make :data:`CHUNK_CELLS` logits.
+        chunk: Rows at a time; None: as many as make :data:`CHUNK_CELLS` logits, on a GPU
+            :data:`CHUNK_CELLS_OF_A_GPU`.
         squares: Sum up each row's squared probabilities.
 
     Returns:
@@ -43,9 +47,14 @@ def head_logprobs(
     kind = hidden.device.type
     if torch.is_autocast_enabled(kind):
         hidden, weight = (x.to(torch.get_autocast_dtype(kind)) for x in (hidden, weight))
-    chunk = chunk or max(1, CHUNK_CELLS // weight.shape[0])
+    chunk = chunk or chunk_rows(weight.shape[0], kind)
     found: Any = _HeadLogprobs.apply(hidden, weight, rows, targets, temperature, chunk, squares)
     return found
+
+
+def chunk_rows(vocabulary: int, device: str) -> int:
+    """Rows of logits at a time, on a type of device."""
+    return max(1, (CHUNK_CELLS if device == "cpu" else CHUNK_CELLS_OF_A_GPU) // vocabulary)
 
 
 class _HeadLogprobs(Function):

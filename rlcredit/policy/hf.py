@@ -169,7 +169,7 @@ class HF:
         source = self._source(cache, say)
         if not self.warm_start.steps:
             return self._ready(source, "", seed=seed, device=device, say=say)
-        folder = cache / "policies" / f"taught-{self._taught_key(task, source)}"
+        folder = cache / "policies" / f"taught-{self._taught_key(task, source, device)}"
         if folder.exists():
             say(f"warm start: kept from before in {folder}")
         else:
@@ -177,6 +177,32 @@ class HF:
             make_once(folder, teach_it, what="warm start", say=say)
         taught = f", warm-started by {self.warm_start.steps} supervised steps"
         return self._ready(str(folder), taught, seed=seed, device=device, say=say)
+
+    def skeleton(self, *, cache: Path, say: Callable[[str], None]) -> PreTrainedModel:
+        """The model on the meta device, adapters included: all of it but its numbers.
+
+        Raises:
+            FileNotFoundError: If ``name`` is a path where nothing is.
+            ValueError: If the model is not known.
+        """
+        source = self._source(cache, say)
+        try:
+            config = AutoConfig.from_pretrained(
+                source, revision=self.revision, trust_remote_code=False
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise self._unloadable(error) from error
+        quieten(config)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=self.dtype.torch, trust_remote_code=False
+            )
+            if self.lora.rank:
+                self._with_adapters(model)
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train(self.gradient_checkpointing or self.lora.dropout > 0)
+        return model
 
     def _ready(
         self,
@@ -250,14 +276,23 @@ class HF:
                 trust_remote_code=False,
             )
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ValueError(
-                f"policy.name={self.name} cannot be loaded: {error}; it must be a folder with "
-                "config.json, tokenizer.json and *.safetensors of a causal language model, or the "
-                "hub name of one (needs the network, or the model in the Hugging Face cache)"
-            ) from error
+            raise self._unloadable(error) from error
         return model, tokenizer
 
+    def _unloadable(self, error: Exception) -> ValueError:
+        return ValueError(
+            f"policy.name={self.name} cannot be loaded: {error}; it must be a folder with "
+            "config.json, tokenizer.json and *.safetensors of a causal language model, or the "
+            "hub name of one (needs the network, or the model in the Hugging Face cache)"
+        )
+
     def _adapt(self, model: PreTrainedModel, seed: int) -> PeftModel:
+        with global_stream(Randomness(seed=seed, step=0).generator("adapters")):
+            adapted = self._with_adapters(model)
+        refuse_tied_adapters(model, self.lora.target_modules)
+        return adapted
+
+    def _with_adapters(self, model: PreTrainedModel) -> PeftModel:
         settings = LoraConfig(
             r=self.lora.rank,
             lora_alpha=self.lora.alpha,  # pyright: ignore[reportArgumentType] PEFT divides it only
@@ -265,11 +300,9 @@ class HF:
             target_modules=self.lora.target_modules,
             task_type="CAUSAL_LM",
         )
-        with global_stream(Randomness(seed=seed, step=0).generator("adapters")):
-            adapted = get_peft_model(model, settings)
+        adapted = get_peft_model(model, settings)
         if not isinstance(adapted, PeftModel):
             raise TypeError(f"PEFT returned {type(adapted).__name__} instead of a PeftModel")
-        refuse_tied_adapters(model, self.lora.target_modules)
         return adapted
 
     def _teach(
@@ -313,9 +346,11 @@ class HF:
         record |= {"settings": asdict(self.warm_start), "machine": machine_type()}
         (folder / "warm_start.json").write_text(json.dumps(record, indent=2))
 
-    def _taught_key(self, task: Task, source: str) -> str:
+    def _taught_key(self, task: Task, source: str, device: torch.device) -> str:
         """Hash of everything that the taught weights depend on, to their last bits."""
         parts = [self.numerics, task.digest, _content(source, self.revision), machine_type()]
+        if device.type == "cuda":  # another machine than its processor, by the bits
+            parts.append(torch.cuda.get_device_name(device))
         settings = asdict(replace(self, name="", package=None, gradient_checkpointing=False))
         return blake2b(json.dumps([*parts, settings]).encode(), digest_size=8).hexdigest()
 

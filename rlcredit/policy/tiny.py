@@ -127,6 +127,12 @@ class Tiny:
             )
         return policy
 
+    def skeleton(self, *, cache: Path, say: Callable[[str], None]) -> Qwen3ForCausalLM:
+        """The model on the meta device, with the largest vocabulary that its tokenizer may get."""
+        del cache, say
+        with torch.device("meta"):
+            return Qwen3ForCausalLM(self._config(self.vocab_size))
+
     def _key(self, task: Task, seed: int) -> str:
         """Hash of everything that the weights depend on, to their last bits."""
         parts = [self.numerics, task.digest, seed, asdict(self), machine_type()]
@@ -163,7 +169,11 @@ class Tiny:
         (folder / "warm_start.json").write_text(json.dumps(record, indent=2))
 
     def _initial(self, vocab_size: int, seed: int) -> Qwen3ForCausalLM:
-        config = Qwen3Config(
+        with global_stream(Randomness(seed=seed, step=0).generator("weights")):
+            return Qwen3ForCausalLM(self._config(vocab_size))
+
+    def _config(self, vocab_size: int) -> Qwen3Config:
+        return Qwen3Config(
             vocab_size=vocab_size,
             hidden_size=self.hidden_size,
             intermediate_size=self.mlp_ratio * self.hidden_size,
@@ -177,8 +187,6 @@ class Tiny:
             pad_token_id=PAD_ID,
             eos_token_id=END_ID,
         )
-        with global_stream(Randomness(seed=seed, step=0).generator("weights")):
-            return Qwen3ForCausalLM(config)
 
 
 def _texts(task: Task, seed: int) -> Iterator[str]:

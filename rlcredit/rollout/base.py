@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from rlcredit.policy.base import Policy
+from rlcredit.policy.footprint import Footprint, MemoryLine
+from rlcredit.policy.hf import Dtype
 from rlcredit.types import Prompt, Randomness, Rollouts
 
 
@@ -24,6 +26,23 @@ class Rollout(Protocol):
     @property
     def temperature(self) -> float:
         """Temperature of the sampling distribution."""
+        ...
+
+    @property
+    def dtype(self) -> Dtype | None:
+        """Number format of the weights that it samples with; None: the policy's own."""
+        ...
+
+    def memory(
+        self, model: Footprint, *, prompt_tokens: int, shares_prompts: bool
+    ) -> Sequence[MemoryLine]:
+        """What sampling needs at most, beside the policy's own weights.
+
+        Args:
+            model: Sizes of the policy's model.
+            prompt_tokens: Of the longest prompt.
+            shares_prompts: A prompt is computed once for all its responses.
+        """
         ...
 
     def __call__(

@@ -7,10 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import Cache
+from transformers import Cache, PreTrainedModel
 
 from rlcredit.policy.attention import no_mask
-from rlcredit.policy.base import Policy
 from rlcredit.policy.causal_lm import positions
 from rlcredit.policy.packing import Grid
 
@@ -26,10 +25,10 @@ class CacheState:
 
     @classmethod
     def read(
-        cls, policy: Policy, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"]
+        cls, model: PreTrainedModel, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"]
     ) -> "CacheState":
         """One row per prompt."""
-        output = policy.model(
+        output = model(
             input_ids=ids,
             attention_mask=mask.long(),
             position_ids=positions(mask),
@@ -43,10 +42,10 @@ class CacheState:
         self.logits, self.mask = self.logits[rows], self.mask[rows]
         self.cache.batch_select_indices(rows)
 
-    def advance(self, policy: Policy, tokens: Int[Tensor, " B"]) -> None:
+    def advance(self, model: PreTrainedModel, tokens: Int[Tensor, " B"]) -> None:
         """Append one token to every row."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
-        output = policy.model(
+        output = model(
             input_ids=tokens[:, None],
             attention_mask=self.mask.long(),
             position_ids=positions(self.mask)[:, -1:],
@@ -81,6 +80,8 @@ class PrefixState:
     """Layer -> keys and values [B, K, room, D]."""
     bias: Float[Tensor, "P 1 1 L"] | None = None
     """-inf on the padding of prompts, where there is any."""
+    own_bias: Float[Tensor, " W"] | None = None
+    """-inf on places of the response that hold no token yet, where keys and values have such."""
     most: int = 1
     """Rows of the prompt that has most."""
     slots: Int[Tensor, " B"] | None = None
@@ -88,7 +89,12 @@ class PrefixState:
 
     @classmethod
     def read(
-        cls, policy: Policy, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"], *, room: int
+        cls,
+        model: PreTrainedModel,
+        ids: Int[Tensor, "P L"],
+        mask: Bool[Tensor, "P L"],
+        *,
+        room: int,
     ) -> "PrefixState":
         """One row per prompt."""
         # Left-padded as they come, right-padded as they are kept: then places are 0, 1, ... in each
@@ -98,10 +104,10 @@ class PrefixState:
         everyone = torch.arange(len(ids), device=ids.device)
         state = cls(lengths=lengths, owner=everyone, room=room)
         places = torch.arange(grid.mask.shape[1], device=ids.device)
-        state._run(policy, grid.pick(ids[mask]), places.expand_as(grid.mask), lengths - 1)
+        state._run(model, grid.pick(ids[mask]), places.expand_as(grid.mask), lengths - 1)
         # Later tokens see whole rows of the prompts' keys, so their padding must be masked.
         if not grid.full:
-            zeros = torch.zeros(grid.mask.shape, dtype=policy.model.dtype, device=ids.device)
+            zeros = torch.zeros(grid.mask.shape, dtype=model.dtype, device=ids.device)
             state.bias = zeros.masked_fill(~grid.mask, float("-inf"))[:, None, None]
         return state
 
@@ -126,11 +132,11 @@ class PrefixState:
         self.slots = self.owner * most + within if gaps else None
         self.most = most
 
-    def advance(self, policy: Policy, tokens: Int[Tensor, " B"]) -> None:
+    def advance(self, model: PreTrainedModel, tokens: Int[Tensor, " B"]) -> None:
         """Append one token to every row."""
         self.grown += 1
         places = (self.lengths[self.owner] + self.grown)[:, None]
-        self._run(policy, tokens[:, None], places, torch.zeros_like(tokens))
+        self._run(model, tokens[:, None], places, torch.zeros_like(tokens))
 
     def attend(
         self,
@@ -147,7 +153,7 @@ class PrefixState:
         two products with the prompt's keys and values are taken once per prompt.
         """
         if self.grown < 0:  # prompts are being read: rows are prompts, N their longest
-            self.prompt[layer] = k, v
+            self._keep_prompt(layer, k, v)
             out = scaled_dot_product_attention(
                 q, k, v, is_causal=True, scale=scale, enable_gqa=True
             )
@@ -164,13 +170,20 @@ class PrefixState:
         over_prompt = self._gather(over_prompt, q.shape[2])
         # The softmax over the prompt's L tokens and the response's own, in float32 at least.
         width = over_prompt.shape[-1]
-        scores = torch.cat([over_prompt, q @ keys.transpose(2, 3)], dim=-1)
+        over_own = q @ keys.transpose(2, 3)
+        if self.own_bias is not None:
+            over_own = over_own + self.own_bias
+        scores = torch.cat([over_prompt, over_own], dim=-1)
         wide = torch.promote_types(scores.dtype, torch.float32)
         shares = scores.softmax(-1, dtype=wide).to(v.dtype)
         # The mean of the values, in the same two parts.
         out = self._gather(self._spread(shares[..., :width]) @ prompt_values, q.shape[2])
         out = out + shares[..., width:] @ values
         return out.flatten(1, 2)[:, None]
+
+    def _keep_prompt(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Keep the keys and values of all prompts."""
+        self.prompt[layer] = k, v
 
     def _with(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The responses' own keys and values, the new ones included."""
@@ -194,9 +207,8 @@ class PrefixState:
         rows = x.unflatten(2, (-1, share)).transpose(1, 2).flatten(0, 1)
         return rows if self.slots is None else rows[self.slots]
 
-    def _run(self, policy: Policy, ids: Tensor, places: Tensor, last: Tensor) -> None:
+    def _run(self, model: Any, ids: Tensor, places: Tensor, last: Tensor) -> None:
         """Run the model on new tokens [B, N], and keep the logits after the one at ``last``."""
-        model: Any = policy.model
         hidden = model.get_decoder()(
             input_ids=ids,
             position_ids=places,

@@ -6,17 +6,47 @@ sample: each rollout draws from a stream of its own, one uniform number per posi
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from rlcredit.identity import ASIDE
 from rlcredit.policy.base import Policy
+from rlcredit.policy.causal_lm import pad_id
+from rlcredit.policy.footprint import Footprint, MemoryLine, Phase
+from rlcredit.policy.hf import Dtype
 from rlcredit.policy.packing import Packing
 from rlcredit.rollout.decoding import CacheState, PrefixState
 from rlcredit.rollout.sampled import Sampled, check_request, check_settings
+from rlcredit.rollout.static import StaticDecoder, padded_width
 from rlcredit.types import Prompt, Randomness, Rollouts
+
+
+class Decoding(StrEnum):
+    """Where keys and values lie while responses grow; it changes speed and memory, no number."""
+
+    dynamic = auto()
+    """In tensors that grow with the responses, and shrink as they end: the reference."""
+    static = auto()
+    """In buffers of fixed shape."""
+    cuda_graphs = auto()
+    """In buffers of fixed shape, and the one-token step is recorded once and replayed."""
+
+
+@dataclass
+class _Slot:
+    """Holds what outlives a call, while settings are frozen."""
+
+    source: PreTrainedModel | None = None
+    """The model that was copied."""
+    copy: PreTrainedModel | None = None
+    """Its weights in the sampler's number format."""
+    decoder: StaticDecoder | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +61,14 @@ class HFRollout:
     temperature: float = 1.0
     max_rows: int = 256
     """Responses that are decoded at once; bounds the memory of the key-value cache."""
+    decoding: Decoding = field(default=Decoding.dynamic, metadata=ASIDE)
+    """Like ``trainer.packing`` it moves the last bits of a float32 run, and is no part of its
+    digest."""
+    dtype: Dtype | None = None
+    """Number format of the sampler's copy of the weights, refreshed at each call; null: no copy,
+    the policy's own. ``bfloat16`` halves what decoding reads; the mismatch metrics say what it
+    costs, and ``trainer.mismatch.correction`` corrects it."""
+    _slot: _Slot = field(default_factory=_Slot, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -44,6 +82,31 @@ class HFRollout:
     def context(self) -> int | None:
         """It takes what the policy reads."""
         return None
+
+    def memory(
+        self, model: Footprint, *, prompt_tokens: int, shares_prompts: bool
+    ) -> list[MemoryLine]:
+        """What sampling needs at most: keys and values, logits, and a copy of the weights."""
+        dtype = model.dtype if self.dtype is None else self.dtype.torch
+        rows, token = self.max_rows, model.cache_numbers * dtype.itemsize
+        lines = []
+        if self.dtype is not None:
+            size = model.numbers * dtype.itemsize
+            lines.append(MemoryLine(what=f"the sampler's copy in {self.dtype}", num_bytes=size))
+        if self.decoding is not Decoding.dynamic:
+            width = padded_width(prompt_tokens)
+            size = rows * (self.max_new_tokens + width) * token
+            lines.append(MemoryLine(what="buffers of keys and values", num_bytes=size))
+            drawing = 3 * max(4, dtype.itemsize)
+        else:
+            # whoever drops rows copies the others: twice
+            held = self.max_new_tokens if shares_prompts else self.max_new_tokens + prompt_tokens
+            size = rows * (2 * held + prompt_tokens) * token
+            lines.append(MemoryLine(what="keys and values", num_bytes=size, phase=Phase.sampling))
+            drawing = 3 * 8
+        size = rows * model.vocabulary * (dtype.itemsize + drawing)
+        lines.append(MemoryLine(what="drawing from logits", num_bytes=size, phase=Phase.sampling))
+        return lines
 
     def __call__(
         self,
@@ -71,9 +134,7 @@ class HFRollout:
             uniforms = _uniforms(randomness, "rollout", numbers, self.max_new_tokens)
             uniforms = uniforms.to(ids.device)
         sampled = Sampled.empty(len(prompts) * group_size, self.max_new_tokens, policy, ids.device)
-        with torch.no_grad(), evaluating(policy.model):
-            for rows in self._chunks(len(prompts), group_size):
-                self._decode(policy, ids, mask, sampled, uniforms, rows, group_size)
+        self._decode_all(policy, ids, mask, sampled, uniforms, group_size)
         return sampled.rollouts(
             policy, prompts, ids, mask, temperature=self.temperature, spans=spans
         )
@@ -100,12 +161,45 @@ class HFRollout:
         numbers = (index * count + n for index in indices for n in range(count))
         uniforms = _uniforms(randomness, "continuation", numbers, self.max_new_tokens)
         read = sampled.behind(ids, mask, count)
-        with torch.no_grad(), evaluating(policy.model):
-            for rows in self._chunks(len(prompts), count):
-                self._decode(policy, *read, sampled, uniforms.to(ids.device), rows, count)
+        self._decode_all(policy, *read, sampled, uniforms.to(ids.device), count)
         return sampled.rollouts(
             policy, prompts, ids, mask, temperature=self.temperature, spans=False
         )
+
+    def _decode_all(
+        self,
+        policy: Policy,
+        ids: Int[Tensor, "P L"],
+        mask: Bool[Tensor, "P L"],
+        sampled: Sampled,
+        uniforms: Float[Tensor, "B T"] | None,
+        group_size: int,
+    ) -> None:
+        """Fill in all rows of ``sampled``."""
+        decode = self._decode if self.decoding is Decoding.dynamic else self._decode_in_buffers
+        with torch.no_grad(), evaluating(policy.model):
+            model = self._weights(policy.model)
+            for rows in self._chunks(len(ids), group_size):
+                decode(policy, model, ids, mask, sampled, uniforms, rows, group_size)
+
+    def _weights(self, model: PreTrainedModel) -> PreTrainedModel:
+        """The model that samples: the policy's own, or the copy with the policy's newest weights.
+
+        Parameters alone change their format: rotary frequencies and other buffers stay as they are.
+        """
+        if self.dtype is None:
+            return model
+        slot = self._slot
+        if slot.source is not model or slot.copy is None:
+            slot.source, slot.copy = model, deepcopy(model)
+            for parameter in slot.copy.parameters():
+                parameter.requires_grad_(False)
+                parameter.data = parameter.data.to(self.dtype.torch)
+        else:
+            pairs = zip(slot.copy.parameters(), model.parameters(), strict=True)
+            for copied, parameter in pairs:
+                copied.copy_(parameter)
+        return slot.copy.eval()
 
     def _chunks(self, num_prompts: int, group_size: int) -> Iterator[range]:
         """Rows of the flat [P * G] batch that are decoded at once: whole groups, if they fit."""
@@ -118,6 +212,7 @@ class HFRollout:
     def _decode(
         self,
         policy: Policy,
+        model: PreTrainedModel,
         ids: Int[Tensor, "P L"],
         mask: Bool[Tensor, "P L"],
         sampled: Sampled,
@@ -130,7 +225,7 @@ class HFRollout:
         begun = sampled.mask.sum(dim=1)
         prompts = torch.arange(rows[0] // group_size, rows[-1] // group_size + 1, device=ids.device)
         skip = int((~mask[prompts]).sum(1).min())
-        state = self._read(policy, ids[prompts, skip:], mask[prompts, skip:])
+        state = self._read(policy.packing, model, ids[prompts, skip:], mask[prompts, skip:])
         state.take(alive // group_size - prompts[0])
         ends = torch.tensor(sorted(policy.eos_ids), device=ids.device)
         for number in range(self.max_new_tokens):
@@ -149,15 +244,62 @@ class HFRollout:
                     return
                 alive, tokens = alive[going], tokens[going]
                 state.take(going)
-            state.advance(policy, tokens)
+            state.advance(model, tokens)
 
     def _read(
-        self, policy: Policy, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"]
+        self,
+        packing: Packing,
+        model: PreTrainedModel,
+        ids: Int[Tensor, "P L"],
+        mask: Bool[Tensor, "P L"],
     ) -> CacheState | PrefixState:
         """One row per prompt, read once."""
-        if policy.packing is Packing.shared_prefix:
-            return PrefixState.read(policy, ids, mask, room=self.max_new_tokens)
-        return CacheState.read(policy, ids, mask)
+        if packing is Packing.shared_prefix:
+            return PrefixState.read(model, ids, mask, room=self.max_new_tokens)
+        return CacheState.read(model, ids, mask)
+
+    def _decode_in_buffers(
+        self,
+        policy: Policy,
+        model: PreTrainedModel,
+        ids: Int[Tensor, "P L"],
+        mask: Bool[Tensor, "P L"],
+        sampled: Sampled,
+        uniforms: Float[Tensor, "B T"] | None,
+        rows: range,
+        group_size: int,
+    ) -> None:
+        """Fill in the rows of ``sampled``; they are whole groups, or some rows of one."""
+        first, last = rows[0] // group_size, rows[-1] // group_size + 1
+        part, slot = slice(rows.start, rows.stop), self._slot
+        if slot.decoder is None or not slot.decoder.is_for(model, policy.eos_ids):
+            slot.decoder = None  # its buffers are freed before others are made
+            slot.decoder = StaticDecoder(
+                model=model,
+                room=self.max_new_tokens,
+                temperature=self.temperature,
+                ends=policy.eos_ids,
+                filler=pad_id(policy.tokenizer, policy.eos_ids),
+                graphs=self.decoding is Decoding.cuda_graphs,
+            )
+        # A row that was begun draws on from its own place; what lies beyond the cap is left out.
+        begun = sampled.mask[part].sum(1, keepdim=True)
+        places = begun + torch.arange(self.max_new_tokens, device=ids.device)
+        last_place = self.max_new_tokens - 1
+        shifted = None
+        if uniforms is not None:
+            shifted = uniforms[part].gather(1, places.clamp(max=last_place))
+        drawn = slot.decoder(
+            ids[first:last],
+            mask[first:last],
+            group=len(rows) // (last - first),
+            uniforms=shifted,
+        )
+        kept = drawn.mask & (places <= last_place)
+        at = kept.nonzero()[:, 0], places[kept]
+        sampled.ids[part][at], sampled.mask[part][at] = drawn.ids[kept], True
+        sampled.logprobs[part][at] = drawn.logprobs[kept].to(sampled.logprobs.dtype)
+        sampled.finished[part] = drawn.finished & (kept.sum(1) == drawn.mask.sum(1))
 
 
 def draw(

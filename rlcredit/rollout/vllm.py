@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rlcredit.policy.base import Policy
+from rlcredit.policy.footprint import Footprint, MemoryLine
 from rlcredit.policy.hf import Dtype
 from rlcredit.rollout.hf import evaluating
 from rlcredit.rollout.sampled import Sampled, check_request, check_settings
@@ -111,6 +112,17 @@ class VLLMRollout:
     def context(self) -> int | None:
         """Tokens of prompt and response together that the engine is started for."""
         return self.max_model_len
+
+    def memory(
+        self, model: Footprint, *, prompt_tokens: int, shares_prompts: bool
+    ) -> list[MemoryLine]:
+        """The engine's copy of the weights, and its cache."""
+        del prompt_tokens, shares_prompts
+        dtype = model.dtype if self.dtype is None else self.dtype.torch
+        return [
+            MemoryLine(what="the engine's copy", num_bytes=model.numbers * dtype.itemsize),
+            MemoryLine(what="the engine's cache", num_bytes=int(self.kv_cache_gib * 2**30)),
+        ]
 
     def __call__(
         self,

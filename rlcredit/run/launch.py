@@ -28,6 +28,7 @@ from rlcredit.distributed.world import World
 from rlcredit.errors import pasted
 from rlcredit.policy.base import Policy
 from rlcredit.run.console import Header, RunConsole
+from rlcredit.run.device import check_device, print_plan, refuse_absent
 from rlcredit.run.folder import RunSummary, Status
 from rlcredit.run.job import Job, Parts, assemble
 from rlcredit.run.ownership import (
@@ -71,6 +72,8 @@ def launch(
     Raises:
         ValueError: For settings that cannot be run, or an environment that says of this process
             what cannot be.
+        DeviceError: If the device is not there, or lacks what is asked of it.
+        DoesNotFitError: If the device cannot hold the policy; said before anything is loaded.
         CheckpointError: If a checkpoint cannot be written, or must not be used.
         RefusedBatchError: If a loss or gradient is not finite, or the sampler is not the policy;
             the batch is saved.
@@ -78,8 +81,15 @@ def launch(
         SystemExit: After Ctrl-C or SIGTERM, with everything saved.
     """
     settings = job.trainer
+    if not settings.plan and _finished(job, folder) is None:
+        refuse_absent(settings.device)
     device = torch.device(settings.device).type
     world = join_started(os.environ, device=device, timeout_s=settings.timeout_s)
+    if settings.plan:
+        if world.leads:
+            print_plan(job, world, say=RunConsole().say)
+        world.leave()
+        return None
     if world.size == 1 and settings.processes > 1 and _finished(job, folder) is None:
         if job.resume is Resume.wait:
             with _owned(job, folder, RunConsole()):
@@ -100,6 +110,7 @@ def run_rank(job: Job, folder: Path, *, world: World) -> float | None:
     """The share of one process; the first one alone writes files, prints and reports."""
     disable_progress_bar()  # of saving and loading weights; the console has its own
     _share_cores(job, world)
+    _settle_kernels(job)
     world.enter("loading")
     console = RunConsole() if world.leads else RunConsole(Console(quiet=True))
     with ExitStack() as ownership:
@@ -113,6 +124,7 @@ def run_rank(job: Job, folder: Path, *, world: World) -> float | None:
         if world.leads:
             console.keep(folder / LOG_FILE)
         checkpoint = _agreed(checkpoint, folder, world)
+        check_device(job, world, say=console.say)
         parts = assemble(job, failures=folder / "failed_texts", say=console.say, world=world)
         console.header(header(job, parts, folder))
         return Session(job=job, parts=parts, folder=folder, console=console)(checkpoint)
@@ -182,6 +194,14 @@ def _share_cores(job: Job, world: World) -> None:
         threads = max(1, len(os.sched_getaffinity(0)) // world.local_size)
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def _settle_kernels(job: Job) -> None:
+    """Kernels whose sums have one order, where that is asked for; set before the first is run."""
+    if job.trainer.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # a warning, not an error: a sum along a row, which a GPU has one order for, is on the list
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _finished(job: Job, folder: Path) -> RunSummary | None:

@@ -40,6 +40,11 @@ class TrainerSettings:
     mismatch: Mismatch = field(default_factory=Mismatch)
     optimizer: AdamW = field(default_factory=AdamW)
     device: str = field(default="cpu", metadata=ASIDE)
+    deterministic: bool = field(default=False, metadata=ASIDE)
+    """On a GPU, kernels whose sums have one order, so that a resumed run writes the same bits;
+    slower. The CPU's have one in any case."""
+    plan: bool = field(default=False, metadata=ASIDE)
+    """Print what the run would need of memory in each process, and end: nothing is loaded."""
     threads: int | None = field(default=None, metadata=ASIDE)
     """CPU threads of torch in each process; None leaves torch's choice to a single process, and
     shares the machine's cores among several."""

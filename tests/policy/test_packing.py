@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from rlcredit.policy.draws import global_stream
 from rlcredit.policy.head import head_logprobs
 from rlcredit.policy.hf import HF, LoRA
 from rlcredit.policy.packing import Pack, Packing
+from rlcredit.policy.varlen import VarlenAttention, takes_flash
 from rlcredit.types import Prompt, Randomness, Rollouts
 from tests.policy.toy import toy_policy, toy_task
 
@@ -189,6 +191,77 @@ def test_a_pack_holds_each_prompt_once_and_no_last_token():
     assert pack.positions[14:].tolist()[:6] == [7, 8, 9, 10, 7, 8]
     assert len(pack.targets) == int(rollouts.response_mask.sum())
     assert pack.heads_of.tolist() == sorted(pack.heads_of.tolist())
+
+
+class PlainKernel:
+    """What a flash kernel computes, run by run, with every score written down."""
+
+    def shares(self, q, k, runs, scale):
+        for (a, b), (c, d) in zip(pairs(runs.queries), pairs(runs.keys), strict=True):
+            keys = k[c:d].repeat_interleave(q.shape[1] // k.shape[1], 1)
+            scores = scale * torch.einsum("qhd,khd->hqk", q[a:b], keys)
+            if runs.causal:
+                ahead = torch.ones(b - a, d - c, dtype=torch.bool).triu(1)
+                scores = scores.masked_fill(ahead, float("-inf"))
+            assert b - a <= runs.longest_query
+            assert d - c <= runs.longest_key
+            yield slice(a, b), slice(c, d), scores
+
+    def forward(self, q, k, v, runs, scale):
+        assert runs.queries.dtype == runs.keys.dtype == torch.int32
+        assert runs.queries[-1] == len(q)
+        assert runs.keys[-1] == len(k)
+        out, lse = torch.zeros_like(q), q.new_zeros(q.shape[1], len(q))
+        for mine, seen, scores in self.shares(q, k, runs, scale):
+            values = v[seen].repeat_interleave(q.shape[1] // k.shape[1], 1)
+            out[mine] = torch.einsum("hqk,khd->qhd", scores.softmax(-1), values)
+            lse[:, mine] = scores.logsumexp(-1)
+        return out, lse
+
+    def backward(self, dout, q, k, v, out, lse, runs, scale):
+        assert lse.is_contiguous()
+        dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        share = q.shape[1] // k.shape[1]
+        inner = (dout * out).sum(-1).t()
+        for mine, seen, scores in self.shares(q, k, runs, scale):
+            p = (scores - lse[:, mine, None]).exp()
+            keys, values = (x[seen].repeat_interleave(share, 1) for x in (k, v))
+            ds = p * (torch.einsum("qhd,khd->hqk", dout[mine], values) - inner[:, mine, None])
+            dq[mine] += scale * torch.einsum("hqk,khd->qhd", ds, keys)
+            by_key = scale * torch.einsum("hqk,qhd->khd", ds, q[mine])
+            dk[seen] += by_key.unflatten(1, (-1, share)).sum(2)
+            dv[seen] += torch.einsum("hqk,qhd->khd", p, dout[mine]).unflatten(1, (-1, share)).sum(2)
+        return dq, dk, dv
+
+
+def pairs(bounds):
+    return list(pairwise(bounds.tolist()))
+
+
+@pytest.mark.parametrize("layout", [RAGGED, EVEN, ONE, SINGLE_TOKENS])
+def test_attention_in_runs_is_the_masked_one(layout):
+    pack = Pack.of(written(*layout))
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(len(pack.ids), heads, 8) for heads in (4, 2, 2)]
+    given = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+    found = []
+    for runs in (True, False):
+        q, k, v = (x.clone().requires_grad_() for x in given)
+        if runs:
+            out = VarlenAttention.apply(q, k, v, pack, 0.3, PlainKernel())
+        else:
+            out = masked_attention(q, k, v, pack, 0.3, pack_mask(pack))
+        out.backward(torch.randn(out.shape, generator=generator.manual_seed(1)).double())
+        found.append([out, q.grad, k.grad, v.grad])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, **EXACT)
+
+
+def test_the_flash_kernel_is_for_half_precision_on_a_gpu():
+    assert takes_flash("cuda", torch.bfloat16, 128)
+    assert not takes_flash("cuda", torch.float32, 128)
+    assert not takes_flash("cuda", torch.bfloat16, 100)
+    assert not takes_flash("cpu", torch.bfloat16, 128)
 
 
 @pytest.mark.parametrize("layout", [RAGGED, EVEN, ONE, SINGLE_TOKENS])

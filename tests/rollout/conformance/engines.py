@@ -13,13 +13,19 @@ from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.vocabulary import Alphabet
 from rlcredit.policy.warm_start import WarmStart
 from rlcredit.rollout.base import Rollout
-from rlcredit.rollout.hf import HFRollout
+from rlcredit.rollout.hf import Decoding, HFRollout
 from rlcredit.rollout.vllm import VLLMRollout
 from rlcredit.types import Prompt
 from tests.policy.toy import toy_task
 
 HAS_VLLM = find_spec("vllm") is not None
-ENGINES = [HFRollout, VLLMRollout] if HAS_VLLM else [HFRollout]
+
+
+class StaticHFRollout(HFRollout):
+    """Keys and values in buffers of fixed shape."""
+
+
+ENGINES = [HFRollout, StaticHFRollout, *([VLLMRollout] if HAS_VLLM else [])]
 CAP = 12
 CONTEXT = 512
 BLOCK = 128
@@ -29,6 +35,16 @@ BLOCK = 128
 @cache
 def hf(*, temperature: float = 1.0, max_new_tokens: int = CAP, max_rows: int = 256) -> Rollout:
     return HFRollout(max_new_tokens=max_new_tokens, temperature=temperature, max_rows=max_rows)
+
+
+@cache
+def static(*, temperature: float = 1.0, max_new_tokens: int = CAP, max_rows: int = 256) -> Rollout:
+    return HFRollout(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        max_rows=max_rows,
+        decoding=Decoding.static,
+    )
 
 
 @cache
@@ -51,7 +67,7 @@ def kept(**settings) -> VLLMRollout:
     return ALIVE[-1]
 
 
-MAKERS = {HFRollout: hf, VLLMRollout: vllm}
+MAKERS = {HFRollout: hf, StaticHFRollout: static, VLLMRollout: vllm}
 
 
 def prompt(text: str) -> Prompt:
