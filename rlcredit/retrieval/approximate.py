@@ -4,9 +4,7 @@ A prompt's pool is still scored exactly, as it is small; only searches of the wh
 approximate. FAISS is an optional dependency, imported when an index is first needed.
 """
 
-import hashlib
 import importlib
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rlcredit.files import whole_file
 from rlcredit.retrieval.base import Documents, Encoded
+from rlcredit.retrieval.checked import read_checked, write_checked
 from rlcredit.retrieval.damaged import set_aside
 from rlcredit.retrieval.dense import Dense
 from rlcredit.retrieval.digest import digest
@@ -114,7 +111,7 @@ class Approximate(ABC):
         """
         try:
             if path.exists():
-                return _read(path, exact.vectors.shape)
+                return read_checked(path, lambda file: _read(file, exact.vectors.shape))
         except (ValueError, RuntimeError, OSError) as error:
             set_aside(path, error)
         threads = faiss().omp_get_max_threads()
@@ -124,7 +121,7 @@ class Approximate(ABC):
         finally:
             faiss().omp_set_num_threads(threads)
         try:
-            _write(path, graph)
+            write_checked(path, lambda file: faiss().write_index(graph, str(file)))
         except (OSError, RuntimeError) as error:
             _log.warning(
                 "the index could not be stored as %s (%s); this run goes on with it in memory, the "
@@ -273,9 +270,6 @@ class ApproximateIndex:
 
 
 def _read(path: Path, shape: Sequence[int]) -> Any:
-    record = json.loads(path.with_suffix(".json").read_text())
-    if record != {"checksum": _checksum(path)}:
-        raise ValueError("its checksum is wrong")
     graph = faiss().read_index(str(path), faiss().IO_FLAG_MMAP_IFC)
     if (graph.ntotal, graph.d) != tuple(shape):
         raise ValueError(
@@ -283,14 +277,3 @@ def _read(path: Path, shape: Sequence[int]) -> Any:
             f"{shape[1]}"
         )
     return graph
-
-
-def _write(path: Path, graph: Any) -> None:
-    with whole_file(path) as new:
-        faiss().write_index(graph, str(new))
-        path.with_suffix(".json").write_text(json.dumps({"checksum": _checksum(new)}))
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

@@ -2,6 +2,7 @@
 
 import math
 import re
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
-from rlcredit.retrieval.base import Documents, Encoded
+from rlcredit.retrieval.base import Documents, Encoded, Picked
 from rlcredit.retrieval.digest import digest
 from rlcredit.text.words import folded_matches, refuse_without_blanks
 
@@ -38,8 +39,11 @@ def searchable(documents: Documents) -> Documents:
             f"none of the {len(documents.ids)} documents has a text, so nothing can be found; "
             "check the data set's title columns"
         )
-    pairs = sorted(zip(documents.ids, documents.texts, strict=True), reverse=True)
-    return Documents(ids=tuple(i for i, _ in pairs), texts=tuple(text for _, text in pairs))
+    rows = sorted(range(len(documents.ids)), key=documents.ids.__getitem__, reverse=True)
+    return Documents(
+        ids=tuple(documents.ids[row] for row in rows),
+        texts=Picked(texts=documents.texts, rows=array("i", rows)),
+    )
 
 
 def searchable_by(analyzer: Analyzer, documents: Documents) -> Documents:

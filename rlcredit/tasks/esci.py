@@ -1,12 +1,13 @@
 """Product search: ESCI, the Shopping Queries Dataset (arXiv:2206.06588), or a generated one."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from rlcredit.identity import ASIDE
 from rlcredit.tasks.base import SearchTask
-from rlcredit.tasks.generated import esci_catalogue
+from rlcredit.tasks.generated import esci_catalogue, esci_distractors
+from rlcredit.tasks.generated.esci_distractors import with_distractors
 from rlcredit.tasks.generated.esci_intents import with_two_intents
 from rlcredit.tasks.generated.esci_prompts import generated_parts
 from rlcredit.tasks.instructions import check_instruction
@@ -32,7 +33,7 @@ GENERATED_POOL, PUBLISHED_POOL = 100, 101
 class ESCI:
     """Queries and products with grades E S C I = 3 2 1 0; unjudged products have grade 0.
 
-    ``generated`` makes 1,920 products and 576 + 80 + 160 queries (train, validation, test).
+    ``generated`` makes 1,920 products, or more, and 576 + 80 + 160 queries (train, validation, test).
     ``path`` reads the published files, ``hub`` the same data from the Hugging Face hub. Queries
     without an Exact product are dropped and counted. The published split is respected, and the
     validation queries are a part of its training queries. Limits of None mean all.
@@ -70,6 +71,11 @@ class ESCI:
     asked about; None: the task's own."""
     ambiguous_share: float = 0.0
     """Share of the generated queries that name two possible intents, one of which is meant."""
+    size: int | None = None
+    """Products of the generated catalogue: the 1,920 that the queries are about, and distractors of
+    Zipfian words up to so many. None: the 1,920."""
+    cache: str = field(default="outputs/cache", metadata=ASIDE)
+    """Folder in which the texts of a catalogue with distractors are kept, memory-mapped."""
     pool_size: int | None = None
     """Products to rank per query. None: 100 where generated, else 101. A published query's judged
     products all enter, and a smaller catalogue gives smaller pools."""
@@ -109,6 +115,16 @@ class ESCI:
                 f"dataset.ambiguous_share={self.ambiguous_share}, dataset.source={self.source}: "
                 "only generated queries can be given a second intent; leave it at 0"
             )
+        if self.size is not None and self.source is not Source.generated:
+            raise ValueError(
+                f"dataset.size={self.size}, dataset.source={self.source}: only a generated "
+                "catalogue has a size to choose; set dataset.max_documents"
+            )
+        if self.size is not None and self.size < esci_catalogue.SIZE:
+            raise ValueError(
+                f"dataset.size={self.size}, but the generated queries are about "
+                f"{esci_catalogue.SIZE} products; give as many or more"
+            )
         if self.pool_size is not None and self.pool_size < 2:
             raise ValueError(f"dataset.pool_size={self.pool_size}, but a ranking needs 2 products")
         if self.num_near < 0:
@@ -127,7 +143,9 @@ class ESCI:
         if self.source is Source.path:
             files = (table_file(self._folder(), name) for name in (EXAMPLES, PRODUCTS))
             return tuple(map(file_digest, files))
-        return (esci_catalogue.VERSION,)
+        if self.size is None or self.size == esci_catalogue.SIZE:
+            return (esci_catalogue.VERSION,)
+        return (esci_catalogue.VERSION, esci_distractors.VERSION)
 
     def load(self) -> SearchTask:
         """Generate or read the set.
@@ -158,7 +176,18 @@ class ESCI:
             made = with_two_intents(
                 made, share=self.ambiguous_share, seed=self.seed, pool_size=size
             )
-        return generated_parts(made, limits=self._limits())
+        parts = generated_parts(made, limits=self._limits())
+        if self.size is None or self.size == esci_catalogue.SIZE:
+            return parts
+        documents = with_distractors(
+            parts.documents,
+            size=self.size,
+            seed=self.seed,
+            folder=Path(self.cache) / "catalogues",
+        )
+        return replace(
+            parts, documents=documents, counts={**parts.counts, "products": self.size}
+        )
 
     def _from_path(self) -> Parts:
         return self._published(*read_files(self._folder()))
