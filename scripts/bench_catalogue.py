@@ -38,6 +38,7 @@ from rlcredit.retrieval.measures import order
 from rlcredit.retrieval.sparse import words
 from rlcredit.retrieval.vectors import has_length, unit_rows
 from rlcredit.tasks import ESCI
+from scripts.bench_speed import store
 
 SIZES = (10_000, 50_000, 100_000, 1_200_000)
 QUERIES = 20_000
@@ -103,22 +104,25 @@ class Simulated(Dense):
 RETRIEVERS: Mapping[str, Retriever] = {
     "bm25": BM25(),
     "dense": Simulated(),
-    "ivf": IVF(dense=Simulated()),
+    "ivf": IVF(dense=Simulated(), clusters=2048),
     "hnsw": HNSW(dense=Simulated()),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What one index over one catalogue costs. Seconds, gigabytes of 1e9 bytes, or per second."""
+    """What one index over one catalogue costs: processor seconds, gigabytes of 1e9 bytes."""
 
     documents: int
     retriever: str
     threads: int
     load_s: float
-    load_peak_gb: float
+    load_gb: float
+    """Peak of the resident memory of loading, as the other peaks from the start on."""
     build_s: float
-    build_peak_gb: float
+    build_wall_s: float
+    """By the clock, on a machine that others use too."""
+    build_gb: float
     alone_ms: float
     """Median of one query by itself."""
     queries: int
@@ -126,14 +130,69 @@ class Row:
     """All queries' first 100 documents, in blocks."""
     queries_per_s: float
     peak_gb: float
-    equal_share: float
-    """Of the compared queries' documents, those that exact search has at the same rank; of an
-    approximate index, those that exact search has at all."""
+    exact: float
+    """Share of the compared queries' first 100 that is what scoring every document gives, rank by
+    rank; for an approximate index, at any rank."""
 
 
-def peak_gb() -> float:
-    """Largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+def main() -> None:
+    """Measure line by line, each in a process of its own; print and store."""
+    parser = argparse.ArgumentParser(description="Cost of a large catalogue.")
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)))
+    parser.add_argument("--retrievers", default=",".join(RETRIEVERS))
+    parser.add_argument("--queries", type=int, default=QUERIES)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cache", type=Path, default=Path("outputs/cache"))
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench/catalogue"))
+    parser.add_argument("--one", action="store_true", help="one line, in this process")
+    chosen = parser.parse_args()
+    if chosen.one:
+        row = measured(int(chosen.sizes), chosen.retrievers, chosen)
+        print(json.dumps(asdict(row)), flush=True)
+        return
+    for size in chosen.sizes.split(","):
+        for name in chosen.retrievers.split(","):
+            words = ["--sizes", size, "--retrievers", name, "--queries", str(chosen.queries)]
+            words += ["--threads", str(chosen.threads), "--cache", str(chosen.cache), "--one"]
+            command = [sys.executable, "-m", "scripts.bench_catalogue", *words]
+            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            keep(chosen.out, json.loads(said.splitlines()[-1]))
+
+
+def measured(size: int, name: str, chosen: argparse.Namespace) -> Row:
+    """One line of the table."""
+    torch.set_num_threads(chosen.threads)
+    faiss().omp_set_num_threads(chosen.threads)
+    task = ESCI(size=size, cache=str(chosen.cache))
+    documents, load_s = timed(lambda: task.load().documents)
+    load_gb, clock = peak_gb(), time.perf_counter()
+    index, build_s = timed(lambda: RETRIEVERS[name].index(documents, cache=chosen.cache))
+    build_wall_s, build_gb = time.perf_counter() - clock, peak_gb()
+    assert isinstance(index, Searcher)
+    encoded = index.encode(queries_of(documents, chosen.queries))
+    rows = torch.arange(chosen.queries)
+
+    def found(some: torch.Tensor) -> float:
+        return timed(lambda: index.search(encoded, some, depth=DEPTH))[1]
+
+    alone = [found(row) for row in rows[:ALONE].split(1)]
+    pools_s = sum(found(block) for block in rows.split(AT_ONCE))
+    return Row(
+        documents=size,
+        retriever=name,
+        threads=chosen.threads,
+        load_s=load_s,
+        load_gb=load_gb,
+        build_s=build_s,
+        build_wall_s=build_wall_s,
+        build_gb=build_gb,
+        alone_ms=1000 * median(alone),
+        queries=chosen.queries,
+        pools_s=pools_s,
+        queries_per_s=chosen.queries / pools_s,
+        peak_gb=peak_gb(),
+        exact=exact_share(index, encoded, ranked=name in ("bm25", "dense")),
+    )
 
 
 def queries_of(documents: Documents, number: int) -> list[str]:
@@ -146,55 +205,61 @@ def queries_of(documents: Documents, number: int) -> list[str]:
     return found
 
 
-def measured(size: int, name: str, *, threads: int, queries: int, cache: Path) -> Row:
-    """One line of the table."""
-    documents, load_s = timed(lambda: ESCI(size=size, cache=str(cache)).load().documents)
-    load_peak_gb = peak_gb()
-    index, build_s = timed(lambda: RETRIEVERS[name].index(documents, cache=cache))
-    build_peak_gb = peak_gb()
+def exact_share(index: Index, encoded: Encoded, *, ranked: bool) -> float:
+    """Share of the retrieved documents that are those of scoring every document."""
     assert isinstance(index, Searcher)
-    encoded = index.encode(queries_of(documents, queries))
-    rows = torch.arange(queries)
-
-    def pools() -> None:
-        for block in rows.split(AT_ONCE):
-            index.search(encoded, block, depth=DEPTH)
-
-    alone = [timed(lambda row=row: index.search(encoded, row, depth=DEPTH))[1] for row in
-             rows[:ALONE].split(1)]
-    _, pools_s = timed(pools)
-    return Row(
-        documents=size,
-        retriever=name,
-        threads=threads,
-        load_s=load_s,
-        load_peak_gb=load_peak_gb,
-        build_s=build_s,
-        build_peak_gb=build_peak_gb,
-        alone_ms=1000 * median(alone),
-        queries=queries,
-        pools_s=pools_s,
-        queries_per_s=queries / pools_s,
-        peak_gb=peak_gb(),
-        equal_share=equal_share(index, encoded, approximate=name in ("ivf", "hnsw")),
-    )
-
-
-def equal_share(index: Index, encoded: Encoded, *, approximate: bool) -> float:
-    """Share of the documents that are those of scoring every document."""
-    assert isinstance(index, Searcher)
-    shares = []
-    for row in torch.arange(COMPARED).split(4):
-        exact = order(index.score(encoded, row), depth=DEPTH)
-        found, _ = index.search(encoded, row, depth=DEPTH)
-        equal = exact[:, :, None] == found[:, None, :]
-        hits = equal.any(2) if approximate else equal.diagonal(dim1=1, dim2=2)
-        shares.append(hits.double().mean(1))
-    return float(torch.cat(shares).mean())
+    hits = total = 0
+    for row in torch.arange(COMPARED).split(1):
+        scores = index.score(encoded, row)
+        exact = order(scores, depth=DEPTH)[0]
+        found, best = index.search(encoded, row, depth=DEPTH)
+        kept = best[0] > -torch.inf
+        same = found[0] == exact if ranked else torch.isin(found[0], exact)
+        hits += int((same & kept).sum())
+        total += min(int((scores > -torch.inf).sum()), len(exact))
+    return hits / total
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call returns, and its seconds on the wall."""
-    start = time.perf_counter()
+    """What a call returns, and its processor seconds."""
+    start = time.process_time()
     made = work()
-    return made, time.perf_counter() - start
+    return made, time.process_time() - start
+
+
+def peak_gb() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def keep(folder: Path, row: dict[str, Any]) -> None:
+    """Put a line into ``catalogue.json`` in place of one of the same index, and print the table."""
+    path = folder / "catalogue.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    key = ("documents", "retriever", "threads")
+    rows = [old for old in rows if any(old[name] != row[name] for name in key)]
+    rows = sorted([*rows, row], key=lambda one: [one[name] for name in key])
+    store(path, rows)
+    table = "\n".join([HEAD, *map(line, rows)]) + "\n"
+    (folder / "catalogue.md").write_text(table)
+    print(table, flush=True)
+
+
+HEAD = (
+    "| documents | index | threads | build, s (by the clock) | memory, GB | one query, ms "
+    "| pools of 100: queries | s | queries/s | equal to exact search |\n" + "|---" * 10 + "|"
+)
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A line of the table."""
+    return (
+        f"| {row['documents']:,} | {row['retriever']} | {row['threads']} "
+        f"| {row['build_s']:.0f} ({row['build_wall_s']:.0f}) | {row['peak_gb']:.1f} "
+        f"| {row['alone_ms']:.1f} | {row['queries']:,} | {row['pools_s']:.0f} "
+        f"| {row['queries_per_s']:.0f} | {row['exact']:.1%} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -247,7 +247,7 @@ class ApproximateIndex:
         encoded = self.encode(texts)
         rows = encoded.known.nonzero().squeeze(1)
         depth = min(_AT, len(self.document_ids))
-        exact = order(self.score(encoded, rows), depth=depth)
+        exact, _ = self.exact.search(encoded, rows, depth=depth)
         found, _ = self.search(encoded, rows, depth=depth)
         hits = (exact[:, :, None] == found[:, None, :]).any(2).float().mean(1)
         return float(hits.mean())

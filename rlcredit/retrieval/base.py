@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, overload, runtime_checkable
 
@@ -37,6 +38,14 @@ class Documents:
                 f"document id {odd!r} holds white space or nothing, which files of rankings cannot "
                 "say; give documents ids of one word"
             )
+
+    def text(self, document_id: str) -> str:
+        """The text of a document, by its id."""
+        return self.texts[self._row_of[document_id]]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {document: row for row, document in enumerate(self.ids)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@ import re
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from functools import cached_property
+from itertools import chain, pairwise, repeat
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from rlcredit.retrieval.base import Documents, Encoded, Picked
 from rlcredit.retrieval.digest import digest
+from rlcredit.retrieval.top import top
 from rlcredit.text.words import folded_matches, refuse_without_blanks
 
 Analyzer = Callable[[str], Sequence[str]]
@@ -99,6 +101,9 @@ def saturated(counts: np.ndarray, k3: float | None) -> np.ndarray:
     return counts if k3 is None else counts * (k3 + 1) / (counts + k3)
 
 
+_PRODUCTS = 2**24
+"""Scores of texts by documents that a search holds at most."""
+
 _DENSE = 2**20
 """Term weights of a pool that are multiplied as they are, zeros and all."""
 
@@ -175,6 +180,38 @@ class SparseIndex:
             product = (asked @ terms).toarray()
         scores = torch.from_numpy(product)
         return scores.masked_fill_(scores <= 0, -torch.inf)
+
+    def search(
+        self, encoded: Encoded, rows: Int[Tensor, " N"], *, depth: int | None
+    ) -> tuple[Int[Tensor, "N D"], Float[Tensor, "N D"]]:
+        """Documents that share a term in rank order, exactly, and their scores, then -inf.
+
+        Only the documents of a text's own terms are scored, to the same bits as by :meth:`score`.
+
+        Args:
+            encoded: Texts.
+            rows: Which of them.
+            depth: So many ranks; None: as many as there are documents.
+        """
+        number = len(self.document_ids)
+        wanted = number if depth is None else min(depth, number)
+        columns = np.zeros((len(rows), wanted), dtype=np.int64)
+        best = np.full((len(rows), wanted), -np.inf, dtype=np.float32)
+        some = max(_PRODUCTS // number, 1)
+        for first in range(0, len(rows), some):
+            asked = encoded.rows[rows[first : first + some].numpy()]
+            product = csr_matrix(asked @ self._by_term)
+            for row, (start, end) in enumerate(pairwise(product.indptr.tolist()), first):
+                scores, found = product.data[start:end], product.indices[start:end]
+                retrieved = scores > 0
+                scores, found = top(scores[retrieved], found[retrieved], wanted)
+                columns[row, : len(found)], best[row, : len(found)] = found, scores
+        return torch.from_numpy(columns), torch.from_numpy(best)
+
+    @cached_property
+    def _by_term(self) -> csr_matrix:
+        """[terms, documents]: what a search multiplies with."""
+        return csr_matrix(self.weights.T)
 
 
 def weighted(counts: csr_matrix, term_weights: np.ndarray) -> csr_matrix:

@@ -185,9 +185,7 @@ class ESCI:
             seed=self.seed,
             folder=Path(self.cache) / "catalogues",
         )
-        return replace(
-            parts, documents=documents, counts={**parts.counts, "products": self.size}
-        )
+        return replace(parts, documents=documents, counts={**parts.counts, "products": self.size})
 
     def _from_path(self) -> Parts:
         return self._published(*read_files(self._folder()))

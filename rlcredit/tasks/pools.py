@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
+from rlcredit.retrieval.top import top
 from rlcredit.text.words import words
 
 _CELLS = 2**24
-"""Similarities held at a time."""
+"""Similarities held at a time, at most."""
 
 
 def nearest(texts: Sequence[str], documents: Sequence[str], *, num: int) -> NDArray[np.int64]:
@@ -22,15 +25,24 @@ def nearest(texts: Sequence[str], documents: Sequence[str], *, num: int) -> NDAr
     from sklearn.feature_extraction.text import TfidfVectorizer  # 3 s of every start
 
     vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=analyzer)
-    columns = vectorizer.fit_transform(documents).T.tocsc()
-    rows = vectorizer.transform(texts)
+    columns = csr_matrix(vectorizer.fit_transform(documents).T)
+    rows = csr_matrix(vectorizer.transform(texts))
     num = min(num, len(documents))
     step = max(1, _CELLS // len(documents))
-    found = [np.empty((0, num), dtype=np.int64)]
-    for start in range(0, len(texts), step):
-        similar = (rows[start : start + step] @ columns).toarray()
-        found.append(np.argsort(similar, axis=1, kind="stable")[:, : -num - 1 : -1])
-    return np.concatenate(found)
+    found = np.empty((len(texts), num), dtype=np.int64)
+    for first in range(0, len(texts), step):
+        similar = csr_matrix(rows[first : first + step] @ columns)
+        for row, (start, end) in enumerate(pairwise(similar.indptr.tolist()), first):
+            alike, near = similar.data[start:end], similar.indices[start:end]
+            near = -top(alike[alike > 0], -near[alike > 0].astype(np.int64), num)[1]
+            found[row] = np.concatenate([near, _last(len(documents), num, without=near)])[:num]
+    return found
+
+
+def _last(number: int, num: int, *, without: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The last of so many documents, the last one first: at least as many as are left to fill."""
+    last = np.arange(number - 1, max(number - 1 - num, -1), -1)
+    return last[~np.isin(last, without)]
 
 
 def fill_pool(

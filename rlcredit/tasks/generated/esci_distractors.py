@@ -58,9 +58,7 @@ class _Products:
         for first in range(0, len(self.numbers), _BLOCK):
             numbers = self.numbers[first : first + _BLOCK].tolist()
             drawn = _texts(np.random.default_rng([self.seed, _STREAM, first]), len(numbers))
-            yield [
-                given.get(number, text) for number, text in zip(numbers, drawn, strict=True)
-            ]
+            yield [given.get(number, text) for number, text in zip(numbers, drawn, strict=True)]
 
 
 def with_distractors(own: Documents, *, size: int, seed: int, folder: Path) -> Documents:
