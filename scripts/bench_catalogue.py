@@ -4,10 +4,11 @@
     python -m scripts.bench_catalogue --sizes 10000 --retrievers bm25,dense
     python -m scripts.bench_catalogue --threads 2
 
-The catalogues are generated (``dataset.size``). Each line is a process of its own, so that its peak
-of resident memory, pages of mapped files included, is its own. The vectors are simulated: sums of
-random vectors of a text's words, 384 numbers as MiniLM's, since a processor encodes 1.2 million texts
-in hours. Recall is measured against exact search, and exact search against scoring every document.
+The catalogues are generated (``dataset.size``). Each line is a process of its own, so that its
+peak of resident memory, pages of mapped files included, is its own. The vectors are simulated:
+sums of random vectors of a text's words, 384 numbers as MiniLM's, since a processor takes hours to
+encode 1.2 million texts. Exact search is compared with scoring every document, approximate search
+with exact search.
 """
 
 import argparse
@@ -29,14 +30,14 @@ import torch
 from scipy.sparse import csr_matrix
 
 from rlcredit.retrieval import BM25, HNSW, IVF
-from rlcredit.retrieval.approximate import faiss
-from rlcredit.retrieval.base import Documents, Encoded, Index, Retriever, Searcher
+from rlcredit.retrieval.approximate import ApproximateIndex, faiss
+from rlcredit.retrieval.base import Documents, Encoded
 from rlcredit.retrieval.dense import Dense, Embedder
 from rlcredit.retrieval.digest import digest
 from rlcredit.retrieval.kinds import Role
 from rlcredit.retrieval.measures import order
-from rlcredit.retrieval.sparse import words
-from rlcredit.retrieval.vectors import has_length, unit_rows
+from rlcredit.retrieval.sparse import SparseIndex, words
+from rlcredit.retrieval.vectors import VectorIndex, has_length, unit_rows
 from rlcredit.tasks import ESCI
 from scripts.bench_speed import store
 
@@ -101,7 +102,10 @@ class Simulated(Dense):
         return Projection()
 
 
-RETRIEVERS: Mapping[str, Retriever] = {
+SearchedIndex = SparseIndex | VectorIndex | ApproximateIndex
+Searched = BM25 | Simulated | IVF | HNSW
+
+RETRIEVERS: Mapping[str, Searched] = {
     "bm25": BM25(),
     "dense": Simulated(),
     "ivf": IVF(dense=Simulated(), clusters=2048),
@@ -152,9 +156,15 @@ def main() -> None:
         return
     for size in chosen.sizes.split(","):
         for name in chosen.retrievers.split(","):
-            words = ["--sizes", size, "--retrievers", name, "--queries", str(chosen.queries)]
-            words += ["--threads", str(chosen.threads), "--cache", str(chosen.cache), "--one"]
-            command = [sys.executable, "-m", "scripts.bench_catalogue", *words]
+            chosen_words = ["--sizes", size, "--retrievers", name, "--queries", str(chosen.queries)]
+            chosen_words += [
+                "--threads",
+                str(chosen.threads),
+                "--cache",
+                str(chosen.cache),
+                "--one",
+            ]
+            command = [sys.executable, "-m", "scripts.bench_catalogue", *chosen_words]
             said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             keep(chosen.out, json.loads(said.splitlines()[-1]))
 
@@ -168,7 +178,6 @@ def measured(size: int, name: str, chosen: argparse.Namespace) -> Row:
     load_gb, clock = peak_gb(), time.perf_counter()
     index, build_s = timed(lambda: RETRIEVERS[name].index(documents, cache=chosen.cache))
     build_wall_s, build_gb = time.perf_counter() - clock, peak_gb()
-    assert isinstance(index, Searcher)
     encoded = index.encode(queries_of(documents, chosen.queries))
     rows = torch.arange(chosen.queries)
 
@@ -199,15 +208,14 @@ def queries_of(documents: Documents, number: int) -> list[str]:
     """Two to six words of a document each."""
     rng = np.random.default_rng(1)
     found = []
-    for row in rng.integers(len(documents.ids), size=number).tolist():
+    for row in map(int, rng.integers(len(documents.ids), size=number)):
         said = documents.texts[row].split()
         found.append(" ".join(rng.choice(said, min(int(rng.integers(2, 7)), len(said)))))
     return found
 
 
-def exact_share(index: Index, encoded: Encoded, *, ranked: bool) -> float:
+def exact_share(index: SearchedIndex, encoded: Encoded, *, ranked: bool) -> float:
     """Share of the retrieved documents that are those of scoring every document."""
-    assert isinstance(index, Searcher)
     hits = total = 0
     for row in torch.arange(COMPARED).split(1):
         scores = index.score(encoded, row)

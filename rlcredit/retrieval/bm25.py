@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import bm25s
 import numpy as np
@@ -65,7 +66,7 @@ class BM25:
             ValueError: If no document has a term, or their language has no blanks between words.
         """
         documents = searchable_by_words(terms_of, documents)
-        corpus = Corpus.of(terms_of, documents.texts)
+        corpus: Any = Corpus.of(terms_of, documents.texts)
         model = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
         model.index(corpus, create_empty_token=False, show_progress=False)
         by_term = csc_matrix(

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, pairwise, repeat
+from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlcredit.retrieval.base import Documents, Encoded, Picked
 from rlcredit.retrieval.digest import digest
-from rlcredit.retrieval.top import top
+from rlcredit.retrieval.top import tops
 from rlcredit.text.words import folded_matches, refuse_without_blanks
 
 Analyzer = Callable[[str], Sequence[str]]
@@ -201,10 +201,7 @@ class SparseIndex:
         for first in range(0, len(rows), some):
             asked = encoded.rows[rows[first : first + some].numpy()]
             product = csr_matrix(asked @ self._by_term)
-            for row, (start, end) in enumerate(pairwise(product.indptr.tolist()), first):
-                scores, found = product.data[start:end], product.indices[start:end]
-                retrieved = scores > 0
-                scores, found = top(scores[retrieved], found[retrieved], wanted)
+            for row, (scores, found) in enumerate(tops(product, wanted), first):
                 columns[row, : len(found)], best[row, : len(found)] = found, scores
         return torch.from_numpy(columns), torch.from_numpy(best)
 

@@ -47,11 +47,9 @@ def stored_vectors(
     vectors = torch.empty(shape)
     for rows, part in _parts(parts, name, shape, make):
         vectors[rows] = part
-    if not _stored(path, name, vectors):
-        return vectors
-    shutil.rmtree(parts, ignore_errors=True)
-    mapped = _kept(path, name, shape)  # the processes of a machine share a file's pages
-    return vectors if mapped is None else mapped
+    if _stored(path, name, vectors):
+        shutil.rmtree(parts, ignore_errors=True)
+    return vectors
 
 
 def _parts(
@@ -134,4 +132,4 @@ def _write(path: Path, name: str, vectors: Float[Tensor, "N D"]) -> None:
 
 
 def _checksum(vectors: Float[Tensor, "N D"]) -> str:
-    return xxhash.xxh3_128_hexdigest(vectors.contiguous().view(-1).numpy())
+    return xxhash.xxh3_128_hexdigest(vectors.contiguous().view(-1).numpy().data)

@@ -1,14 +1,18 @@
 """The best of many scored documents, exactly: equal scores by column, as everywhere."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
-Scores = NDArray[np.float32]
+Scores = NDArray[np.floating]
 Columns = NDArray[np.int64]
 
 
@@ -26,6 +30,16 @@ def top(scores: Scores, columns: Columns, depth: int) -> tuple[Scores, Columns]:
         scores, columns = scores[kept], columns[kept]
     ranks = np.lexsort((columns, -scores, ~np.isnan(scores)))[:depth]
     return scores[ranks], columns[ranks]
+
+
+def tops(product: csr_matrix, depth: int) -> Iterator[tuple[Scores, Columns]]:
+    """The best columns of each row of a sparse product; what is 0 in it is none of them."""
+    starts: Any = product.indptr
+    scores: Any = product.data
+    columns: Any = product.indices
+    for start, end in pairwise(starts.tolist()):
+        positive = start + np.flatnonzero(scores[start:end] > 0)
+        yield top(scores[positive], columns[positive].astype(np.int64), depth)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

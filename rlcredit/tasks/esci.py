@@ -33,7 +33,7 @@ GENERATED_POOL, PUBLISHED_POOL = 100, 101
 class ESCI:
     """Queries and products with grades E S C I = 3 2 1 0; unjudged products have grade 0.
 
-    ``generated`` makes 1,920 products, or more, and 576 + 80 + 160 queries (train, validation, test).
+    ``generated`` makes 1,920 products and 576 + 80 + 160 queries (train, validation, test).
     ``path`` reads the published files, ``hub`` the same data from the Hugging Face hub. Queries
     without an Exact product are dropped and counted. The published split is respected, and the
     validation queries are a part of its training queries. Limits of None mean all.
@@ -108,6 +108,17 @@ class ESCI:
             )
         if not 0 < self.validation_share < 1:
             raise ValueError(f"dataset.validation_share={self.validation_share} is not in (0, 1)")
+        self._check_generated()
+        if self.pool_size is not None and self.pool_size < 2:
+            raise ValueError(f"dataset.pool_size={self.pool_size}, but a ranking needs 2 products")
+        if self.num_near < 0:
+            raise ValueError(f"dataset.num_near={self.num_near} is below 0")
+        check_instruction(self.instruction)
+        self._limits()
+        self._rules()
+
+    def _check_generated(self) -> None:
+        """Check what concerns the generated set alone."""
         if not 0 <= self.ambiguous_share <= 1:
             raise ValueError(f"dataset.ambiguous_share={self.ambiguous_share} is not in [0, 1]")
         if self.ambiguous_share and self.source is not Source.generated:
@@ -125,13 +136,6 @@ class ESCI:
                 f"dataset.size={self.size}, but the generated queries are about "
                 f"{esci_catalogue.SIZE} products; give as many or more"
             )
-        if self.pool_size is not None and self.pool_size < 2:
-            raise ValueError(f"dataset.pool_size={self.pool_size}, but a ranking needs 2 products")
-        if self.num_near < 0:
-            raise ValueError(f"dataset.num_near={self.num_near} is below 0")
-        check_instruction(self.instruction)
-        self._limits()
-        self._rules()
 
     @property
     def reading(self) -> int:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from rlcredit.retrieval.top import top
+from rlcredit.retrieval.top import tops
 from rlcredit.text.words import words
 
 _CELLS = 2**24
@@ -25,24 +24,18 @@ def nearest(texts: Sequence[str], documents: Sequence[str], *, num: int) -> NDAr
     from sklearn.feature_extraction.text import TfidfVectorizer  # 3 s of every start
 
     vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=analyzer)
-    columns = csr_matrix(vectorizer.fit_transform(documents).T)
+    latest_first = csr_matrix(csr_matrix(vectorizer.fit_transform(documents))[::-1].T)
     rows = csr_matrix(vectorizer.transform(texts))
-    num = min(num, len(documents))
-    step = max(1, _CELLS // len(documents))
+    number, num = len(documents), min(num, len(documents))
+    step = max(1, _CELLS // number)
     found = np.empty((len(texts), num), dtype=np.int64)
     for first in range(0, len(texts), step):
-        similar = csr_matrix(rows[first : first + step] @ columns)
-        for row, (start, end) in enumerate(pairwise(similar.indptr.tolist()), first):
-            alike, near = similar.data[start:end], similar.indices[start:end]
-            near = -top(alike[alike > 0], -near[alike > 0].astype(np.int64), num)[1]
-            found[row] = np.concatenate([near, _last(len(documents), num, without=near)])[:num]
+        similar = csr_matrix(rows[first : first + step] @ latest_first)
+        for row, (_, alike) in enumerate(tops(similar, num), first):
+            others = np.arange(min(num + len(alike), number))
+            filled = np.concatenate([alike, others[~np.isin(others, alike)]])
+            found[row] = number - 1 - filled[:num]
     return found
-
-
-def _last(number: int, num: int, *, without: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The last of so many documents, the last one first: at least as many as are left to fill."""
-    last = np.arange(number - 1, max(number - 1 - num, -1), -1)
-    return last[~np.isin(last, without)]
 
 
 def fill_pool(

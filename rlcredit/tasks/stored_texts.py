@@ -1,7 +1,7 @@
 """Texts in an Arrow file, memory-mapped: a catalogue that is larger than what is read of it.
 
-A file is named by all that its texts depend on, so that what lies there is taken and not made again;
-the processes of a machine share its pages.
+A file is named by all that its texts depend on, so that what lies there is taken and not made
+again; the processes of a machine share its pages.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
