@@ -23,6 +23,7 @@ from rlcredit.retrieval.damaged import set_aside
 from rlcredit.retrieval.dense import Dense
 from rlcredit.retrieval.digest import digest
 from rlcredit.retrieval.measures import order
+from rlcredit.retrieval.memory import refuse_what_does_not_fit
 from rlcredit.retrieval.vectors import VectorIndex
 
 _log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Approximate(ABC):
 
         Raises:
             RuntimeError: If FAISS is not installed.
+            ValueError: If the vectors or the graph do not fit into memory.
         """
         exact = self.dense.index(documents, cache=cache)
         built = replace(self, **{name: 1 for name in self.read_when_searching})
@@ -93,6 +95,10 @@ class Approximate(ABC):
     @abstractmethod
     def read_when_searching(self) -> tuple[str, ...]:
         """Settings that a built index does not depend on."""
+
+    @abstractmethod
+    def num_bytes(self, number: int, width: int) -> int:
+        """What FAISS's index of so many vectors takes: it copies them."""
 
     @abstractmethod
     def build(self, exact: VectorIndex) -> Any:
@@ -114,6 +120,9 @@ class Approximate(ABC):
                 return read_checked(path, lambda file: _read(file, exact.vectors.shape))
         except (ValueError, RuntimeError, OSError) as error:
             set_aside(path, error)
+        number, width = exact.vectors.shape
+        what = f"{type(self).__name__} over {number:,} vectors of {width:,} float32 numbers"
+        refuse_what_does_not_fit(what, self.num_bytes(number, width))
         threads = faiss().omp_get_max_threads()
         faiss().omp_set_num_threads(1)
         try:
@@ -148,6 +157,11 @@ class HNSW(Approximate):
         """``ef_search`` alone: the graph does not depend on it."""
         return ("ef_search",)
 
+    def num_bytes(self, number: int, width: int) -> int:
+        """A vector, its links on the lowest level and a few above, its level and its place."""
+        per_vector = 4 * width + 4 * 2 * self.links + 4 * self.links // (self.links - 1 or 1) + 12
+        return number * per_vector
+
     def build(self, exact: VectorIndex) -> Any:
         """Put the vectors into a graph one after another."""
         vectors = exact.vectors.cpu().numpy()
@@ -177,15 +191,22 @@ class IVF(Approximate):
         """``probes`` alone: the lists do not depend on it."""
         return ("probes",)
 
+    def num_bytes(self, number: int, width: int) -> int:
+        """A vector and its number, and the centres."""
+        return number * (4 * width + 8) + 4 * width * self._num_clusters(number)
+
     def build(self, exact: VectorIndex) -> Any:
         """Find the centres by k-means, and put each vector into its list."""
         vectors = exact.vectors.cpu().numpy()
         number, width = vectors.shape
-        clusters = max(min(self.clusters or 4 * isqrt(number), number // _POINTS_PER_CLUSTER), 1)
+        clusters = self._num_clusters(number)
         made = faiss().index_factory(width, f"IVF{clusters},Flat", faiss().METRIC_INNER_PRODUCT)
         made.train(vectors)
         made.add(vectors)
         return made
+
+    def _num_clusters(self, number: int) -> int:
+        return max(min(self.clusters or 4 * isqrt(number), number // _POINTS_PER_CLUSTER), 1)
 
     def parameters(self, depth: int) -> Any:
         """Search ``probes`` lists, whatever the depth."""

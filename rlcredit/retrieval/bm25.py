@@ -16,6 +16,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.digest import digest
+from rlcredit.retrieval.memory import refuse_what_does_not_fit
 from rlcredit.retrieval.sparse import (
     Analyzer,
     Bag,
@@ -27,6 +28,8 @@ from rlcredit.retrieval.sparse import (
 from rlcredit.text.words import FOLDING
 
 _STOPWORDS = frozenset(STOPWORDS_EN)
+_BYTES_PER_TERM = 40
+"""What ``bm25s`` and the conversions of its matrix take at most for each word of a document."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +66,14 @@ class BM25:
         """Index the documents. Nothing is cached: building takes less than reading would.
 
         Raises:
-            ValueError: If no document has a term, or their language has no blanks between words.
+            ValueError: If no document has a term, their language has no blanks between words, or
+                the index does not fit into memory.
         """
         documents = searchable_by_words(terms_of, documents)
         corpus: Any = Corpus.of(terms_of, documents.texts)
+        said = len(corpus.ids.values)
+        what = f"a BM25 index of {len(documents.ids):,} documents of {said:,} terms"
+        refuse_what_does_not_fit(what, _BYTES_PER_TERM * said)
         model = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
         model.index(corpus, create_empty_token=False, show_progress=False)
         by_term = csc_matrix(

@@ -10,6 +10,7 @@ import torch
 from rlcredit.retrieval.base import Documents, Encoded
 from rlcredit.retrieval.digest import digest
 from rlcredit.retrieval.kinds import MINILM, Dtype, Pooling, Role
+from rlcredit.retrieval.memory import refuse_what_does_not_fit
 from rlcredit.retrieval.sparse import searchable
 from rlcredit.retrieval.vectors import VectorIndex
 
@@ -71,6 +72,7 @@ class Dense:
 
         Raises:
             RuntimeError: If the extra ``train``, which encodes sentences, is not installed.
+            ValueError: If the vectors do not fit into memory.
         """
         documents = searchable(documents)
         queries, passages = self.embedder(Role.query), self.embedder(Role.document)
@@ -78,6 +80,9 @@ class Dense:
 
         name = digest(passages.digest, documents.texts)
         shape = (len(documents.texts), passages.num_dimensions)
+        for device in {torch.device("cpu"), queries.device}:
+            what = f"an index of {shape[0]:,} vectors of {shape[1]:,} float32 numbers"
+            refuse_what_does_not_fit(what, 4 * shape[0] * shape[1], device)
         vectors = stored_vectors(
             cache / "embeddings", name, shape, lambda rows: passages(documents.texts[rows]).rows
         )
