@@ -24,6 +24,7 @@ from rlcredit.tasks.settings import (
     reading,
     text_rules,
 )
+from rlcredit.tasks.stored_texts import with_stored_texts
 from rlcredit.text.response import Compose, TextRules
 
 GENERATED_POOL, PUBLISHED_POOL = 100, 101
@@ -75,7 +76,7 @@ class ESCI:
     """Products of the generated catalogue: the 1,920 that the queries are about, and distractors of
     Zipfian words up to so many. None: the 1,920."""
     cache: str = field(default="outputs/cache", metadata=ASIDE)
-    """Folder in which the texts of a catalogue with distractors are kept, memory-mapped."""
+    """Folder in which the texts of a large catalogue are kept, memory-mapped."""
     pool_size: int | None = None
     """Products to rank per query. None: 100 where generated, else 101. A published query's judged
     products all enter, and a smaller catalogue gives smaller pools."""
@@ -187,7 +188,7 @@ class ESCI:
             parts.documents,
             size=self.size,
             seed=self.seed,
-            folder=Path(self.cache) / "catalogues",
+            folder=self._catalogues(),
         )
         return replace(parts, documents=documents, counts={**parts.counts, "products": self.size})
 
@@ -198,7 +199,7 @@ class ESCI:
         return self._published(*hub_tables(self.hub_name, revision=self.revision))
 
     def _published(self, examples: Table, products: Table) -> Parts:
-        return published_parts(
+        parts = published_parts(
             examples,
             products,
             filters=Filters(
@@ -212,6 +213,10 @@ class ESCI:
                 size=self.pool_size or PUBLISHED_POOL, num_near=self.num_near, seed=self.seed
             ),
         )
+        return replace(parts, documents=with_stored_texts(parts.documents, self._catalogues()))
+
+    def _catalogues(self) -> Path:
+        return Path(self.cache) / "catalogues"
 
     def _folder(self) -> Path:
         return Path(self.path or "")

@@ -5,17 +5,24 @@ again; the processes of a machine share its pages.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
 import pyarrow as pa
 
+from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.checked import read_checked, write_checked
 from rlcredit.retrieval.damaged import set_aside
+from rlcredit.retrieval.digest import digest
 
 TEXT = "text"
 """The file's column."""
+
+_IN_MEMORY = 2**17
+"""Documents whose texts are kept in memory, at most."""
+_PART = 2**16
+"""Texts that are written together."""
 
 _SCHEMA = pa.schema([(TEXT, pa.string())])
 
@@ -66,6 +73,23 @@ def stored_texts(path: Path, number: int, make: Callable[[], Iterable[list[str]]
         set_aside(path, error)
     write_checked(path, lambda file: _write(file, make()))
     return _mapped(path, number)
+
+
+def with_stored_texts(documents: Documents, folder: Path) -> Documents:
+    """The same documents; where there are many, their texts lie in a file of the folder.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    number = len(documents.ids)
+    if number <= _IN_MEMORY:
+        return documents
+    name = digest(documents.texts)
+
+    def parts() -> Iterator[list[str]]:
+        return (list(documents.texts[at : at + _PART]) for at in range(0, number, _PART))
+
+    return replace(documents, texts=stored_texts(folder / f"{name}.arrow", number, parts))
 
 
 def _mapped(path: Path, number: int) -> StoredTexts:
