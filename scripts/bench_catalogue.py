@@ -3,6 +3,8 @@
     python -m scripts.bench_catalogue                            all of it: hours
     python -m scripts.bench_catalogue --sizes 10000 --retrievers bm25,dense
     python -m scripts.bench_catalogue --threads 2
+    python -m scripts.bench_catalogue --task-pools               what published queries' pools cost
+    python -m scripts.bench_catalogue --encode 2000              how long MiniLM would take
 
 The catalogues are generated (``dataset.size``). Each line is a process of its own, so that its
 peak of resident memory, pages of mapped files included, is its own. The vectors are simulated:
@@ -39,6 +41,7 @@ from rlcredit.retrieval.measures import order
 from rlcredit.retrieval.sparse import SparseIndex, words
 from rlcredit.retrieval.vectors import VectorIndex, has_length, unit_rows
 from rlcredit.tasks import ESCI
+from rlcredit.tasks.pools import fill_pool, nearest
 from scripts.bench_speed import store
 
 SIZES = (10_000, 50_000, 100_000, 1_200_000)
@@ -148,11 +151,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"))
     parser.add_argument("--out", type=Path, default=Path("outputs/bench/catalogue"))
+    parser.add_argument("--task-pools", action="store_true", help="the pools of a published set")
+    parser.add_argument("--encode", type=int, help="so many documents, by MiniLM")
     parser.add_argument("--one", action="store_true", help="one line, in this process")
     chosen = parser.parse_args()
     if chosen.one:
         row = measured(int(chosen.sizes), chosen.retrievers, chosen)
         print(json.dumps(asdict(row)), flush=True)
+        return
+    if chosen.encode:
+        store(chosen.out / "encoding.json", [encoding(chosen)])
+        return
+    if chosen.task_pools:
+        for size in map(int, chosen.sizes.split(",")):
+            store(chosen.out / f"task_pools_{size}.json", [task_pools(size, chosen)])
         return
     for size in chosen.sizes.split(","):
         for name in chosen.retrievers.split(","):
@@ -226,6 +238,40 @@ def exact_share(index: SearchedIndex, encoded: Encoded, *, ranked: bool) -> floa
         hits += int((same & kept).sum())
         total += min(int((scores > -torch.inf).sum()), len(exact))
     return hits / total
+
+
+def task_pools(size: int, chosen: argparse.Namespace) -> dict[str, Any]:
+    """What a published set's pools cost: the lexically nearest products, and random others."""
+    torch.set_num_threads(chosen.threads)
+    documents = ESCI(size=size, cache=str(chosen.cache)).load().documents
+    queries = queries_of(documents, chosen.queries)
+    _, one_s = timed(lambda: nearest(queries[:1], documents.texts, num=DEPTH))
+    rows, nearest_s = timed(lambda: nearest(queries, documents.texts, num=DEPTH))
+
+    def fill() -> None:
+        for query, row in zip(queries, rows[:, : DEPTH // 2].tolist(), strict=True):
+            near = [documents.ids[at] for at in row]
+            fill_pool(near, documents.ids, size=DEPTH, seed=0, key=query)
+
+    _, fill_s = timed(fill)
+    found = {"documents": size, "queries": len(queries), "threads": chosen.threads}
+    found |= {"index_s": one_s, "nearest_s": nearest_s - one_s, "fill_s": fill_s}
+    print(found | {"peak_gb": peak_gb()}, flush=True)
+    return found | {"peak_gb": peak_gb()}
+
+
+def encoding(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Documents a second of MiniLM on a processor, and hours of the largest catalogue."""
+    torch.set_num_threads(chosen.threads)
+    documents = ESCI(size=SIZES[0], cache=str(chosen.cache)).load().documents
+    texts = list(documents.texts[: chosen.encode])
+    embedder = Dense().embedder(Role.document)
+    embedder(texts[:8])
+    _, seconds = timed(lambda: embedder(texts))
+    rate = len(texts) / seconds
+    hours = SIZES[-1] / rate / 3600
+    print(f"MiniLM: {rate:.0f} documents a second, {hours:.1f} h for {SIZES[-1]:,}", flush=True)
+    return {"documents": len(texts), "threads": chosen.threads, "per_s": rate, "hours": hours}
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
