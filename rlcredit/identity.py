@@ -29,7 +29,12 @@ PACKAGE = "rlcredit"
 
 BEFORE: Mapping[str, Mapping[str, object]] = {
     "BM25": {"k3": None},
-    "ClippedSurrogate": {"kl_weighted": False},
+    "ClippedSurrogate": {
+        "decay": None,
+        "kl_weighted": False,
+        "traced_share": None,
+        "unit_weights": False,
+    },
     "Countdown": {"instruction": None},
     "ESCI": {
         "ambiguous_share": 0.0,
@@ -66,7 +71,12 @@ BEFORE: Mapping[str, Mapping[str, object]] = {
     "Ranking": {"shortcut": None, "unknown_cost": 0.0, "word_cost": 0.0},  # it came, and is gone
     "TFIDF": {"k3": None},
     "Tiny": {"alphabet": "bytes"},
-    "TrainerSettings": {"autocast": False, "compute_dtype": None, "mismatch": {CLASS: "Mismatch"}},
+    "TrainerSettings": {
+        "autocast": False,
+        "compute_dtype": None,
+        "mismatch": {CLASS: "Mismatch"},
+        "resample_equal_groups": 0,
+    },
     "Mismatch": {"correction": None, "unit": "token", "max_weight": 2.0},
 }
 """Public name -> setting -> what it meant before it existed. A line is never changed, even where

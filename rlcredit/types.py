@@ -162,6 +162,34 @@ class Rollouts(Responses):
     it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Continuations:
+    """Fresh responses that go on from the text before a segment of a response."""
+
+    states: tuple[tuple[int, int, int], ...]
+    """Prompt, response in the group, and segment that was due: from 1 on, for the siblings are
+    continuations of the prompt."""
+    texts: tuple[tuple[str, ...], ...]
+    """Whole texts, of the response's own words first; as many for each state."""
+    num_tokens: int
+    """Tokens that were sampled for them."""
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class PolicySignals:
+    """What the policy itself was asked about a batch. Made by ``rollout/``, read by the scorer.
+
+    What was not asked for is None.
+    """
+
+    logprobs: Float[Tensor, "P G T"] | None = None
+    """log pi of each token in nats, under the policy that is about to be updated."""
+    sum_pi_squared: Float[Tensor, "P G T"] | None = None
+    """The sum over the vocabulary of pi(v)^2 where each token was drawn."""
+    continuations: Continuations | None = None
+
+
 @runtime_checkable
 class CoalitionPlan(Protocol):
     """Which coalitions of a response's players get a reward (see ``credit/coalitions.py``)."""
@@ -191,6 +219,17 @@ class Needs:
     candidates: bool = False
     embeddings: bool = False
     ref_logprobs: bool = False
+    continuations: int = 0
+    """Rewards of so many fresh responses that go on from the text before each segment."""
+    sum_pi_squared: bool = False
+    """Of the policy's distribution at each token, with the token's own log-prob."""
+    entropy_rank: bool = False
+    """Of each token among all of an update, before its gradient is taken."""
+
+    @property
+    def of_policy(self) -> bool:
+        """Whether the policy itself is asked for more than its responses."""
+        return self.sum_pi_squared or self.continuations > 0
 
     def __or__(self, other: "Needs") -> "Needs":
         """What meets both. Two different coalition plans cannot both be met: ValueError."""
@@ -210,6 +249,9 @@ class Needs:
             candidates=self.candidates or other.candidates,
             embeddings=self.embeddings or other.embeddings,
             ref_logprobs=self.ref_logprobs or other.ref_logprobs,
+            continuations=max(self.continuations, other.continuations),
+            sum_pi_squared=self.sum_pi_squared or other.sum_pi_squared,
+            entropy_rank=self.entropy_rank or other.entropy_rank,
         )
 
 
@@ -340,10 +382,19 @@ class Signals:
     game: CoalitionGame | None = None
     candidates: CandidateRewards | None = None
     embeddings: Float[Tensor, "P G D"] | None = None
+    logprobs: Float[Tensor, "P G T"] | None = None
+    """log pi of each token in nats, under the policy that is about to be updated."""
+    sum_pi_squared: Float[Tensor, "P G T"] | None = None
+    """The sum over the vocabulary of pi(v)^2 where each token was drawn."""
+    state_values: Float[Tensor, "P G S"] | None = None
+    """Mean reward of continuations of the text before each segment, and before what follows the
+    last (S = M + 1), in reward units; 0 in the first column and where nothing was sampled."""
     randomness: Randomness | None = None
     """Source of draws, for control arms that draw their credit."""
     num_evaluations: int = 0
     """(prompt, text) pairs that the reward was asked for."""
+    num_extra_tokens: int = 0
+    """Tokens that were sampled besides those of the responses."""
     counts: Counts | None = None
     """What the reward was asked for, where it counts that."""
 
@@ -372,6 +423,9 @@ class UpdateBatch:
     rollout_logprobs: Float[Tensor, "P G T"]
     """Under the sampler, as it reported them."""
     ref_logprobs: Float[Tensor, "P G T"] | None = None
+    entropy_rank: Float[Tensor, "P G T"] | None = None
+    """Share of the update's other tokens whose entropy is higher, over all ranks and micro-batches:
+    0 at the highest, at most 1; equal entropies share their rank."""
     num_tokens: int
     """Response tokens over all ranks and micro-batches of this update."""
     num_rollouts: int

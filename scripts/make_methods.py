@@ -76,6 +76,11 @@ def needed(estimator: Any) -> str:
         parts.append("each candidate's reward")
     if needs.embeddings:
         parts.append("an embedding")
+    if needs.continuations:
+        count = needs.continuations * (NUM_SEGMENTS - 1)
+        parts.append(f"{count} continuations")
+    if needs.sum_pi_squared:
+        parts.append("a forward pass")
     return ", ".join(parts) or "-"
 
 

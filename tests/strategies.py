@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import torch
 from hypothesis import settings
 
+from rlcredit.credit.entropy import entropy_ranks
 from rlcredit.types import (
     CandidateRewards,
     CoalitionGame,
@@ -170,6 +171,22 @@ def make_signals(
     if needs.embeddings:
         embeddings = torch.rand(num_prompts, group_size, 6, generator=generator, dtype=DOUBLE)
         signals = replace(signals, embeddings=embeddings.to(dtype))
+    return _of_policy(signals, needs, generator, dtype)
+
+
+def _of_policy(signals, needs, generator, dtype):
+    """What the policy is asked besides: values of states, distributions of tokens."""
+    if needs.continuations:
+        shape = (*signals.rewards.shape, signals.segments.mask.shape[-1] + 1)
+        values = torch.rand(shape, generator=generator, dtype=DOUBLE)
+        signals = replace(signals, state_values=values.to(dtype))
+    if needs.sum_pi_squared:
+        shape = signals.response_mask.shape
+        chance, rest = torch.rand(2, *shape, generator=generator, dtype=DOUBLE)
+        squares = chance.square() + (1 - chance).square() * rest
+        signals = replace(
+            signals, logprobs=chance.log().to(dtype), sum_pi_squared=squares.to(dtype)
+        )
     return signals
 
 
@@ -197,12 +214,14 @@ def make_batch(*, num_prompts=3, group_size=4, num_tokens=6, seed=0, constant=Fa
     mask = torch.arange(num_tokens) < lengths.unsqueeze(-1)
     advantages = normal(num_prompts, group_size, 1).expand(shape) if constant else normal(*shape)
     old = -normal(*shape).abs()
+    entropy = torch.rand(shape, generator=torch.Generator().manual_seed(seed + 1), dtype=DOUBLE)
     batch = UpdateBatch(
         advantages=torch.where(mask, advantages, 0),
         response_mask=mask,
         old_logprobs=old,
         rollout_logprobs=old.clone(),
         ref_logprobs=-normal(*shape).abs() if ref else None,
+        entropy_rank=entropy_ranks(entropy, mask),
         num_tokens=int(mask.sum()),
         num_rollouts=num_prompts * group_size,
         num_prompts=num_prompts,

@@ -14,6 +14,7 @@ from tests.strategies import make_signals
 ESTIMATORS = names("estimator")
 NOT_SHIFT_INVARIANT = {
     "maxrl": "divides by the group's mean reward",
+    "otb_released": "has no baseline beyond the second longest response",
     "winner_takes_all": "pays the winner K times its reward and the others nothing",
 }
 NOT_EQUIVARIANT = {"random_credit": "draws its credit by position in the batch"}
@@ -28,6 +29,11 @@ def name(request):
 @pytest.fixture
 def estimator(name):
     return built("estimator", name)
+
+
+def signals_of(estimator, **kwargs):
+    """A batch with all that the estimator needs, in groups that are large enough for it."""
+    return make_signals(estimator.needs, group_size=max(4, estimator.smallest_group), **kwargs)
 
 
 def apply(signals, change):
@@ -53,6 +59,8 @@ def shifted(signals, by):
             signals.candidates.mask, signals.candidates.rewards + by, signals.candidates.rewards
         )
         changed = replace(changed, candidates=replace(signals.candidates, rewards=rewards))
+    if signals.state_values is not None:
+        changed = replace(changed, state_values=signals.state_values + by)
     return changed
 
 
@@ -63,7 +71,7 @@ def test_it_is_an_estimator(estimator):
 
 
 def test_advantages_are_zero_outside_the_response_and_finite_inside(estimator):
-    signals = make_signals(estimator.needs)
+    signals = signals_of(estimator)
     values = estimator(signals).values
     assert torch.isfinite(values).all()
     assert (values[~signals.response_mask] == 0).all()
@@ -71,7 +79,7 @@ def test_advantages_are_zero_outside_the_response_and_finite_inside(estimator):
 
 
 def test_equal_rewards_give_finite_advantages(estimator):
-    signals = make_signals(estimator.needs)
+    signals = signals_of(estimator)
     if signals.candidates is not None:
         # Equal rewards of the set, from candidates that differ.
         rewards = signals.candidates.rewards.clone()
@@ -88,7 +96,7 @@ def test_equal_rewards_give_finite_advantages(estimator):
 def test_a_constant_added_to_the_rewards_changes_nothing(estimator, name):
     if name in NOT_SHIFT_INVARIANT:
         pytest.skip(NOT_SHIFT_INVARIANT[name])
-    signals = make_signals(estimator.needs, dtype=torch.float64)
+    signals = signals_of(estimator, dtype=torch.float64)
     if signals.candidates is not None:
         signals = with_all_candidates(signals)
     before, after = estimator(signals).values, estimator(shifted(signals, 0.75)).values
@@ -106,8 +114,8 @@ def with_all_candidates(signals):
 def test_permuting_the_group_permutes_the_advantages(estimator, name):
     if name in NOT_EQUIVARIANT:
         pytest.skip(NOT_EQUIVARIANT[name])
-    signals = make_signals(estimator.needs, dtype=torch.float64)
-    order = torch.tensor([2, 0, 3, 1])
+    signals = signals_of(estimator, dtype=torch.float64)
+    order = torch.tensor([2, 0, 3, 1, *range(4, signals.rewards.shape[1])])
     permuted = apply(signals, lambda tensor: tensor[:, order])
     expected = estimator(signals).values[:, order]
     torch.testing.assert_close(estimator(permuted).values, expected, rtol=0, atol=1e-9)
@@ -116,7 +124,7 @@ def test_permuting_the_group_permutes_the_advantages(estimator, name):
 def test_prompts_do_not_leak_into_one_another(estimator, name):
     if name in READS_OTHER_PROMPTS:
         pytest.skip(READS_OTHER_PROMPTS[name])
-    signals = make_signals(estimator.needs, dtype=torch.float64)
+    signals = signals_of(estimator, dtype=torch.float64)
     alone = apply(signals, lambda tensor: tensor[:1])
     changed = estimator(signals).values[:1]
     if name in NOT_EQUIVARIANT:
@@ -128,7 +136,7 @@ def test_prompts_do_not_leak_into_one_another(estimator, name):
 
 
 def test_metrics_are_scalars_with_a_stage_and_a_name(estimator):
-    metrics = estimator(make_signals(estimator.needs)).metrics
+    metrics = estimator(signals_of(estimator)).metrics
     assert metrics
     for key, value in metrics.items():
         assert re.fullmatch(r"[a-z]+/[a-z0-9_]+", key), key
@@ -137,15 +145,16 @@ def test_metrics_are_scalars_with_a_stage_and_a_name(estimator):
 
 
 def test_the_smallest_group_works_and_a_single_rollout_is_refused(estimator):
-    smallest = 3 if estimator.needs.embeddings else 2
+    smallest = estimator.smallest_group
     signals = make_signals(estimator.needs, group_size=smallest)
     assert torch.isfinite(estimator(signals).values).all()
-    with pytest.raises(ValueError, match=r"trainer\.group_size"):
-        estimator(make_signals(estimator.needs, group_size=1))
+    for too_small in {1, smallest - 1}:
+        with pytest.raises(ValueError, match=r"trainer\.group_size"):
+            estimator(make_signals(estimator.needs, group_size=too_small))
 
 
 def test_an_empty_response_gets_nothing_and_breaks_nothing(estimator):
-    signals = make_signals(estimator.needs)
+    signals = signals_of(estimator)
     mask, ids = signals.response_mask.clone(), signals.segments.ids.clone()
     mask[0, 1] = False
     ids[0, 1] = -1
@@ -157,7 +166,7 @@ def test_an_empty_response_gets_nothing_and_breaks_nothing(estimator):
 
 
 def test_responses_that_all_are_empty_have_finite_figures(estimator):
-    signals = make_signals(estimator.needs)
+    signals = signals_of(estimator)
     nothing = torch.zeros_like(signals.response_mask)
     segments = replace(signals.segments, ids=torch.full_like(signals.segments.ids, -1))
     advantages = estimator(replace(signals, response_mask=nothing, segments=segments))
@@ -166,7 +175,7 @@ def test_responses_that_all_are_empty_have_finite_figures(estimator):
 
 
 def test_the_same_signals_give_the_same_advantages_and_stay_as_they_were(estimator):
-    signals = make_signals(estimator.needs)
+    signals = signals_of(estimator)
     copy = apply(signals, torch.clone)
     first, second = estimator(signals).values, estimator(signals).values
     assert torch.equal(first, second)
@@ -179,23 +188,25 @@ def test_the_same_signals_give_the_same_advantages_and_stay_as_they_were(estimat
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_dtype_is_kept(estimator, dtype):
-    signals = make_signals(estimator.needs, dtype=dtype)
+    signals = signals_of(estimator, dtype=dtype)
     assert estimator(signals).values.dtype == dtype
 
 
 def test_half_precision_rewards_are_credited_in_float32(estimator):
-    signals = make_signals(estimator.needs)
+    signals = signals_of(estimator)
     half = replace(signals, rewards=signals.rewards.bfloat16())
     assert estimator(half).values.dtype == torch.float32
 
 
 def test_a_signal_that_was_declared_is_read(estimator):
     needs = estimator.needs
-    signals = make_signals(needs)
+    signals = signals_of(estimator)
     declared = {
         "game": needs.coalitions is not None,
         "candidates": needs.candidates,
         "embeddings": needs.embeddings,
+        "state_values": needs.continuations > 0,
+        "sum_pi_squared": needs.sum_pi_squared,
     }
     for signal in (field for field, asked in declared.items() if asked):
         with pytest.raises(ValueError, match=signal):
@@ -204,7 +215,7 @@ def test_a_signal_that_was_declared_is_read(estimator):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_reward_that_is_no_number_is_refused(estimator, bad):
-    signals = make_signals(estimator.needs)
+    signals = signals_of(estimator)
     if signals.candidates is not None:
         rewards = signals.candidates.rewards.clone()
         rewards[1, 2, 0] = bad
@@ -218,7 +229,7 @@ def test_a_reward_that_is_no_number_is_refused(estimator, bad):
 
 
 def test_what_was_not_evaluated_is_not_read(estimator):
-    signals = make_signals(estimator.needs)
+    signals = signals_of(estimator)
     if signals.game is None:
         pytest.skip("asks for no coalitions")
     game = signals.game
@@ -228,7 +239,7 @@ def test_what_was_not_evaluated_is_not_read(estimator):
 
 
 def test_credit_is_centred_as_the_estimator_declares(estimator):
-    signals = make_signals(estimator.needs, dtype=torch.float64)
+    signals = signals_of(estimator, dtype=torch.float64)
     if hasattr(estimator, "clip"):
         estimator = replace(estimator, clip=None)
     values = estimator(signals).values
@@ -242,7 +253,7 @@ def test_credit_is_centred_as_the_estimator_declares(estimator):
 
 
 def test_a_rollout_grained_estimator_gives_one_number_per_rollout(estimator):
-    signals = make_signals(estimator.needs)
+    signals = signals_of(estimator)
     values = estimator(signals).values
     mask = signals.response_mask
     highest = torch.where(mask, values, -torch.inf).amax(-1)
@@ -252,7 +263,9 @@ def test_a_rollout_grained_estimator_gives_one_number_per_rollout(estimator):
 
 
 def test_responses_without_any_segment_or_candidate_are_credited_as_wholes(estimator):
-    signals = make_signals(estimator.needs)
+    if estimator.grain == Grain.token:
+        pytest.skip("credits tokens, whatever they are part of")
+    signals = signals_of(estimator)
     none = torch.zeros_like(signals.segments.mask)
     ids = torch.full_like(signals.segments.ids, -1)
     segments = replace(signals.segments, ids=ids, mask=none, valid=none, first=none)
@@ -285,7 +298,7 @@ def test_responses_without_any_segment_or_candidate_are_credited_as_wholes(estim
 def test_signals_of_a_gpu_give_the_same_advantages_on_it(estimator):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    signals = make_signals(estimator.needs)
+    signals = signals_of(estimator)
     found = estimator(apply(signals, lambda tensor: tensor.cuda())).values
     assert found.device.type == "cuda"
     torch.testing.assert_close(found.cpu(), estimator(signals).values, rtol=0, atol=1e-4)

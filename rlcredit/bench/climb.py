@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from rlcredit.bench.draw import Draw
 from rlcredit.bench.games import Arms
@@ -20,6 +21,7 @@ from rlcredit.bench.gradients import SMALL
 from rlcredit.bench.policies import Tabular
 from rlcredit.bench.tree import Tree
 from rlcredit.bench.worlds import World
+from rlcredit.credit.entropy import entropy_ranks
 from rlcredit.credit.spread import spread_rollout
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.evaluation.stats import Interval, mean_interval
@@ -115,7 +117,14 @@ class Climb:
         picks = torch.multinomial(
             logits.softmax(-1), self.group_size, replacement=True, generator=generator
         )
-        return Draw(world=self.world, randomness=randomness, picks=picks, asked=self._asked)
+        num_others = self.world.tree.allowed.shape[1] - ARMS  # of texts of several words
+        return Draw(
+            world=self.world,
+            randomness=randomness,
+            picks=picks,
+            asked=self._asked,
+            actions=pad(logits.log_softmax(-1), (0, num_others), value=-torch.inf).unsqueeze(1),
+        )
 
     def _slope(
         self,
@@ -129,12 +138,15 @@ class Climb:
         leaf = now.detach().clone().requires_grad_()
         logprobs = leaf.log_softmax(-1).gather(-1, picks).unsqueeze(-1)
         old = before.log_softmax(-1).gather(-1, picks).unsqueeze(-1)
+        mask = torch.ones_like(old, dtype=torch.bool)
+        entropy = torch.special.entr(now.softmax(-1)).sum(dim=-1)[:, None, None].expand(old.shape)
         batch = UpdateBatch(
             advantages=advantages,
-            response_mask=torch.ones_like(old, dtype=torch.bool),
+            response_mask=mask,
             old_logprobs=old,
             rollout_logprobs=old,
             ref_logprobs=old if loss.needs.ref_logprobs else None,
+            entropy_rank=entropy_ranks(entropy, mask) if loss.needs.entropy_rank else None,
             num_tokens=picks.numel(),
             num_rollouts=picks.numel(),
             num_prompts=len(picks),

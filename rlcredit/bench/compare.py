@@ -66,8 +66,8 @@ class Comparison:
     variance: Resampled
     """Variance of one replicate's gradient, summed over parameters, over the true length
     squared."""
-    samples: int
-    """Responses of a replicate."""
+    samples: float
+    """Responses of a replicate, with continuations by their tokens."""
     evaluations: float
     """Rewards asked for, of a replicate."""
     by_samples: ErrorAtBudget
@@ -120,7 +120,7 @@ def compare(
     resampler: Resampler,
     *,
     control: Array | None,
-    samples: int,
+    samples: float,
     evaluations: float,
 ) -> Comparison:
     """All figures of one method in one world.
@@ -145,7 +145,7 @@ def compare(
     climbs, tied = _nearest(cosines, names) if seen else ("", ())
     bias = interval(np.sqrt(np.maximum(square, 0)))
     length_squared = interval(np.maximum(power, 0))
-    variance = interval(_variances(gradients, resampler) / length)
+    variance = interval(variances(gradients, resampler) / length)
     by_samples, by_rewards = (
         _error_at_budget(scale, bias, length_squared, variance, cost)
         for cost in (samples, evaluations)
@@ -166,7 +166,7 @@ def compare(
     )
 
 
-def _variances(gradients: Array, resampler: Resampler) -> Array:
+def variances(gradients: Array, resampler: Resampler) -> Array:
     """[1 + resamples]: the unbiased variance of the rows, summed over columns.
 
     It is the mean of N / (N - 1) |g - mean|^2, and drawn again as a mean is, with the sample's own

@@ -10,8 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rlcredit.bench.policies import action_logprobs
 from rlcredit.bench.worlds import World
 from rlcredit.credit.group import equal_rewards
+from rlcredit.credit.prefix import judged_segment
+from rlcredit.credit.state_values import judged_starts
 from rlcredit.types import (
     CandidateRewards,
     CoalitionGame,
@@ -33,6 +36,8 @@ class Draw:
     """Number of each response in the tree."""
     asked: Int[Tensor, " P"]
     """Question of each prompt."""
+    actions: Float[Tensor, "P S A"]
+    """Log-probabilities of every action in every state, of the policy that was sampled."""
     _games: dict[object, CoalitionGame] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -48,6 +53,8 @@ class Draw:
         """Sample the policy; the same draws for every method of a world."""
         with torch.no_grad():
             chance = world.logprobs(parameters).sum(dim=-1).exp()
+            actions = action_logprobs(world.policy, parameters, world.tree, world.questions)
+        asked = torch.arange(world.questions).repeat_interleave(replicates)
         generator = randomness.generator(f"bench responses {world.name}")
         count = replicates * group_size
         picks = torch.multinomial(chance, count, replacement=True, generator=generator)
@@ -55,7 +62,8 @@ class Draw:
             world=world,
             randomness=randomness,
             picks=picks.reshape(-1, group_size),
-            asked=torch.arange(world.questions).repeat_interleave(replicates),
+            asked=asked,
+            actions=actions[asked],
         )
 
     @cached_property
@@ -66,6 +74,22 @@ class Draw:
     def of_responses(self, table: Float[Tensor, "Q R *rest"]) -> Float[Tensor, "P G *rest"]:
         """A table's rows of the responses that were drawn."""
         return table[self.asked.unsqueeze(-1), self.picks]
+
+    @cached_property
+    def logprobs(self) -> Float[Tensor, "P G T"]:
+        """Log-probabilities of the tokens."""
+        tree = self.world.tree
+        cells = (tree.states * self.actions.shape[-1] + tree.tokens)[self.picks]
+        found = self.actions.flatten(1).gather(1, cells.flatten(1)).view(cells.shape)
+        return torch.where(self.response_mask, found, 0)
+
+    @cached_property
+    def sum_pi_squared(self) -> Float[Tensor, "P G T"]:
+        """The sum of squares of the distribution that each token was drawn from."""
+        states = self.world.tree.states[self.picks]
+        squares = (2 * self.actions).exp().sum(dim=-1)
+        found = squares.gather(1, states.flatten(1)).view(states.shape)
+        return torch.where(self.response_mask, found, 0)
 
     @cached_property
     def rewards(self) -> Float[Tensor, "P G"]:
@@ -87,6 +111,10 @@ class Draw:
             asked += int(game.evaluated[..., 2:].sum())
             # everyone's value has its own reward where the response was paid for copies too
             asked += int((game.evaluated[..., 1] & (game.rewards[..., 1] != self.rewards)).sum())
+        values, num_continued, extra_tokens = None, 0, 0
+        if needs.continuations:
+            values, num_continued, extra_tokens = self._continued(needs.continuations)
+            asked += num_continued
         signals = Signals(
             rewards=self.rewards,
             response_mask=self.response_mask,
@@ -94,10 +122,54 @@ class Draw:
             game=game,
             candidates=candidates if needs.candidates else None,
             embeddings=self.world.embeddings[self.picks] if needs.embeddings else None,
+            logprobs=self.logprobs if needs.sum_pi_squared else None,
+            sum_pi_squared=self.sum_pi_squared if needs.sum_pi_squared else None,
+            state_values=values,
             randomness=self.randomness,
             num_evaluations=asked,
+            num_extra_tokens=extra_tokens,
         )
         return signals, asked / len(self.picks)
+
+    def _continued(self, count: int) -> tuple[Float[Tensor, "P G S"], int, int]:
+        """Mean rewards of continuations of each state that begins a word but the first.
+
+        Returns:
+            The means, how many continuations were drawn, and their tokens.
+        """
+        tree = self.world.tree
+        place = judged_segment(tree.segments, tree.mask)
+        starts = judged_starts(place, tree.mask, tree.longest + 1)[self.picks]
+        values = torch.zeros(starts.shape, dtype=self.actions.dtype)
+        begins = starts < tree.mask.shape[1]
+        begins[..., 0] = False
+        cells = begins.nonzero()
+        if not len(cells):
+            return values, 0, 0
+        cuts = starts[begins]
+        states = tree.states[self.picks[cells[:, 0], cells[:, 1]], cuts]
+        generator = self.randomness.generator("bench continuations")
+        drawn = torch.zeros(len(cells), count, dtype=torch.long)
+        keys = self.asked[cells[:, 0]] * len(tree.prefixes) + states
+        for key in keys.unique().tolist():
+            question, state = divmod(key, len(tree.prefixes))
+            rows = (keys == key).nonzero().squeeze(1)
+            chance = self._chance(question) * (tree.mask & (tree.states == state)).any(dim=-1)
+            found = torch.multinomial(
+                chance, len(rows) * count, replacement=True, generator=generator
+            )
+            drawn[rows] = found.view(len(rows), count)
+        table = self.world.rewards[self.asked[cells[:, 0], None], drawn]
+        values[begins] = self._observed(table, "continuations").mean(dim=-1)
+        tokens = (tree.mask.sum(dim=-1)[drawn] - cuts[:, None]).sum()
+        return values, drawn.numel(), int(tokens)
+
+    def _chance(self, question: int) -> Float[Tensor, " R"]:
+        """The chance of each response to a question, for the policy that its prompts share."""
+        tree = self.world.tree
+        table = self.actions[int((self.asked == question).to(torch.uint8).argmax())]
+        logprobs = torch.where(tree.mask, table[tree.states, tree.tokens], 0)
+        return logprobs.sum(dim=-1).exp()
 
     @cached_property
     def _segments(self) -> Segments:

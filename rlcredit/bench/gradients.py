@@ -17,7 +17,9 @@ from torch import Tensor
 
 from rlcredit.bench.draw import Draw
 from rlcredit.bench.exact import action_advantages, gradient, mean_reward
+from rlcredit.bench.policies import action_logprobs
 from rlcredit.bench.worlds import World
+from rlcredit.credit.entropy import entropy_ranks
 from rlcredit.credit.spread import spread_rollout
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.types import UpdateBatch
@@ -56,6 +58,15 @@ class Stage:
         return now, then
 
     @cached_property
+    def _entropy_rank(self) -> Float[Tensor, "P G T"]:
+        """The drawn tokens by the entropy of the policy as it is now."""
+        world, tree = self.world, self.world.tree
+        with torch.no_grad():
+            table = action_logprobs(world.policy, self.parameters, tree, world.questions).exp()
+        entropy = torch.special.entr(table).sum(dim=-1)[:, tree.states]
+        return entropy_ranks(self.draw.of_responses(entropy), self.draw.response_mask)
+
+    @cached_property
     def _scores(self) -> list[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         """For each question, the parameters that matter to it and each token's score in these."""
         found = []
@@ -81,6 +92,7 @@ class Stage:
             old_logprobs=then,
             rollout_logprobs=then,
             ref_logprobs=then if loss.needs.ref_logprobs else None,
+            entropy_rank=self._entropy_rank if loss.needs.entropy_rank else None,
             num_tokens=int(mask.sum()),
             num_rollouts=mask.shape[0] * mask.shape[1],
             num_prompts=mask.shape[0],

@@ -199,8 +199,11 @@ class _World:
             except ValueError as error:
                 self._refuse(name, losses, str(error))
                 continue
+            samples: float = self.found.settings.group_size
+            if signals.num_extra_tokens:  # continuations count by their tokens
+                samples *= 1 + signals.num_extra_tokens / int(signals.response_mask.sum())
             for loss in losses:
-                self._compare(name, loss, advantages, units[loss], evaluations)
+                self._compare(name, loss, advantages, units[loss], samples, evaluations)
             found = agreement(advantages, self.here, self.truth, self.resampler)
             ordered = Ordered(
                 world=self.world.name,
@@ -236,6 +239,7 @@ class _World:
         loss: str,
         advantages: Float[Tensor, "P G T"],
         unit: float,
+        samples: float,
         evaluations: float,
     ) -> None:
         method = self.found.methods.losses[loss]
@@ -251,13 +255,18 @@ class _World:
                 world=self.world.name,
                 estimator=estimator,
                 loss=loss,
-                here=self._against(here, self.here, self.objectives, evaluations),
-                moved=self._against(later, self.moved, {}, evaluations),
+                here=self._against(here, self.here, self.objectives, samples, evaluations),
+                moved=self._against(later, self.moved, {}, samples, evaluations),
             )
         )
 
     def _against(
-        self, gradients: Array, stage: Stage, objectives: Mapping[str, Array], evaluations: float
+        self,
+        gradients: Array,
+        stage: Stage,
+        objectives: Mapping[str, Array],
+        samples: float,
+        evaluations: float,
     ) -> Comparison:
         return compare(
             gradients,
@@ -265,7 +274,7 @@ class _World:
             {"mean reward": stage.target, **objectives},
             self.resampler,
             control=stage.plain if stage is self.here else None,
-            samples=self.world.questions * self.found.settings.group_size,
+            samples=self.world.questions * samples,
             evaluations=self.world.questions * evaluations,
         )
 

@@ -93,7 +93,7 @@ class Planner:
         for seed in table.size(size).seeds:
             for name in data:
                 for row in table.rows_of(name):
-                    overrides = table.overrides(row, name, size)
+                    overrides = table.overrides(row, name, size, seed)
                     cfg = self._composed(overrides)
                     needed = table.size(size).runs_here and not table.data[name].path
                     identity = self._identity(overrides, seed, needed=needed)

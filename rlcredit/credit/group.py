@@ -89,6 +89,26 @@ def leave_one_out(rewards: Float[Tensor, "P G"]) -> Float[Tensor, "P G"]:
     return torch.where(equal, 0, advantages)
 
 
+def over_std(
+    advantages: Float[Tensor, "P G *rest"], rewards: Float[Tensor, "P G"], *, eps: float
+) -> Float[Tensor, "P G *rest"]:
+    """Advantages in standard deviations of their group's rewards (standard).
+
+    Divided by std(r) + eps, the unbiased std; a group of equal rewards is left as it is.
+
+    Args:
+        advantages: Of rollouts, or of parts of them, in reward units.
+        rewards: One reward per rollout.
+        eps: Added to the denominator, in reward units.
+
+    Returns:
+        The advantages, without a unit.
+    """
+    std = full_precision(rewards).std(dim=1) + eps
+    divisor = torch.where(equal_rewards(rewards), 1, std)
+    return advantages / divisor.view(-1, *[1] * (advantages.dim() - 1))
+
+
 def checked_rewards(rewards: Float[Tensor, "P G"], purpose: str) -> Float[Tensor, "P G"]:
     """The rewards in at least float32, or the reason why they are no group's rewards (standard).
 

@@ -81,6 +81,23 @@ def return_to_go(
     return full_precision(reward).unsqueeze(-1) - prefixes.gather(-1, num_before)
 
 
+def relative_to_go(
+    to_go: Float[Tensor, "P G N"], place: Int[Tensor, "P G T"]
+) -> Float[Tensor, "P G N"]:
+    """Returns to go less the siblings' mean in the same column (standard); 0 beyond a response.
+
+    Args:
+        to_go: One value per segment and one for what follows the last.
+        place: From :func:`judged_segment`.
+
+    Returns:
+        The centred values; the siblings' mean is that of :func:`siblings_mean`.
+    """
+    columns = torch.arange(to_go.shape[-1], device=to_go.device)
+    present = columns <= place.amax(dim=-1, keepdim=True)
+    return torch.where(present, to_go - siblings_mean(to_go, present), 0)
+
+
 def siblings_mean(
     values: Float[Tensor, "P G M"], present: Bool[Tensor, "P G M"]
 ) -> Float[Tensor, "P G M"]:

@@ -41,6 +41,7 @@ def gather_records(
             notes={
                 "texts": rollouts.texts,
                 "evaluations": signals.num_evaluations,
+                "extra_tokens": signals.num_extra_tokens,
                 "counts": None if signals.counts is None else vars(signals.counts),
             },
         )
@@ -52,6 +53,7 @@ def gather_records(
     }
     texts: list[Any] = [group for payload in payloads for group in _list(payload, "texts")]
     evaluations: list[Any] = [payload.notes["evaluations"] for payload in payloads]
+    extra_tokens: list[Any] = [payload.notes["extra_tokens"] for payload in payloads]
     counted: list[Any] = [payload.notes["counts"] for payload in payloads]
     counts = [Counts(**each) for each in counted if each is not None]
     return (
@@ -63,6 +65,7 @@ def gather_records(
         replace(
             with_tensors(signals, "signals", whole),
             num_evaluations=sum(evaluations),
+            num_extra_tokens=sum(extra_tokens),
             counts=None if signals.counts is None else sum(counts, Counts()),
         ),
     )
@@ -78,6 +81,33 @@ def rows_of_prompts(record: R, part: slice) -> R:
         if isinstance(value := getattr(record, f.name), Tensor | tuple)
     }
     return replace(record, **cut)
+
+
+def with_rows(record: R, others: R, rows: Sequence[int], name: str, *, filler: int) -> R:
+    """A record with the prompts of another in the place of some of its own.
+
+    Args:
+        record: Of some prompts.
+        others: Of as many prompts as there are rows.
+        rows: Places of the prompts that go.
+        name: ``rollouts`` or ``signals``, by which padding is known.
+        filler: Token that fills up rows.
+    """
+    if not is_dataclass(record) or isinstance(record, type):
+        raise TypeError(f"{type(record).__name__} is no record")
+    mine, theirs = tensors_of(record, name), tensors_of(others, name)
+    order = torch.arange(len(next(iter(mine.values()))))
+    order[list(rows)] = len(order) + torch.arange(len(rows))
+    whole = {
+        place: joined([own, theirs[place]], place, filler)[order].to(own.device)
+        for place, own in mine.items()
+    }
+    lists: dict[str, Any] = {
+        f.name: tuple((*value, *getattr(others, f.name))[n] for n in order.tolist())
+        for f in fields(record)
+        if isinstance(value := getattr(record, f.name), tuple)
+    }
+    return replace(with_tensors(record, name, whole), **lists)
 
 
 def tensors_of(record: object, name: str) -> dict[str, Tensor]:

@@ -3,9 +3,12 @@
 from rlcredit.estimators.base import AdvantageEstimator
 from rlcredit.estimators.constructions import Additive, Proportional, Rank, Weighted
 from rlcredit.estimators.grpo import GRPO
+from rlcredit.estimators.max_k import MaxK
 from rlcredit.estimators.ospo import OSPO
+from rlcredit.estimators.otb import OTB
 from rlcredit.estimators.prefix import Prefix
 from rlcredit.estimators.rloo import RLOO
+from rlcredit.estimators.scar import SCAR
 from rlcredit.estimators.setpo import SetPO
 from rlcredit.estimators.shap_e import ShapE
 from rlcredit.estimators.shares import LeaveOneOutShare, ShapleyShare, WinnerShare
@@ -20,11 +23,14 @@ from rlcredit.estimators.values import (
     Shapley,
     Shuffled,
 )
+from rlcredit.estimators.vine import Vine
 
 __all__ = [
     "GRPO",
     "OSPO",
+    "OTB",
     "RLOO",
+    "SCAR",
     "Additive",
     "AdvantageEstimator",
     "AnySuccess",
@@ -32,6 +38,7 @@ __all__ = [
     "LeaveOneOut",
     "LeaveOneOutShare",
     "Max",
+    "MaxK",
     "Myerson",
     "Owen",
     "Prefix",
@@ -47,6 +54,7 @@ __all__ = [
     "Shuffled",
     "Sum",
     "Top",
+    "Vine",
     "Weighted",
     "WinnerShare",
 ]

@@ -1,13 +1,16 @@
 """What an advantage estimator is, and what the parts are that some estimators are made of."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, auto
 from typing import ClassVar
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rlcredit.credit.games import player_order
+from rlcredit.credit.masked import full_precision
 from rlcredit.types import (
     Advantages,
     CandidateRewards,
@@ -15,6 +18,7 @@ from rlcredit.types import (
     CoalitionPlan,
     Needs,
     Randomness,
+    Segments,
     Signals,
     checked,
 )
@@ -26,6 +30,7 @@ class Grain(StrEnum):
     rollout = auto()
     segment = auto()
     candidate = auto()
+    token = auto()
 
 
 class Centring(StrEnum):
@@ -55,9 +60,56 @@ class AdvantageEstimator(ABC):
         """What ``signals`` must carry besides the rewards of whole responses: nothing."""
         return Needs()
 
+    @property
+    def smallest_group(self) -> int:
+        """Rollouts of a prompt that are compared, at least."""
+        return 2
+
     @abstractmethod
     def __call__(self, signals: Signals) -> Advantages:
         """Give every token its advantage; called once per batch, before its first update."""
+
+
+def played(signals: Signals, name: str) -> tuple[Segments, CoalitionGame]:
+    """The segments of responses and the games of their coalitions.
+
+    Args:
+        signals: Of the batch.
+        name: Whose credit they are for, to begin the complaint with.
+
+    Raises:
+        ValueError: If one of them is not there, or the reward of a coalition is not finite.
+    """
+    if signals.segments is None:
+        raise ValueError(
+            f"{name} is per segment, and signals.segments is None; give the scorer a segmenter"
+        )
+    if signals.game is None:
+        raise ValueError(
+            f"{name} needs the rewards of coalitions, and signals.game is None; "
+            "score with its needs"
+        )
+    rewards = signals.game.rewards[signals.game.evaluated]
+    if not bool(torch.isfinite(rewards).all()):
+        bad = rewards[~torch.isfinite(rewards)][0].item()
+        raise ValueError(f"the reward of a coalition is {bad}; rewards must be finite")
+    return signals.segments, signals.game
+
+
+def compacted(game: CoalitionGame) -> tuple[CoalitionGame, Int[Tensor, "P G M"]]:
+    """The game with its players in the first columns, and the segment in each of its columns.
+
+    Rewards are in at least float32.
+    """
+    order = player_order(game.players)
+    compact = replace(
+        game,
+        players=game.players.gather(-1, order),
+        members=game.members.gather(-1, order.unsqueeze(-2).expand_as(game.members)),
+        rewards=full_precision(game.rewards),
+        unions=None if game.unions is None else game.unions.gather(-1, order),
+    )
+    return compact, order
 
 
 class SegmentValue(ABC):

@@ -4,14 +4,13 @@ A value (how much of the reward is whose) and a construction (how credit becomes
 independent choices. The paper's text could not be had in full; what is ours stands in METHODS.md.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum, auto
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlcredit.credit.games import player_order
 from rlcredit.credit.group import Scale, equal_rewards, group_relative
 from rlcredit.credit.masked import full_precision
 from rlcredit.credit.rounding import settled, tolerance
@@ -23,8 +22,10 @@ from rlcredit.estimators.base import (
     Grain,
     SegmentValue,
     TokenCredit,
+    compacted,
+    played,
 )
-from rlcredit.types import Advantages, CoalitionGame, Metrics, Needs, Segments, Signals
+from rlcredit.types import Advantages, CoalitionGame, Metrics, Needs, Signals
 
 
 class Duplicates(StrEnum):
@@ -74,7 +75,7 @@ class OSPO(AdvantageEstimator):
 
     def __call__(self, signals: Signals) -> Advantages:
         """Make advantages of segment credit by the construction, then clip them."""
-        segments, game = _required(signals)
+        segments, game = played(signals, "OSPO's credit")
         advantages = group_relative(signals.rewards, scale=self.scale, eps=self.eps)
         shares = self._segment_credit(game, signals)
         scored = (segments.ids >= 0) & signals.response_mask
@@ -96,14 +97,7 @@ class OSPO(AdvantageEstimator):
 
     def _segment_credit(self, game: CoalitionGame, signals: Signals) -> Float[Tensor, "P G M"]:
         """The value's credit, settled, in the segments' columns; 0 in groups of equal rewards."""
-        order = player_order(game.players)
-        compact = replace(
-            game,
-            players=game.players.gather(-1, order),
-            members=game.members.gather(-1, order.unsqueeze(-2).expand_as(game.members)),
-            rewards=full_precision(game.rewards),
-            unions=None if game.unions is None else game.unions.gather(-1, order),
-        )
+        compact, order = compacted(game)
         credit = self.value(compact, randomness=signals.randomness)
         unequal = ~equal_rewards(signals.rewards)[:, None, None]
         credit = torch.where(compact.players & unequal, credit, 0)
@@ -120,23 +114,6 @@ class OSPO(AdvantageEstimator):
             return values, torch.zeros_like(values, dtype=torch.bool)
         limit = self.clip * advantages.std()
         return torch.minimum(values, limit).maximum(-limit), values.abs() > limit
-
-
-def _required(signals: Signals) -> tuple[Segments, CoalitionGame]:
-    """What OSPO reads, or the reason why it cannot."""
-    if signals.segments is None:
-        raise ValueError(
-            "OSPO credits segments, and signals.segments is None; give the scorer a segmenter"
-        )
-    if signals.game is None:
-        raise ValueError(
-            "OSPO needs the rewards of coalitions, and signals.game is None; score with its needs"
-        )
-    rewards = signals.game.rewards[signals.game.evaluated]
-    if not bool(torch.isfinite(rewards).all()):
-        bad = rewards[~torch.isfinite(rewards)][0].item()
-        raise ValueError(f"the reward of a coalition is {bad}; rewards must be finite")
-    return signals.segments, signals.game
 
 
 def _metrics(credit: Float[Tensor, "P G M"], game: CoalitionGame, signals: Signals) -> Metrics:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import torch
 
 from rlcredit.credit.coalitions import Prefixes
-from rlcredit.credit.games import player_order
-from rlcredit.credit.group import Scale, checked_rewards, equal_rewards
-from rlcredit.credit.prefix import judged_segment, prefix_table, return_to_go, siblings_mean
+from rlcredit.credit.group import Scale, checked_rewards, over_std
+from rlcredit.credit.prefix import judged_segment, prefix_table, relative_to_go, return_to_go
 from rlcredit.credit.spread import spread_segment
-from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain
-from rlcredit.types import Advantages, CoalitionGame, Needs, Segments, Signals
+from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain, compacted, played
+from rlcredit.types import Advantages, Needs, Signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +46,15 @@ class Prefix(AdvantageEstimator):
 
     def __call__(self, signals: Signals) -> Advantages:
         """Give each token the centred return-to-go of the segment that it was chosen in."""
-        segments, game = _required(signals)
+        segments, game = played(signals, "prefix credit")
         rewards = checked_rewards(signals.rewards, "prefix credit")
-        order = player_order(game.players)
-        members = game.members.gather(-1, order.unsqueeze(-2).expand_as(game.members))
-        prefixes = prefix_table(members, game.rewards, game.evaluated)
+        compact, _ = compacted(game)
+        prefixes = prefix_table(compact.members, compact.rewards, compact.evaluated)
         to_go = return_to_go(rewards, prefixes, game.players)
         place = judged_segment(segments.ids, signals.response_mask)
-        columns = torch.arange(to_go.shape[-1], device=to_go.device)
-        present = columns <= place.amax(dim=-1, keepdim=True)
-        centred = torch.where(present, to_go - siblings_mean(to_go, present), 0)
+        centred = relative_to_go(to_go, place)
         if self.scale == Scale.std:
-            equal = equal_rewards(signals.rewards)[:, None, None]
-            std = rewards.std(dim=1, keepdim=True).unsqueeze(-1) + self.eps
-            centred = centred / torch.where(equal, 1, std)
+            centred = over_std(centred, signals.rewards, eps=self.eps)
         values = torch.where(signals.response_mask, spread_segment(centred, place), 0)
         credit = torch.where(signals.response_mask, spread_segment(to_go, place), 0)
         num_tokens = signals.response_mask.sum().clamp(min=1)
@@ -69,15 +63,3 @@ class Prefix(AdvantageEstimator):
             credit=credit,
             metrics={"credit/mean_abs": credit.abs().sum() / num_tokens},
         )
-
-
-def _required(signals: Signals) -> tuple[Segments, CoalitionGame]:
-    """What prefix credit reads, or the reason why it cannot."""
-    if signals.segments is None:
-        raise ValueError("prefix credit is per segment, and signals.segments is None")
-    if signals.game is None:
-        raise ValueError(
-            "prefix credit needs the rewards of prefixes, and signals.game is None; "
-            "score with its needs"
-        )
-    return signals.segments, signals.game

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rlcredit.credit.diversity import cosine_kernel, marginal_diversity
+from rlcredit.credit.diversity import SMALLEST_GROUP, cosine_kernel, marginal_diversity
 from rlcredit.credit.spread import spread_rollout
 from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain
 from rlcredit.types import Advantages, Needs, Signals
@@ -35,6 +35,11 @@ class SetPO(AdvantageEstimator):
     def grain(self) -> Grain:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The base's grain: the bonus is one number per rollout."""
         return self.base.grain
+
+    @property
+    def smallest_group(self) -> int:
+        """The base's, or what is compared with one rollout left out, whichever is larger."""
+        return max(SMALLEST_GROUP, self.base.smallest_group)
 
     def __call__(self, signals: Signals) -> Advantages:
         """Add coef * (marginal diversity of the rollout) to the base's advantages."""

@@ -19,6 +19,8 @@ TREC_MEASURES: tuple[Measure, ...] = (
 
 NO_RETRIEVER = ""
 """In a cell's place for a retriever, where nothing is searched."""
+WORDS = "words"
+"""Words of a searched text: what a query costs who types or runs it."""
 PASS = "pass"
 """Pass@k of verified answers; ``pass@1`` is their accuracy."""
 

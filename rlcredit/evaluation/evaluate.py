@@ -18,6 +18,7 @@ from rlcredit.evaluation.credit_check import CreditCheck, check_credit, merge
 from rlcredit.evaluation.graders import Grader
 from rlcredit.policy.base import Policy
 from rlcredit.rollout.base import Rollout
+from rlcredit.rollout.observe import observe
 from rlcredit.scoring.samples import Completion, completions
 from rlcredit.scoring.scorer import Scorer, reads_segments
 from rlcredit.types import Prompt, Randomness, Rollouts
@@ -118,7 +119,7 @@ class Evaluator:
             sampled = self._roll(policy, batch, start, greedy=False, spans=left > 0 and reads)
             responses[Source.sampled] += sampled.texts
             if left > 0:
-                check, own = self._credit(first_prompts(sampled, left), start)
+                check, own = self._credit(policy, first_prompts(sampled, left), start)
                 checks += [check] if check else []
                 shown += own
         scores = self.grader.scores(prompts, responses, prompts_per_batch=self.prompts_per_batch)
@@ -154,12 +155,26 @@ class Evaluator:
         )
 
     def _credit(
-        self, rollouts: Rollouts, offset: int
+        self, policy: Policy, rollouts: Rollouts, offset: int
     ) -> tuple[CreditCheck | None, list[Completion]]:
         """Credit as in training, on held-out responses, and the responses as people read them."""
         randomness = Randomness(seed=self.seed, step=EVALUATION_STEP)
-        signals = self.scorer(rollouts, self.estimator.needs, randomness=randomness, offset=offset)
-        enough = self.samples >= SMALLEST_GROUP
+        needs = self.estimator.needs
+        groups = [
+            slice(p * self.samples, (p + 1) * self.samples) for p in range(len(rollouts.texts))
+        ]
+        seen = observe(
+            policy,
+            rollouts,
+            needs,
+            rollout=self.rollout,
+            scorer=self.scorer,
+            randomness=randomness,
+            offset=offset,
+            chunks=groups,
+        )
+        signals = self.scorer(rollouts, needs, randomness=randomness, offset=offset, seen=seen)
+        enough = self.samples >= max(SMALLEST_GROUP, self.estimator.smallest_group)
         advantages = self.estimator(signals) if enough else None
         shown = completions(rollouts, signals, advantages)
         if advantages is None or signals.segments is None:

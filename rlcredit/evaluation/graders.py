@@ -17,7 +17,13 @@ from torch import Tensor
 from rlcredit.estimators.base import SetUtility
 from rlcredit.evaluation.cells import NO_RETRIEVER, PASS, Cell, Source, Written
 from rlcredit.evaluation.expansion import Expansion
-from rlcredit.evaluation.scores import run_texts, score_responses, scored_text
+from rlcredit.evaluation.scores import (
+    lengths,
+    run_texts,
+    score_responses,
+    scored_text,
+    search_texts,
+)
 from rlcredit.evaluation.trec import write_qrels, write_runs
 from rlcredit.files import replace_file
 from rlcredit.retrieval.base import Documents, Retriever
@@ -249,8 +255,8 @@ class SearchGrader(Grader):
     def scores(
         self, prompts: Sequence[Prompt], responses: Written, *, prompts_per_batch: int
     ) -> dict[Cell, tuple[float, ...]]:
-        """Every measure of every response and baseline by every retriever: one score per prompt."""
-        return score_responses(
+        """Every measure of every response and baseline by every retriever, and their words."""
+        scores = score_responses(
             self.rewards,
             self.rules,
             prompts,
@@ -258,6 +264,8 @@ class SearchGrader(Grader):
             expansion=self.expansion,
             prompts_per_batch=prompts_per_batch,
         )
+        texts = search_texts(self.rules, prompts, responses, expansion=self.expansion)
+        return scores | lengths(texts)
 
     def write(
         self, folder: Path, prompts: Sequence[Prompt], responses: Written, *, phase: str

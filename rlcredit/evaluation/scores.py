@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from rlcredit.evaluation.candidates import offered_sets, score_sets, set_texts
-from rlcredit.evaluation.cells import MEASURES, Cell, Source, Written
+from rlcredit.evaluation.cells import MEASURES, NO_RETRIEVER, WORDS, Cell, Source, Written
 from rlcredit.evaluation.expansion import Expansion, reward_for
 from rlcredit.evaluation.trec import DEPTH
 from rlcredit.retrieval.measures import Measure
@@ -48,6 +48,20 @@ def score_responses(
             prompts_per_batch=prompts_per_batch,
         )
     return scores
+
+
+def lengths(texts: Written) -> dict[Cell, tuple[float, ...]]:
+    """Words of the searched texts: the mean per prompt, of everyone who wrote.
+
+    Args:
+        texts: Who wrote -> [P][n] search texts.
+    """
+    return {
+        Cell(NO_RETRIEVER, WORDS, source): tuple(
+            sum(len(text.split()) for text in own) / len(own) for own in written
+        )
+        for source, written in texts.items()
+    }
 
 
 def run_texts(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlcredit.credit.masked import masked_sum
@@ -29,6 +29,22 @@ class PolicyLoss(ABC):
     @abstractmethod
     def __call__(self, logprobs: Float[Tensor, "P G T"], batch: UpdateBatch) -> Loss:
         """Take the loss of an update or a micro-batch of it; values of micro-batches add up."""
+
+
+def top_entropy(batch: UpdateBatch, share: float) -> Bool[Tensor, "P G T"]:
+    """True on the share of the update's tokens at which the policy's entropy is highest.
+
+    Those of at least the (1 - share)-quantile of all, ties included.
+
+    Raises:
+        ValueError: If the batch lacks the ranks of entropies.
+    """
+    if batch.entropy_rank is None:
+        raise ValueError(
+            "tokens are chosen by their entropy, and batch.entropy_rank is None; declare "
+            "Needs(entropy_rank=True)"
+        )
+    return batch.response_mask & (batch.entropy_rank <= share)
 
 
 @dataclass(frozen=True, kw_only=True)

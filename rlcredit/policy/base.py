@@ -26,6 +26,8 @@ class TokenLogprobs:
     """Nats, with the rollouts' temperature; differentiable."""
     entropy: Float[Tensor, "B T"]
     """Nats, detached."""
+    sum_pi_squared: Float[Tensor, "B T"] | None = None
+    """The sum over the vocabulary of pi(v)^2, detached; None where it was not asked for."""
 
 
 @runtime_checkable
@@ -115,8 +117,16 @@ class Policy(Protocol):
         """Write a Hugging Face folder (safetensors) that ``from_pretrained`` loads."""
         ...
 
-    def logprobs(self, rollouts: Rollouts, rows: slice = slice(None)) -> TokenLogprobs:
-        """Log-probs of the response tokens of rows of the flattened [P * G] batch."""
+    def logprobs(
+        self, rollouts: Rollouts, rows: slice = slice(None), *, squares: bool = False
+    ) -> TokenLogprobs:
+        """Log-probs of the response tokens of rows of the flattened [P * G] batch.
+
+        Args:
+            rollouts: The tokens.
+            rows: Of the batch.
+            squares: Sum up the squared probabilities of the vocabulary too.
+        """
         ...
 
 

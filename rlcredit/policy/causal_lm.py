@@ -121,7 +121,9 @@ class CausalLM:
         """Tokens of each prompt."""
         return [len(row) for row in self.prompt_ids(prompts)]
 
-    def logprobs(self, rollouts: Rollouts, rows: slice = slice(None)) -> TokenLogprobs:
+    def logprobs(
+        self, rollouts: Rollouts, rows: slice = slice(None), *, squares: bool = False
+    ) -> TokenLogprobs:
         """Log-probs of the response tokens of rows of the flattened [P * G] batch.
 
         The log-softmax runs in float32 (float64 for a float64 model), at the temperature with
@@ -129,8 +131,8 @@ class CausalLM:
         """
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.autocast):
             if self.packing is Packing.shared_prefix:
-                return self._packed_logprobs(rollouts, rows)
-            return self._padded_logprobs(rollouts, rows)
+                return self._packed_logprobs(rollouts, rows, squares)
+            return self._padded_logprobs(rollouts, rows, squares)
 
     def packed(
         self, packing: Packing, *, autocast: bool = False, say: Callable[[str], None]
@@ -156,7 +158,7 @@ class CausalLM:
         """Lend the policy itself: it has all its weights."""
         return nullcontext(self)
 
-    def _packed_logprobs(self, rollouts: Rollouts, rows: slice) -> TokenLogprobs:
+    def _packed_logprobs(self, rollouts: Rollouts, rows: slice, squares: bool) -> TokenLogprobs:
         """A prompt computed once for its rows, and the head only where a token is scored."""
         pack = Pack.of(rollouts, rows)
         model: Any = self.model
@@ -168,16 +170,26 @@ class CausalLM:
             layout=PackAttention(pack),
         ).last_hidden_state[0, pack.heads]
         weight = model.get_output_embeddings().weight
-        chosen, entropy = head_logprobs(
-            hidden, weight, pack.heads_of, pack.targets, temperature=rollouts.temperature
+        chosen, entropy, squared = head_logprobs(
+            hidden,
+            weight,
+            pack.heads_of,
+            pack.targets,
+            temperature=rollouts.temperature,
+            squares=squares,
         )
         shape = rollouts.response_mask.flatten(0, 1)[rows].shape
+
+        def placed(values: Tensor) -> Tensor:
+            return values.new_zeros(shape).index_put(pack.cells, values)
+
         return TokenLogprobs(
-            logprobs=chosen.new_zeros(shape).index_put(pack.cells, chosen),
-            entropy=entropy.new_zeros(shape).index_put(pack.cells, entropy[pack.heads_of]),
+            logprobs=placed(chosen),
+            entropy=placed(entropy[pack.heads_of]),
+            sum_pi_squared=placed(squared[pack.heads_of]) if squares else None,
         )
 
-    def _padded_logprobs(self, rollouts: Rollouts, rows: slice) -> TokenLogprobs:
+    def _padded_logprobs(self, rollouts: Rollouts, rows: slice, squares: bool) -> TokenLogprobs:
         """A row per response. Columns that are padding in all rows are not computed."""
         group_size = rollouts.response_ids.shape[1]
         responses = rollouts.response_ids.flatten(0, 1)[rows]
@@ -195,11 +207,19 @@ class CausalLM:
             use_cache=False,
             logits_to_keep=used,
         ).logits
-        scored = token_logprobs(logits, responses[:, :used], temperature=rollouts.temperature)
-        outside = (0, responses.shape[1] - used)
+        scored = token_logprobs(
+            logits, responses[:, :used], temperature=rollouts.temperature, squares=squares
+        )
+
+        def placed(values: Tensor) -> Tensor:
+            kept = values.masked_fill(~mask[:, :used], 0)
+            return pad(kept, (0, responses.shape[1] - used))
+
+        squared = scored.sum_pi_squared
         return TokenLogprobs(
-            logprobs=pad(scored.logprobs.masked_fill(~mask[:, :used], 0), outside),
-            entropy=pad(scored.entropy.masked_fill(~mask[:, :used], 0), outside),
+            logprobs=placed(scored.logprobs),
+            entropy=placed(scored.entropy),
+            sum_pi_squared=None if squared is None else placed(squared),
         )
 
     def export(self, folder: Path) -> None:
@@ -290,15 +310,24 @@ def positions(mask: Bool[Tensor, "B L"]) -> Int[Tensor, "B L"]:
 
 
 def token_logprobs(
-    logits: Float[Tensor, "B T V"], ids: Int[Tensor, "B T"], *, temperature: float
+    logits: Float[Tensor, "B T V"],
+    ids: Int[Tensor, "B T"],
+    *,
+    temperature: float,
+    squares: bool = False,
 ) -> TokenLogprobs:
-    """Log-probability of each id under its logits at a temperature, and the entropy there."""
+    """Log-probability of each id under its logits at a temperature, and the entropy there.
+
+    With ``squares`` the sum of the squared probabilities too.
+    """
     wide = logits if logits.dtype == torch.float64 else logits.float()
     every = (wide if temperature == 1 else wide / temperature).log_softmax(-1)
     with torch.no_grad():
         # a forbidden token has 0 * -inf, which is no number and counts as nothing
         entropy = -every.exp().mul_(every).nansum(-1)
-    return TokenLogprobs(logprobs=every.gather(-1, ids[..., None]).squeeze(-1), entropy=entropy)
+        squared = (2 * every).exp().sum(-1) if squares else None
+    chosen = every.gather(-1, ids[..., None]).squeeze(-1)
+    return TokenLogprobs(logprobs=chosen, entropy=entropy, sum_pi_squared=squared)
 
 
 def _longest(mask: Bool[Tensor, "B L"]) -> int:

@@ -23,7 +23,8 @@ def head_logprobs(
     *,
     temperature: float,
     chunk: int | None = None,
-) -> tuple[Float[Tensor, " n"], Float[Tensor, " H"]]:
+    squares: bool = False,
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " H"], Float[Tensor, " _"]]:
     """Log-probs of tokens under softmax(hidden @ weight.T / temperature), and each row's entropy.
 
     Args:
@@ -33,15 +34,17 @@ def head_logprobs(
         targets: Token ids.
         temperature: Divides the logits.
         chunk: Rows at a time; None: as many as make :data:`CHUNK_CELLS` logits.
+        squares: Sum up each row's squared probabilities.
 
     Returns:
-        Log-probs in nats, differentiable, in at least float32; and entropy in nats, detached.
+        Log-probs in nats, differentiable, in at least float32; entropy in nats, detached; and the
+        sum of each row's squared probabilities, detached, empty where it is not asked for.
     """
     kind = hidden.device.type
     if torch.is_autocast_enabled(kind):
         hidden, weight = (x.to(torch.get_autocast_dtype(kind)) for x in (hidden, weight))
     chunk = chunk or max(1, CHUNK_CELLS // weight.shape[0])
-    found: Any = _HeadLogprobs.apply(hidden, weight, rows, targets, temperature, chunk)
+    found: Any = _HeadLogprobs.apply(hidden, weight, rows, targets, temperature, chunk, squares)
     return found
 
 
@@ -57,11 +60,13 @@ class _HeadLogprobs(Function):
         targets: Tensor,
         temperature: float,
         chunk: int,
-    ) -> tuple[Tensor, Tensor]:
+        squares: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Chunk by chunk; only the normaliser of each row is kept."""
         wide = torch.promote_types(hidden.dtype, torch.float32)
         count = len(hidden)
         normaliser, entropy = (hidden.new_empty(count, dtype=wide) for _ in range(2))
+        squared = hidden.new_empty(count if squares else 0, dtype=wide)
         chosen = hidden.new_empty(len(targets), dtype=wide)
         starts = torch.arange(0, count + chunk, chunk, device=rows.device).clamp(max=count)
         bounds = torch.searchsorted(rows, starts).tolist()
@@ -73,10 +78,12 @@ class _HeadLogprobs(Function):
             normaliser[part] = logits.logsumexp(-1)
             every = logits.sub_(normaliser[part, None])
             entropy[part] = -(every.exp() * every).sum(-1)
+            if squares:
+                squared[part] = every.mul_(2).exp_().sum(-1)
         ctx.save_for_backward(hidden, weight, rows, targets, normaliser)
         ctx.settings = temperature, chunk, bounds, wide
-        ctx.mark_non_differentiable(entropy)
-        return chosen - normaliser[rows], entropy
+        ctx.mark_non_differentiable(entropy, squared)
+        return chosen - normaliser[rows], entropy, squared
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -102,7 +109,7 @@ class _HeadLogprobs(Function):
             elif by_weight is not None:
                 by_weight += by_logit.t() @ hidden[part]
         by_weight = None if by_weight is None else by_weight.to(weight.dtype)
-        return by_hidden, by_weight, None, None, None, None
+        return by_hidden, by_weight, None, None, None, None, None
 
 
 def _logits(hidden: Tensor, weight: Tensor, temperature: float, wide: torch.dtype) -> Tensor:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -49,11 +49,11 @@ class _Scoring(nn.Module):
         self.model = model
 
     def forward(
-        self, policy: Policy, rollouts: Rollouts, rows: slice
-    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        self, policy: Policy, rollouts: Rollouts, rows: slice, squares: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """A tuple: FSDP looks for tensors to hook in tuples, not in records."""
-        scored = policy.logprobs(rollouts, rows)
-        return scored.logprobs, scored.entropy
+        scored = policy.logprobs(rollouts, rows, squares=squares)
+        return scored.logprobs, scored.entropy, scored.sum_pi_squared
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -193,10 +193,12 @@ class Sharded:
             "gives"
         )
 
-    def logprobs(self, rollouts: Rollouts, rows: slice = slice(None)) -> TokenLogprobs:
+    def logprobs(
+        self, rollouts: Rollouts, rows: slice = slice(None), *, squares: bool = False
+    ) -> TokenLogprobs:
         """Log-probs of the response tokens; every process must call it as often as the others."""
-        found: Any = self.scoring(self.inner, rollouts, rows)
-        return TokenLogprobs(logprobs=found[0], entropy=found[1])
+        found: Any = self.scoring(self.inner, rollouts, rows, squares)
+        return TokenLogprobs(logprobs=found[0], entropy=found[1], sum_pi_squared=found[2])
 
 
 def _gathered(part: Tensor) -> Tensor:

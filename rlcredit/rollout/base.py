@@ -52,3 +52,29 @@ class Rollout(Protocol):
             spans: Find the characters of each token; False where the texts alone are read.
         """
         ...
+
+    def resume(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        prefixes: Sequence[Sequence[int]],
+        *,
+        count: int,
+        randomness: Randomness,
+        indices: Sequence[int],
+    ) -> Rollouts:
+        """Responses that begin with given tokens, ``count`` of them to each prompt.
+
+        Response n to prompt i draws from ``randomness.generator("continuation", indices[i] * count
+        + n)`` alone. The record holds whole responses, the given tokens first (with log-probs of 0)
+        and within the length cap; nobody looked for the characters of tokens.
+
+        Args:
+            policy: Left in the mode (train or eval) in which it was found.
+            prompts: One or more.
+            prefixes: Tokens of each response that are given; at least one less than the cap.
+            count: Responses to each prompt.
+            randomness: Source of every draw.
+            indices: A global number for each prompt with its prefix.
+        """
+        ...

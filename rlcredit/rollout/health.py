@@ -29,6 +29,7 @@ def rollout_metrics(
     empty = [[not text.strip() for text in group] for group in rollouts.texts]
     metrics = {
         "response/length_tokens": lengths.mean(),
+        "response/sampled_tokens": lengths.sum() + signals.num_extra_tokens,
         "response/truncated_share": _share(~rollouts.finished),
         "response/empty_share": _share(torch.tensor(empty)),
         "response/distinct_share": _distinct(rollouts),

@@ -4,7 +4,7 @@ A prompt is read once, whatever the group's size. Rows that ended leave the batc
 sample: each rollout draws from a stream of its own, one uniform number per position.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -67,8 +67,8 @@ class HFRollout:
         uniforms = None
         if not greedy:
             first = offset * group_size
-            count = len(prompts) * group_size
-            uniforms = _uniforms(randomness, range(first, first + count), self.max_new_tokens)
+            numbers = range(first, first + len(prompts) * group_size)
+            uniforms = _uniforms(randomness, "rollout", numbers, self.max_new_tokens)
             uniforms = uniforms.to(ids.device)
         sampled = Sampled.empty(len(prompts) * group_size, self.max_new_tokens, policy, ids.device)
         with torch.no_grad(), evaluating(policy.model):
@@ -76,6 +76,35 @@ class HFRollout:
                 self._decode(policy, ids, mask, sampled, uniforms, rows, group_size)
         return sampled.rollouts(
             policy, prompts, ids, mask, temperature=self.temperature, spans=spans
+        )
+
+    def resume(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        prefixes: Sequence[Sequence[int]],
+        *,
+        count: int,
+        randomness: Randomness,
+        indices: Sequence[int],
+    ) -> Rollouts:
+        """Responses that begin with given tokens; see the protocol.
+
+        Raises:
+            ValueError: If there is no prompt, or a prompt or what is given is too long.
+            FloatingPointError: If the policy's logits are not finite.
+        """
+        check_request(prompts, group_size=count, greedy=False)
+        ids, mask = policy.encode(prompts, reserve=self.max_new_tokens)
+        sampled = Sampled.begun(prefixes, count, self.max_new_tokens, policy, ids.device)
+        numbers = (index * count + n for index in indices for n in range(count))
+        uniforms = _uniforms(randomness, "continuation", numbers, self.max_new_tokens)
+        read = sampled.behind(ids, mask, count)
+        with torch.no_grad(), evaluating(policy.model):
+            for rows in self._chunks(len(prompts), count):
+                self._decode(policy, *read, sampled, uniforms.to(ids.device), rows, count)
+        return sampled.rollouts(
+            policy, prompts, ids, mask, temperature=self.temperature, spans=False
         )
 
     def _chunks(self, num_prompts: int, group_size: int) -> Iterator[range]:
@@ -96,27 +125,30 @@ class HFRollout:
         rows: range,
         group_size: int,
     ) -> None:
-        """Fill in the rows of ``sampled``."""
+        """Fill in the rows of ``sampled``, each from where it was begun."""
         alive = torch.tensor(rows, device=ids.device)
+        begun = sampled.mask.sum(dim=1)
         prompts = torch.arange(rows[0] // group_size, rows[-1] // group_size + 1, device=ids.device)
         skip = int((~mask[prompts]).sum(1).min())
         state = self._read(policy, ids[prompts, skip:], mask[prompts, skip:])
         state.take(alive // group_size - prompts[0])
         ends = torch.tensor(sorted(policy.eos_ids), device=ids.device)
-        for position in range(self.max_new_tokens):
+        for number in range(self.max_new_tokens):
+            position = begun[alive] + number
             draws = None if uniforms is None else uniforms[alive, position]
             tokens, logprobs = draw(state.logits, draws, temperature=self.temperature)
             sampled.ids[alive, position] = tokens
             sampled.mask[alive, position] = True
             sampled.logprobs[alive, position] = logprobs.to(sampled.logprobs.dtype)
             ended = torch.isin(tokens, ends)
-            if ended.any():
-                sampled.finished[alive[ended]] = True
-                going = (~ended).nonzero().squeeze(1)
+            sampled.finished[alive[ended]] = True
+            stops = ended | (position + 1 == self.max_new_tokens)
+            if stops.any():
+                going = (~stops).nonzero().squeeze(1)
+                if not len(going):
+                    return
                 alive, tokens = alive[going], tokens[going]
                 state.take(going)
-            if not len(alive) or position + 1 == self.max_new_tokens:
-                return
             state.advance(policy, tokens)
 
     def _read(
@@ -170,10 +202,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _uniforms(randomness: Randomness, rows: range, length: int) -> Float[Tensor, "B T"]:
+def _uniforms(
+    randomness: Randomness, purpose: str, numbers: Iterable[int], length: int
+) -> Float[Tensor, "B T"]:
     return torch.stack(
         [
-            torch.rand(length, generator=randomness.generator("rollout", row), dtype=torch.float64)
-            for row in rows
+            torch.rand(length, generator=randomness.generator(purpose, number), dtype=torch.float64)
+            for number in numbers
         ]
     )

@@ -62,6 +62,44 @@ class Sampled:
             finished=torch.zeros(rows, dtype=torch.bool, device=device),
         )
 
+    @classmethod
+    def begun(
+        cls,
+        prefixes: Sequence[Sequence[int]],
+        count: int,
+        length: int,
+        policy: Policy,
+        device: torch.device,
+    ) -> "Sampled":
+        """Rows that begin with given tokens, ``count`` for each prefix.
+
+        Raises:
+            ValueError: If a prefix leaves no room for a token.
+        """
+        longest = max(map(len, prefixes))
+        if longest >= length:
+            raise ValueError(
+                f"a response is to go on from {longest} tokens, and rollout.max_new_tokens="
+                f"{length} leaves no room; give shorter prefixes"
+            )
+        sampled = cls.empty(len(prefixes) * count, length, policy, device)
+        for number, prefix in enumerate(prefixes):
+            rows = slice(number * count, (number + 1) * count)
+            sampled.ids[rows, : len(prefix)] = torch.tensor(prefix, dtype=torch.long, device=device)
+            sampled.mask[rows, : len(prefix)] = True
+        return sampled
+
+    def behind(
+        self, ids: Int[Tensor, "P L"], mask: Bool[Tensor, "P L"], count: int
+    ) -> tuple[Int[Tensor, "P L2"], Bool[Tensor, "P L2"]]:
+        """The prompts with what each ``count`` rows have been begun with, left-padded."""
+        own, there = self.ids[::count], self.mask[::count]
+        rows = torch.cat([ids, own], dim=1)
+        kept = torch.cat([mask, there], dim=1)
+        kept, order = kept.to(torch.uint8).sort(dim=1, stable=True)
+        longest = int(kept.sum(dim=1).max())
+        return rows.gather(1, order)[:, -longest:], kept[:, -longest:].bool()
+
     def rollouts(
         self,
         policy: Policy,

@@ -135,9 +135,7 @@ class VLLMRollout:
         ids, mask = policy.encode(prompts, reserve=self.max_new_tokens)
         rows = [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
         self._refuse_long(prompts, rows)
-        engine = self._engine(policy)
-        engine.push(policy.model)
-        self._assert_fresh(engine, policy, randomness.step)
+        engine = self._fresh_engine(policy, randomness.step)
         first = offset * group_size
         seeds = [
             randomness.generator("rollout", first + row).initial_seed()
@@ -157,6 +155,56 @@ class VLLMRollout:
         if greedy and self.temperature != 1:  # vLLM reports these at temperature 1
             return _rescored(policy, rollouts)
         return rollouts
+
+    def resume(
+        self,
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        prefixes: Sequence[Sequence[int]],
+        *,
+        count: int,
+        randomness: Randomness,
+        indices: Sequence[int],
+    ) -> Rollouts:
+        """Responses that begin with given tokens; see the protocol. The prefix cache reads them.
+
+        Raises:
+            ValueError: If there is no prompt, a prompt or what is given is too long, or the policy
+                is not one that the engine was made for.
+            RuntimeError: If the engine gives fewer responses than asked for.
+            StaleWeightsError: If its log-probs are not the policy's.
+        """
+        check_request(prompts, group_size=count, greedy=False)
+        ids, mask = policy.encode(prompts, reserve=self.max_new_tokens)
+        rows = [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]
+        self._refuse_long(prompts, rows)
+        sampled = Sampled.begun(prefixes, count, self.max_new_tokens, policy, ids.device)
+        seeds = [
+            randomness.generator("continuation", index * count + n).initial_seed()
+            for index in indices
+            for n in range(count)
+        ]
+        self._fresh_engine(policy, randomness.step).sample(
+            [
+                [*row, *prefix]
+                for row, prefix in zip(rows, prefixes, strict=True)
+                for _ in range(count)
+            ],
+            into=sampled,
+            seeds=seeds,
+            temperature=self.temperature,
+            eos_ids=policy.eos_ids,
+        )
+        return sampled.rollouts(
+            policy, prompts, ids, mask, temperature=self.temperature, spans=False
+        )
+
+    def _fresh_engine(self, policy: Policy, step: int) -> "Engine":
+        """The engine with the policy's weights, compared with the policy where that is due."""
+        engine = self._engine(policy)
+        engine.push(policy.model)
+        self._assert_fresh(engine, policy, step)
+        return engine
 
     def _engine(self, policy: Policy) -> "Engine":
         """Made at the first call; the import takes seconds and changes the process."""

@@ -139,8 +139,8 @@ class Engine:
         """Fill the rows of a record with one response to each prompt.
 
         Args:
-            prompts: Token ids, one list a row.
-            into: As wide as the length cap.
+            prompts: Token ids, one list a row, with those that the row has been begun with.
+            into: As wide as the length cap, which what is given counts towards.
             seeds: One a row; None takes the most probable tokens, with log-probs at temperature 1.
             temperature: Of the distribution that is sampled from.
             eos_ids: Tokens that end a response, and are its last token.
@@ -148,18 +148,19 @@ class Engine:
         Raises:
             RuntimeError: If there are fewer responses than prompts, or log-probs are missing.
         """
+        room = (into.ids.shape[1] - into.mask.sum(dim=1)).tolist()
         common = {
-            "max_tokens": into.ids.shape[1],
             "logprobs": 0,  # of the sampled token alone
             "stop_token_ids": sorted(eos_ids),
             "ignore_eos": True,  # the engine knows of one; ours are all in stop_token_ids
             "detokenize": False,
         }
         if seeds is None:
-            settings = [SamplingParams(temperature=0.0, **common)] * len(prompts)
+            settings = [SamplingParams(temperature=0.0, max_tokens=m, **common) for m in room]
         else:
             settings = [
-                SamplingParams(temperature=temperature, seed=seed, **common) for seed in seeds
+                SamplingParams(temperature=temperature, seed=seed, max_tokens=most, **common)
+                for seed, most in zip(seeds, room, strict=True)
             ]
         with _global_streams_kept():
             outputs = self.llm.generate(
@@ -169,7 +170,7 @@ class Engine:
 
 
 def fill(into: Sampled, outputs: Sequence[Any], prompts: Sequence[list[int]]) -> None:
-    """Copy vLLM's outputs into the rows of a record.
+    """Copy vLLM's outputs into the rows of a record, behind what they have been begun with.
 
     Raises:
         RuntimeError: If an output is missing, is another prompt's, or has no log-probs.
@@ -189,9 +190,11 @@ def fill(into: Sampled, outputs: Sequence[Any], prompts: Sequence[list[int]]) ->
         chosen = [
             found[token].logprob for token, found in zip(tokens, response.logprobs, strict=True)
         ]
-        into.ids[row, : len(tokens)] = torch.tensor(tokens, device=into.ids.device)
-        into.logprobs[row, : len(tokens)] = torch.tensor(chosen).to(into.logprobs)
-        into.mask[row, : len(tokens)] = True
+        begun = int(into.mask[row].sum())
+        cells = slice(begun, begun + len(tokens))
+        into.ids[row, cells] = torch.tensor(tokens, device=into.ids.device)
+        into.logprobs[row, cells] = torch.tensor(chosen).to(into.logprobs)
+        into.mask[row, cells] = True
         into.finished[row] = response.finish_reason == "stop"
 
 

@@ -73,11 +73,12 @@ class Header:
 
 
 def evaluations_per_response(needs: Needs, num_segments: int) -> int:
-    """Reward evaluations for a response of so many segments: its own, and its coalitions'."""
+    """Rewards asked for with a response of so many segments: its own, parts', continuations'."""
+    continued = needs.continuations * (num_segments - 1)  # the siblings continue the prompt
     if needs.coalitions is None:
-        return 1
+        return 1 + continued
     members = needs.coalitions(num_segments, torch.Generator())
-    return members.shape[0] - 1  # the empty coalition is worth 0 and is not evaluated
+    return members.shape[0] - 1 + continued  # the empty coalition is worth 0, without a reward
 
 
 def plain_console(**settings: Any) -> Console:

@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rlcredit.evaluation.cells import Source
+from rlcredit.evaluation.cells import WORDS, Source
 from rlcredit.evaluation.figures import Comparison
 from rlcredit.evaluation.lines import with_interval
 
@@ -74,7 +74,7 @@ def _figures(row: Comparison, *, short: bool) -> list[Text]:
     if row.cell.source not in POLICY:  # the policy has no part in it: one figure, no difference
         return [before]
     style = ""
-    if row.difference.excludes_zero:
+    if row.difference.excludes_zero and row.cell.measure != WORDS:  # longer is not better
         style = "green" if row.difference.mean > 0 else "red"
     difference = with_interval(row.difference, sign=True, short=short)
     return [before, Text(with_interval(row.after, short=short)), Text(difference, style)]

@@ -62,6 +62,13 @@ ALARMS = (
         "if that, is learnt from",
     ),
     Alarm(
+        metric="rollout/equal_groups_kept",
+        rings=lambda before, now: now >= 1,
+        says="{now:.1f} groups of a step have equal rewards after the last round of "
+        "trainer.resample_equal_groups, and train little or nothing. More rounds may find others, "
+        "as may prompts that are neither too easy nor too hard",
+    ),
+    Alarm(
         metric="text/repeated_share",
         rings=_risen,
         says="{now:.0%} of the words were said before in the same response, {before:.0%} at the "

@@ -165,6 +165,12 @@ class Credit:
         )
         self.seed = seed
         needs = self.estimator.needs
+        if needs.of_policy:
+            raise ValueError(
+                f"{type(self.estimator).__name__} asks the policy for more than its responses, and "
+                "here no policy is at hand; train with it (rlcredit train), or call it with "
+                "Signals that hold what it needs"
+            )
         of_parts = needs.coalitions is not None or needs.candidates
         if of_parts and not scores_parts(self.scorer.reward):
             raise ValueError(

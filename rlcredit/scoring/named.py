@@ -8,11 +8,13 @@ from rlcredit.estimators import (
     GRPO,
     OSPO,
     RLOO,
+    SCAR,
     Additive,
     AdvantageEstimator,
     LeaveOneOut,
     LeaveOneOutShare,
     Max,
+    MaxK,
     Myerson,
     Owen,
     Prefix,
@@ -32,6 +34,7 @@ ESTIMATORS: Mapping[str, Callable[[], AdvantageEstimator]] = {
     "dr_grpo": lambda: GRPO(scale=Scale.none),
     "grpo": GRPO,
     "loo": lambda: OSPO(value=LeaveOneOut(), construction=Additive()),
+    "maxk": MaxK,
     "maxrl": lambda: GRPO(scale=Scale.mean, eps=1e-6),
     "ospo": lambda: OSPO(value=Myerson(), construction=Weighted()),
     "ospo_owen": lambda: OSPO(value=Owen(), construction=Weighted()),
@@ -40,6 +43,7 @@ ESTIMATORS: Mapping[str, Callable[[], AdvantageEstimator]] = {
     "prefix": Prefix,
     "random_credit": lambda: OSPO(value=Random(), construction=Additive()),
     "rloo": RLOO,
+    "scar": lambda: SCAR(value=Owen()),
     "setpo": lambda: SetPO(base=GRPO()),
 }
 CANDIDATES: Mapping[str, Callable[[SetUtility], AdvantageEstimator]] = {
@@ -50,6 +54,7 @@ CANDIDATES: Mapping[str, Callable[[SetUtility], AdvantageEstimator]] = {
 """Estimators of candidates share out what a set earns."""
 
 _LISTWISE = ("lpo", "lpo_reverse")
+_OF_POLICY = ("otb", "otb_released", "vine")
 
 
 def estimator_named(name: str, *, utility: SetUtility | None = None) -> AdvantageEstimator:
@@ -63,7 +68,8 @@ def estimator_named(name: str, *, utility: SetUtility | None = None) -> Advantag
         utility: What a set of candidates earns; None: its best candidate's reward.
 
     Raises:
-        ValueError: If no estimator has this name, or the name means a loss.
+        ValueError: If no estimator has this name, the name means a loss, or the estimator needs the
+            policy itself.
     """
     if name in ESTIMATORS:
         return ESTIMATORS[name]()
@@ -73,6 +79,12 @@ def estimator_named(name: str, *, utility: SetUtility | None = None) -> Advantag
         raise ValueError(
             f"{name} is GRPO's advantages with a loss of its own; take rlcredit.LPO in a trainer "
             "that lets you choose the loss, or rlcredit.lpo_advantages under a plain policy loss"
+        )
+    if name in _OF_POLICY:
+        raise ValueError(
+            f"{name} asks the policy for more than its responses, and here no policy is at hand; "
+            f"take it in a run (rlcredit train estimator={name}), or hand Signals that hold it to "
+            "the estimator's class in rlcredit.estimators"
         )
     known = [*ESTIMATORS, *CANDIDATES]
     raise ValueError(

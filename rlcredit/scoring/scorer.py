@@ -28,8 +28,10 @@ from rlcredit.text.tokens import segment_ids
 from rlcredit.types import (
     CandidateRewards,
     CoalitionGame,
+    Continuations,
     Counts,
     Needs,
+    PolicySignals,
     Prompt,
     Randomness,
     Responses,
@@ -42,14 +44,14 @@ def reads_segments(estimator: AdvantageEstimator, reward: Reward) -> bool:
     """Whether the segments of responses, and the characters of their tokens, are of use.
 
     They are where a part of a response has a reward that means something, or where the estimator
-    credits less than a whole response. Answers that are verified as a whole have no such parts.
+    credits parts of a response. Answers that are verified as a whole have no such parts.
     """
-    return scores_parts(reward) or estimator.grain is not Grain.rollout
+    return scores_parts(reward) or estimator.grain not in (Grain.rollout, Grain.token)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """Computes what is needed, and nothing else, in at most two calls of the reward."""
+    """Computes what is needed, and nothing else, in one call of the reward for each kind."""
 
     reward: Reward
     rules: TextRules
@@ -62,7 +64,13 @@ class Scorer:
     """What the reward was asked for so far, where it counts that."""
 
     def __call__(
-        self, responses: Responses, needs: Needs, *, randomness: Randomness, offset: int = 0
+        self,
+        responses: Responses,
+        needs: Needs,
+        *,
+        randomness: Randomness,
+        offset: int = 0,
+        seen: PolicySignals | None = None,
     ) -> Signals:
         """Rewards of all responses, and what else ``needs`` asks for.
 
@@ -75,12 +83,14 @@ class Scorer:
             needs: Of the estimator and the loss together.
             randomness: Source of sampled coalitions.
             offset: Global index of the first prompt.
+            seen: What the policy was asked about the responses; None: no policy is at hand.
 
         Raises:
             ValueError: If candidates are needed, embeddings without an encoder, or coalitions of
                 responses that were sampled for their texts alone.
         """
         self.check(needs)
+        seen = seen or PolicySignals()
         finds = responses.char_spans is not None or needs.coalitions is not None
         before = self.counts() if self.counts else Counts()
         cut = self.cut if finds else self.uncut
@@ -93,6 +103,7 @@ class Scorer:
         if needs.coalitions is not None:
             planner = Planner(plan=needs.coalitions, randomness=randomness)
             played = self._played(responses.prompts, parts, rewards, needs, planner, offset, asked)
+        values, num_continued = self._state_values(responses, segments, seen.continuations)
         return Signals(
             rewards=rewards,
             response_mask=responses.response_mask,
@@ -100,8 +111,12 @@ class Scorer:
             game=played,
             candidates=candidates,
             embeddings=self._embeddings(responses, parts) if needs.embeddings else None,
+            logprobs=seen.logprobs,
+            sum_pi_squared=seen.sum_pi_squared,
+            state_values=values,
             randomness=randomness,
-            num_evaluations=num_asked + len(asked.texts),
+            num_evaluations=num_asked + len(asked.texts) + num_continued,
+            num_extra_tokens=seen.continuations.num_tokens if seen.continuations else 0,
             counts=self.counts() - before if self.counts else None,
         )
 
@@ -118,6 +133,26 @@ class Scorer:
                 whole.add(prompt, [part.scored.of(part.text)])
         rewards = whole.rewards(self.reward).reshape(responses.response_mask.shape[:2])
         return None, rewards, len(whole.texts)
+
+    def segments(self, responses: Responses) -> Segments:
+        """The segments of responses, without any reward."""
+        return _segments(responses, [[self.cut(text) for text in g] for g in responses.texts])
+
+    def _state_values(
+        self, responses: Responses, segments: Segments | None, continued: Continuations | None
+    ) -> tuple[Float[Tensor, "P G S"] | None, int]:
+        """Mean rewards of continuations, by the segment that was due, and how many were asked."""
+        if continued is None or segments is None:
+            return None, 0
+        batch = _Batch(rules=self.rules)
+        for (p, _, _), texts in zip(continued.states, continued.texts, strict=True):
+            batch.add(responses.prompts[p], [self.rules.scored_span(t).of(t) for t in texts])
+        rewards = batch.rewards(self.reward).to(segments.mask.device)
+        values = rewards.new_zeros((*segments.mask.shape[:2], segments.mask.shape[2] + 1))
+        if continued.states:
+            means = rewards.view(len(continued.states), -1).mean(dim=-1)
+            values[tuple(torch.tensor(continued.states, device=values.device).T)] = means
+        return values, len(batch.texts)
 
     def uncut(self, text: str) -> Part:
         """The scored text of a response alone."""

@@ -71,6 +71,9 @@ class Data:
     """Column on which methods are compared; empty: the table's."""
     curve: str = ""
     """Metric of the learning curves; empty: the table's."""
+    fresh: bool = False
+    """Whether a seed draws data of its own too (``dataset.seed``): its test queries are no other
+    seed's, and seeds are all that could have come out otherwise."""
     path: str = ""
     """Folder of files that its jobs read; where they are absent none is run. Empty: no files."""
 
@@ -173,6 +176,10 @@ class Claim:
     column: str = ""
     larger: bool = True
     """Whether the claim says that the treatment's value is the larger one."""
+    estimand: str = ""
+    """The quantity that the comparison estimates, over which seeds and queries."""
+    falsifier: str = ""
+    """What outcome would count against the claim."""
     why: str = ""
 
 
@@ -282,14 +289,15 @@ class Table:
             raise ValueError(f"SIZE={name!r}: this table has {', '.join(self.sizes)}")
         return self.sizes[name]
 
-    def overrides(self, row: str, data: str, size: str) -> list[str]:
-        """Words of a job, without its seed; later ones win."""
+    def overrides(self, row: str, data: str, size: str, seed: int) -> list[str]:
+        """Words of a job, without ``seed`` itself; later ones win."""
         chosen, searched = self.rows[row], self.data[data].retriever.get(size)
         return [
             *self.size(size).overrides,
             *self.data[data].overrides,
             *self.data[data].by_size.get(size, []),
             *([f"retriever={searched}"] if searched else []),
+            *([f"dataset.seed={seed}"] if self.data[data].fresh else []),
             *chosen.overrides,
             *chosen.by_size.get(size, []),
         ]

@@ -15,7 +15,7 @@ from rlcredit.evaluation.stats import (
 )
 from rlcredit.tables.declare import Logged, Reduce, Row, Score, Table
 from rlcredit.tables.jobs import SeedRun
-from rlcredit.tables.records import Record, revision
+from rlcredit.tables.records import Record, Scores, revision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class Cell:
     gaps: tuple[str, ...]
     by_query: NDArray[np.float64] | None = None
     """[S, Q], where the column has a value per query."""
-    prompt_ids: tuple[str, ...] | None = None
-    """Q of them, of a column of scores."""
+    queries: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Seed -> ids of the queries that it was scored on, of a column of scores."""
     families: NDArray[np.int64] | None = None
     """[Q], the number of each query's family, where the runs recorded it."""
 
@@ -81,7 +81,8 @@ class Grid:
         address, runs = f"{data}/{row}/{column}", self.runs[data, row]
         asked = self.table.columns_of(data)[column]
         if isinstance(asked, Score):
-            return score_cell(address, runs, self.table.rows[row], asked)
+            fresh = self.table.data[data].fresh
+            return score_cell(address, runs, self.table.rows[row], asked, fresh=fresh)
         return logged_cell(address, runs, self.table.rows[row], asked)
 
     def _difference(self, data: str, row: str) -> Interval | None:
@@ -122,53 +123,77 @@ def _of(runs: Sequence[SeedRun]) -> Iterator[str]:
             yield revision(run.record)
 
 
-def score_cell(address: str, runs: Sequence[SeedRun], row: Row, column: Score) -> Cell:
-    """The mean over seeds and queries of a measure on the test split."""
+def score_cell(
+    address: str, runs: Sequence[SeedRun], row: Row, column: Score, *, fresh: bool = False
+) -> Cell:
+    """The mean over seeds and queries of a measure on the test split.
+
+    Args:
+        address: Of the cell.
+        runs: One per declared seed.
+        row: Who wrote the text.
+        column: The measure.
+        fresh: Whether each seed has queries of its own.
+    """
     name = column.name(row.source)
     gaps: list[str] = []
-    ids: tuple[str, ...] | None = None
-    families: NDArray[np.int64] | None = None
-    values: dict[int, NDArray[np.float64]] = {}
-    for run in runs:
-        if run.record is None:
-            gaps.append(f"seed {run.job.seed}: {run.gap}")
-            continue
-        scores = run.record.scores.get(row.phase)
-        if scores is None or name not in scores.values:
-            why = [problem for problem in run.record.problems if "scores" in problem]
-            gaps.append(f"seed {run.job.seed}: {'; '.join([f'{name} was not scored', *why])}")
-        elif ids is not None and scores.prompt_ids != ids:
-            gaps.append(f"seed {run.job.seed}: scored on other queries than the seeds before it")
-        else:
-            ids = scores.prompt_ids
-            families = scores.families if families is None else families
-            values[run.job.seed] = _counted(scores.values[name], column.at_least)
+    scored = {run.job.seed: s for run in runs if (s := _scores(run, row, name, gaps)) is not None}
+    if not fresh:
+        scored = _alike(scored, gaps)
+    values = {seed: _counted(s.values[name], column.at_least) for seed, s in scored.items()}
+    queries = {seed: s.prompt_ids for seed, s in scored.items()}
     if not values:
         return Cell(address=address, estimate=None, per_seed={}, runs=(), gaps=tuple(gaps))
-    if column.among is not None:
-        among = _means_among(values, column.among, gaps)
-        return replace(_seed_cell(address, runs, among, gaps), prompt_ids=ids)
-    table = np.stack(list(values.values()))
-    defined = np.isfinite(table).all(0)
-    if not defined.all():
-        gaps.append(
-            f"{name} is undefined for {int((~defined).sum())} of {table.shape[1]} queries: left out"
-        )
-        table = np.where(defined, table, np.nan)
-    shown = table[:, defined]
+    if column.among is not None or fresh:
+        means = _means_among(values, column.among, gaps)
+        return replace(_seed_cell(address, runs, means, gaps), queries=queries)
+    families = next((s.families for s in scored.values() if s.families is not None), None)
+    table = _defined(name, np.stack(list(values.values())), gaps)
     estimate = _crossed(table, families)
-    means = shown.mean(1) if shown.size else []
-    kept = values if shown.size else {}
+    kept = values if estimate is not None else {}
+    shown = table[:, np.isfinite(table).all(0)]
     return Cell(
         address=address,
         estimate=estimate,
-        per_seed={seed: float(mean) for seed, mean in zip(kept, means, strict=True)},
+        per_seed={seed: float(row.mean()) for seed, row in zip(kept, shown, strict=False)},
         runs=_folders(runs, kept),
         gaps=tuple(gaps),
         by_query=table,
-        prompt_ids=ids,
+        queries=queries,
         families=families,
     )
+
+
+def _scores(run: SeedRun, row: Row, name: str, gaps: list[str]) -> Scores | None:
+    """What a run scored for a row; None with its reason among the gaps."""
+    if run.record is None:
+        gaps.append(f"seed {run.job.seed}: {run.gap}")
+        return None
+    scores = run.record.scores.get(row.phase)
+    if scores is None or name not in scores.values:
+        why = [problem for problem in run.record.problems if "scores" in problem]
+        gaps.append(f"seed {run.job.seed}: {'; '.join([f'{name} was not scored', *why])}")
+        return None
+    return scores
+
+
+def _alike(scored: Mapping[int, Scores], gaps: list[str]) -> dict[int, Scores]:
+    """The seeds that were scored on the first one's queries; the others are gaps."""
+    first = next((s.prompt_ids for s in scored.values()), ())
+    other = [seed for seed, s in scored.items() if s.prompt_ids != first]
+    gaps += [f"seed {seed}: scored on other queries than the seeds before it" for seed in other]
+    return {seed: s for seed, s in scored.items() if seed not in other}
+
+
+def _defined(name: str, table: NDArray[np.float64], gaps: list[str]) -> NDArray[np.float64]:
+    """[S, Q]: a query that is undefined for some seed is undefined for all."""
+    defined = np.isfinite(table).all(0)
+    if defined.all():
+        return table
+    gaps.append(
+        f"{name} is undefined for {int((~defined).sum())} of {table.shape[1]} queries: left out"
+    )
+    return np.where(defined, table, np.nan)
 
 
 def _crossed(table: NDArray[np.float64], families: NDArray[np.int64] | None) -> Interval | None:
@@ -187,12 +212,14 @@ def _counted(values: NDArray[np.float64], least: float | None) -> NDArray[np.flo
 
 
 def _means_among(
-    values: Mapping[int, NDArray[np.float64]], least: float, gaps: list[str]
+    values: Mapping[int, NDArray[np.float64]], least: float | None, gaps: list[str]
 ) -> dict[int, float]:
-    """Mean of the values of each seed that reach a level; a seed without any is a gap."""
-    reached = {seed: row[row >= least] for seed, row in values.items()}
+    """Mean of the defined values of each seed that reach a level; a seed without any is a gap."""
+    level = -np.inf if least is None else least
+    reached = {seed: row[row >= level] for seed, row in values.items()}
     none = [seed for seed, row in reached.items() if not row.size]
-    gaps += [f"seed {seed}: no query reaches {least:g}" for seed in none]
+    why = "no query is defined" if least is None else f"no query reaches {least:g}"
+    gaps += [f"seed {seed}: {why}" for seed in none]
     return {seed: float(row.mean()) for seed, row in reached.items() if row.size}
 
 
@@ -281,10 +308,10 @@ def _reaches(points: NDArray[np.float64], level: float) -> bool:
 
 def why_unpaired(treatment: Cell, control: Cell) -> str:
     """Why two cells with figures cannot be subtracted query by query; empty: they can."""
-    ours, theirs = treatment.prompt_ids, control.prompt_ids
-    if treatment.estimate is None or control.estimate is None or None in (ours, theirs):
+    if treatment.estimate is None or control.estimate is None:
         return ""
-    if ours == theirs:
+    shared = treatment.queries.keys() & control.queries.keys()
+    if all(treatment.queries[seed] == control.queries[seed] for seed in shared):
         return ""
     return (
         f"{treatment.address} and {control.address} were scored on different queries, so there is "

@@ -17,7 +17,7 @@ class PlannedJob:
     data: str
     seed: int
     settings: tuple[str, ...]
-    """Overrides that the jobs of all seeds share."""
+    """Overrides but ``seed=``; the jobs of all seeds share them unless each has data of its own."""
     overrides: tuple[str, ...]
     """All of them."""
     digest: str

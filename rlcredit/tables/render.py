@@ -12,6 +12,7 @@ from html import escape
 from rlcredit.evaluation.lines import with_interval
 from rlcredit.evaluation.stats import SEEDS_FOR_IQM
 from rlcredit.report.sheets import Sheet, sheet_latex, sheet_markdown
+from rlcredit.tables.cards import cards, comparison
 from rlcredit.tables.claims import findings
 from rlcredit.tables.declare import Row, Score, Table
 from rlcredit.tables.grid import Cell, Grid
@@ -42,9 +43,9 @@ img {{ max-width: 100%; background: #fff; }}
 
 
 def sheets(grid: Grid) -> list[Sheet]:
-    """One sheet per data set, and one of claims where the table makes some."""
+    """One sheet per data set; one of claims where the table makes some, and a card for each."""
     found = [sheet for data in grid.table.data for sheet in _data_sheets(grid, data)]
-    return [*found, _claims_sheet(grid)] if grid.table.claims else found
+    return [*found, _claims_sheet(grid), *cards(grid)] if grid.table.claims else found
 
 
 def _data_sheets(grid: Grid, data: str) -> Iterator[Sheet]:
@@ -130,7 +131,7 @@ def _claims_sheet(grid: Grid) -> Sheet:
         (
             finding.claim.text,
             finding.claim.source,
-            _comparison(grid.table, finding.key),
+            comparison(grid.table, finding.key) if finding.claim.treatment else GAP,
             GAP if finding.effect is None else with_interval(finding.effect, sign=True),
             GAP if finding.adjusted is None else f"{finding.adjusted:.4f}",
             str(finding.seeds),
@@ -140,19 +141,6 @@ def _claims_sheet(grid: Grid) -> Sheet:
     ]
     head = ("claim", "source", "comparison", "effect", "adjusted p", "seeds", "verdict")
     return Sheet(title="Claims", head=head, rows=tuple(rows))
-
-
-def _comparison(table: Table, key: str) -> str:
-    claim = table.claims[key]
-    if not claim.treatment:
-        return GAP
-    columns = {name: c.label for name, c in (*table.scores.items(), *table.logged.items())}
-    sign = "higher" if claim.larger else "lower"
-    treatment, control = table.rows[claim.treatment].label, table.rows[claim.control].label
-    return (
-        f"{treatment} minus {control}, {columns[claim.column]}, {table.data[claim.data].label} "
-        f"(claimed: {sign})"
-    )
 
 
 def notes(grid: Grid) -> list[str]:

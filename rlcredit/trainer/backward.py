@@ -62,7 +62,7 @@ def rows_of(batch: UpdateBatch, rows: slice) -> UpdateBatch:
     def cut(values: Tensor) -> Tensor:
         return values.flatten(0, 1)[rows, None]
 
-    ref = batch.ref_logprobs
+    ref, ranks = batch.ref_logprobs, batch.entropy_rank
     return replace(
         batch,
         advantages=cut(batch.advantages),
@@ -70,6 +70,7 @@ def rows_of(batch: UpdateBatch, rows: slice) -> UpdateBatch:
         old_logprobs=cut(batch.old_logprobs),
         rollout_logprobs=cut(batch.rollout_logprobs),
         ref_logprobs=None if ref is None else cut(ref),
+        entropy_rank=None if ranks is None else cut(ranks),
     )
 
 

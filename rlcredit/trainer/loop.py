@@ -1,13 +1,15 @@
 """The training loop. ``Trainer.step`` reads as the algorithm's box does."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from rlcredit.credit.entropy import entropy_ranks
 from rlcredit.credit.masked import masked_mean
 from rlcredit.distributed.records import gather_records, rows_of_prompts
 from rlcredit.distributed.world import Payload, World
@@ -18,6 +20,7 @@ from rlcredit.policy.causal_lm import pad_id
 from rlcredit.policy.reference import Reference
 from rlcredit.rollout.base import Rollout
 from rlcredit.rollout.health import perplexity, rollout_metrics
+from rlcredit.rollout.observe import observe
 from rlcredit.scoring.scorer import Scorer, reads_segments
 from rlcredit.text.copying import WordRuns
 from rlcredit.trainer.backward import Gradient, accumulate, microbatches
@@ -25,6 +28,7 @@ from rlcredit.trainer.exchange import add_up, clip
 from rlcredit.trainer.memory import sampling_fits, update_fits
 from rlcredit.trainer.mismatch import mismatch_metrics
 from rlcredit.trainer.refused import NonFiniteError, Refused
+from rlcredit.trainer.resample import Drawn, Resampler
 from rlcredit.trainer.settings import TrainerSettings
 from rlcredit.types import (
     Advantages,
@@ -97,29 +101,18 @@ class Trainer:
         """Sample, score, attribute, update."""
         randomness = Randomness(seed=self.seed, step=number)
         clock = _Clock(world=self.world, step=number)
-        prompts, offset = self.batch_prompts(number), self.part.start
-        fits = sampling_fits(self.settings, max_new_tokens=self.rollout.max_new_tokens)
-        with clock("rollout"), fits, self.policy.whole() as policy:
-            rollouts = self.rollout(
-                policy,
-                prompts[self.part],
-                group_size=self.settings.group_size,
-                randomness=randomness,
-                offset=offset,
-                spans=reads_segments(self.estimator, self.scorer.reward),
-            )
-        with clock("reward"):
-            signals = self.scorer(rollouts, self.needs, randomness=randomness, offset=offset)
-            filler = pad_id(self.policy.tokenizer, self.policy.eos_ids)
-            rollouts, signals = gather_records(
-                self.world, rollouts, signals, prompts, filler=filler
-            )
+        prompts = self.batch_prompts(number)
+        rollouts, signals, drawing = self.drawn(number, prompts, randomness, clock)
         with clock("credit"):
             advantages = self.estimator(signals)
             batch = self.update_batch(rollouts, advantages)
         with clock("update"):
             metrics = self.update(rollouts, batch, number)
-        metrics |= rollout_metrics(rollouts, signals, documents=self.documents) | advantages.metrics
+        metrics |= (
+            drawing
+            | rollout_metrics(rollouts, signals, documents=self.documents)
+            | advantages.metrics
+        )
         metrics |= advantage_metrics(advantages, batch)
         if batch.ref_logprobs is not None:
             metrics["text/perplexity"] = perplexity(batch.ref_logprobs, batch.response_mask)
@@ -130,6 +123,72 @@ class Trainer:
             advantages=advantages,
             metrics={name: float(value) for name, value in metrics.items()} | clock.metrics(),
         )
+
+    def drawn(
+        self, number: int, prompts: Sequence[Prompt], randomness: Randomness, clock: "_Clock"
+    ) -> tuple[Rollouts, Signals, Metrics]:
+        """The groups of all processes, with those of equal rewards replaced where that is asked."""
+
+        def draw(prompts: Sequence[Prompt], offset: int) -> Drawn | None:
+            return self.draw(prompts, offset, randomness, clock)
+
+        filler = pad_id(self.policy.tokenizer, self.policy.eos_ids)
+        groups, metrics = draw(prompts[self.part], self.part.start), Metrics()
+        assert groups is not None, "every process has prompts of its own"
+        if self.settings.resample_equal_groups:
+            resample = Resampler(
+                world=self.world,
+                part=self.part,
+                rounds=self.settings.resample_equal_groups,
+                filler=filler,
+                draw=draw,
+                others=partial(self.other_prompts, number),
+            )
+            groups, prompts, metrics = resample(groups, prompts)
+        with clock("reward"):
+            rollouts, signals = gather_records(
+                self.world, groups.rollouts, groups.signals, prompts, filler=filler
+            )
+        return rollouts, signals, metrics
+
+    def draw(
+        self, prompts: Sequence[Prompt], offset: int, randomness: Randomness, clock: "_Clock"
+    ) -> Drawn | None:
+        """Groups of this process, sampled and scored; None where it has no prompts.
+
+        Args:
+            prompts: Some.
+            offset: Global index of the first.
+            randomness: Of the step.
+            clock: Of the step.
+        """
+        fits = sampling_fits(self.settings, max_new_tokens=self.rollout.max_new_tokens)
+        with clock("rollout"), fits, self.policy.whole() as policy:
+            if not prompts:
+                return None
+            rollouts = self.rollout(
+                policy,
+                prompts,
+                group_size=self.settings.group_size,
+                randomness=randomness,
+                offset=offset,
+                spans=reads_segments(self.estimator, self.scorer.reward),
+            )
+            seen = observe(
+                policy,
+                rollouts,
+                self.needs,
+                rollout=self.rollout,
+                scorer=self.scorer,
+                randomness=randomness,
+                offset=offset,
+                chunks=self.microbatches(rollouts),
+            )
+        with clock("reward"):
+            signals = self.scorer(
+                rollouts, self.needs, randomness=randomness, offset=offset, seen=seen
+            )
+        return Drawn(rollouts=rollouts, signals=signals)
 
     def batch_prompts(self, number: int) -> list[Prompt]:
         """The prompts of a step: permutations of the training set, one after another.
@@ -145,6 +204,19 @@ class Trainer:
             order = torch.randperm(total, generator=generator).tolist()
             chosen += [self.prompts[i] for i in order[start : start + size - len(chosen)]]
         return chosen
+
+    def other_prompts(self, number: int, start: int, count: int) -> list[Prompt]:
+        """Prompts that a step has not asked for, in an order of its own; then from the start again.
+
+        Of a training set that one step asks for as a whole, all of it.
+        """
+        asked = {prompt.prompt_id for prompt in self.batch_prompts(number)}
+        generator = Randomness(seed=self.seed, step=number).generator("further prompts")
+        order = [
+            self.prompts[i] for i in torch.randperm(len(self.prompts), generator=generator).tolist()
+        ]
+        others = [prompt for prompt in order if prompt.prompt_id not in asked] or order
+        return [others[n % len(others)] for n in range(start, start + count)]
 
     def update_batch(self, rollouts: Rollouts, advantages: Advantages) -> UpdateBatch:
         """Advantages within their limit, and every count that a loss divides by."""
@@ -164,17 +236,32 @@ class Trainer:
 
     def reference_logprobs(self, rollouts: Rollouts) -> Tensor | None:
         """Log-probs under the reference policy, where the loss asks for them."""
-        if self.reference is None or not self.loss.needs.ref_logprobs:
+        reference = self.reference
+        if reference is None or not self.loss.needs.ref_logprobs:
             return None
+        return self.forward(lambda own, rows: reference.logprobs(own, rows).logprobs, rollouts)
+
+    def entropy_ranks(self, rollouts: Rollouts) -> Tensor:
+        """Every token of the update by the entropy of the policy as it now is."""
+        entropy = self.forward(lambda own, rows: self.policy.logprobs(own, rows).entropy, rollouts)
+        return entropy_ranks(entropy, rollouts.response_mask)
+
+    def forward(self, of: Callable[[Rollouts, slice], Tensor], rollouts: Rollouts) -> Tensor:
+        """A number for each token of the batch, [P, G, T], without a gradient.
+
+        Args:
+            of: Of rows of this process's share, [B, T].
+            rollouts: Of all processes.
+        """
         own = rows_of_prompts(rollouts, self.part)
         chunks = self.microbatches(own)
         fillers = chunks[:1] * max(0, self.num_passes(rollouts) - len(chunks))
         with torch.no_grad():
-            parts = [self.reference.logprobs(own, rows).logprobs for rows in chunks]
+            parts = [of(own, rows) for rows in chunks]
             for rows in fillers:
-                self.reference.logprobs(own, rows)
-        payloads = self.world.gather(Payload(tensors={"logprobs": torch.cat(parts)}))
-        whole = torch.cat([payload.tensors["logprobs"] for payload in payloads])
+                of(own, rows)
+        payloads = self.world.gather(Payload(tensors={"values": torch.cat(parts)}))
+        whole = torch.cat([payload.tensors["values"] for payload in payloads])
         return whole.view(rollouts.response_mask.shape).to(rollouts.response_mask.device)
 
     def microbatches(self, rollouts: Rollouts) -> list[slice]:
@@ -203,6 +290,8 @@ class Trainer:
         metrics: Metrics = {}
         for index in range(self.settings.updates_per_batch):
             self.optimizer.zero_grad(set_to_none=True)
+            if self.loss.needs.entropy_rank:
+                batch = replace(batch, entropy_rank=self.entropy_ranks(rollouts))
             with update_fits(self.settings, own, chunks):
                 gradient = accumulate(
                     self.policy,
@@ -277,7 +366,8 @@ class _Clock:
         self.world.enter(f"step {self.step}, {stage}")
         start, cpu_start = time.perf_counter(), time.process_time()
         yield
-        self.seconds[f"time/{stage}_s"] = time.perf_counter() - start
+        spent = time.perf_counter() - start
+        self.seconds[f"time/{stage}_s"] = self.seconds.get(f"time/{stage}_s", 0.0) + spent
         self.cpu_s += time.process_time() - cpu_start
 
     def metrics(self) -> dict[str, float]:

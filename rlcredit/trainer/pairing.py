@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rlcredit.credit.diversity import SMALLEST_GROUP
 from rlcredit.estimators.base import AdvantageEstimator, Grain
 from rlcredit.losses.base import PolicyLoss
 from rlcredit.policy.base import PolicySource
@@ -37,7 +36,7 @@ def check_pairing(
             f"{type(loss).__name__} weighs whole rollouts; use loss=dapo, or a rollout-level "
             "estimator (grpo, dr_grpo, maxrl, rloo)"
         )
-    smallest = SMALLEST_GROUP if estimator.needs.embeddings else 2
+    smallest = estimator.smallest_group
     if group_size < smallest:
         raise ValueError(
             f"trainer.group_size={group_size}, and {type(estimator).__name__} compares {smallest} "
@@ -57,7 +56,7 @@ def check_pairing(
             "responses are one text each; set dataset.candidates=4 (or another number), or use "
             "estimator=ospo or loo, which credit segments"
         )
-    if needs.coalitions is not None and num_candidates:
+    if (needs.coalitions is not None or needs.continuations) and num_candidates:
         raise ValueError(
             f"{type(estimator).__name__} credits the segments of one text, and with "
             f"dataset.candidates={num_candidates} a response is a set of texts; use estimator="

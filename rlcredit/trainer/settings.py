@@ -21,6 +21,9 @@ class TrainerSettings:
     """P: over all processes."""
     group_size: int = 8
     """G: rollouts of each prompt."""
+    resample_equal_groups: int = 0
+    """Rounds, at most, in which groups of equal rewards are replaced by groups of other prompts
+    (DAPO's dynamic sampling); what is still equal then stays. 0: all stay."""
     updates_per_batch: int = 1
     """Optimizer steps on each batch of rollouts; beyond the first they are off-policy."""
     tokens_per_microbatch: int = field(default=16384, metadata=ASIDE)
@@ -67,6 +70,11 @@ class TrainerSettings:
         for name in (*sizes, "tokens_per_microbatch", "checkpoint_every", "processes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: it must be at least 1")
+        if self.resample_equal_groups < 0:
+            raise ValueError(
+                f"trainer.resample_equal_groups={self.resample_equal_groups}: it must be 0 (no "
+                "group is replaced) or more rounds"
+            )
         if self.max_advantage is not None and self.max_advantage <= 0:
             raise ValueError(
                 f"trainer.max_advantage={self.max_advantage}: it must be positive; null: no limit"

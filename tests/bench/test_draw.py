@@ -113,7 +113,7 @@ def test_coins_are_drawn_anew_for_each_evaluation_and_are_right_on_average():
 
 
 def test_every_estimator_of_conf_finds_its_signals_in_a_world_of_its_kind():
-    kinds = {"candidates": draw("candidates", 4), "additive": draw("additive", 4)}
+    kinds = {name: draw(name, 4, group_size=5) for name in ("candidates", "additive")}
     for name in names("estimator"):
         estimator = built("estimator", name)
         kind = "candidates" if estimator.needs.candidates else "additive"

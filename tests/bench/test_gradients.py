@@ -12,7 +12,7 @@ from rlcredit.bench.draw import Draw
 from rlcredit.bench.exact import OBJECTIVES, gradient
 from rlcredit.bench.games import Additive, Arms
 from rlcredit.bench.gradients import Stage, moved
-from rlcredit.bench.policies import Tabular
+from rlcredit.bench.policies import Tabular, action_logprobs
 from rlcredit.bench.tree import Tree
 from rlcredit.bench.worlds import World, worlds
 from rlcredit.losses.base import WrappedLoss
@@ -79,7 +79,9 @@ def all_pairs(world):
     count = len(world.tree.responses)
     picks = torch.cartesian_prod(torch.arange(count), torch.arange(count))
     asked = torch.zeros(len(picks), dtype=torch.long)
-    drawn = Draw(world=world, randomness=SEED, picks=picks, asked=asked)
+    with torch.no_grad():
+        actions = action_logprobs(world.policy, world.parameters, world.tree, world.questions)
+    drawn = Draw(world=world, randomness=SEED, picks=picks, asked=asked, actions=actions[asked])
     here = Stage(draw=drawn, sampler=world.parameters, parameters=world.parameters)
     chance = world.logprobs(world.parameters).sum(-1).exp()[0][picks].prod(-1)
     return here, chance.numpy()
@@ -105,6 +107,14 @@ def test_rloo_is_exactly_unbiased_and_dr_grpo_is_shorter_by_what_is_known():
     np.testing.assert_allclose(found, target, rtol=0, atol=1e-12)
     found, target = expected("dr_grpo", world)
     np.testing.assert_allclose(found, target / 2, rtol=0, atol=1e-12)
+
+
+def test_the_token_baseline_is_unbiased_without_one_s_own_rollout_and_biased_as_released():
+    world = small(Additive(worths=(0.7, 0.2, 0.1)))
+    found, target = expected("otb", world)
+    np.testing.assert_allclose(found, target, rtol=0, atol=1e-12)
+    found, target = expected("otb_released", world)
+    assert np.abs(found - target).max() > 0.01
 
 
 def measured(world, estimator, loss, *, replicates=5000, group_size=2):

@@ -22,11 +22,12 @@ from rlcredit.distributed.board import Board
 from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.distributed.records import tensors_of
 from rlcredit.distributed.world import Payload, World
-from rlcredit.estimators import GRPO, OSPO, SetPO
+from rlcredit.estimators import GRPO, OSPO, OTB, SetPO, Vine
 from rlcredit.estimators.constructions import Additive
 from rlcredit.estimators.values import Myerson
+from rlcredit.losses import TokenWeighted
 from rlcredit.losses.lpo import LPO
-from rlcredit.losses.surrogate import ClippedSurrogate
+from rlcredit.losses.surrogate import ClippedSurrogate, Ratio
 from rlcredit.policy.causal_lm import CausalLM
 from rlcredit.policy.hf import HF, Dtype, LoRA
 from rlcredit.policy.packing import Packing
@@ -88,6 +89,21 @@ METHODS: dict[str, dict[str, Any]] = {
     "lpo": {"estimator": GRPO(), "loss": LPO(kl_coef=0.1, kl=KL.k3_plus)},
     "lpo_reverse": {"estimator": GRPO(), "loss": LPO(divergence=Divergence.reverse_kl)},
     "setpo": {"estimator": SetPO(base=GRPO()), "loss": ClippedSurrogate()},
+    "otb": {"estimator": OTB(), "loss": ClippedSurrogate()},
+    "resampled": {
+        "estimator": OSPO(value=Myerson(), construction=Additive()),
+        "loss": ClippedSurrogate(),
+        "settings": {"resample_equal_groups": 3, "group_size": 2},
+    },
+    "vine": {"estimator": Vine(samples=2), "loss": ClippedSurrogate()},
+    "top_entropy": {
+        "estimator": GRPO(),
+        "loss": TokenWeighted(loss=ClippedSurrogate(kl_coef=0.1), top_entropy=0.3),
+    },
+    "s_trace": {
+        "estimator": GRPO(),
+        "loss": ClippedSurrogate(ratio=Ratio.trace, decay=0.9, traced_share=0.5),
+    },
 }
 """Every kind of signal, and a loss that couples a group."""
 
@@ -100,21 +116,22 @@ def trainer(
     method: str, made: CausalLM, world: World, *, wrap: Callable[[Any], Any] = unchanged
 ) -> Trainer:
     """Three updates of 5 prompts x 4 responses; micro-batches that split groups."""
-    parts = METHODS[method]
+    parts = dict(METHODS[method])
+    settings = {
+        "steps": 3,
+        "prompts_per_step": 5,
+        "group_size": 4,
+        "updates_per_batch": 2,
+        "tokens_per_microbatch": 150,
+        "optimizer": AdamW(lr=3e-3),
+    } | parts.pop("settings", {})
     asked, adapters = parts["loss"].needs.ref_logprobs, made.adapters
     reference = wrap(deepcopy(made)) if asked and adapters is None else None
     policy, reward = wrap(made), Letters()
     if asked and adapters is not None:
         reference = WithoutAdapters(policy=policy, adapters=adapters)
     return Trainer(
-        settings=TrainerSettings(
-            steps=3,
-            prompts_per_step=5,
-            group_size=4,
-            updates_per_batch=2,
-            tokens_per_microbatch=150,
-            optimizer=AdamW(lr=3e-3),
-        ),
+        settings=TrainerSettings(**settings),
         policy=policy,
         rollout=HFRollout(max_new_tokens=9),
         scorer=Scorer(

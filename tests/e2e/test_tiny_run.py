@@ -33,9 +33,12 @@ def assert_trained(folder, *, steps):
         assert line["time/step_cpu_s"] > 0
 
 
-@pytest.mark.parametrize("estimator", ["grpo", "random_credit", "prefix", "setpo", "lpo"])
+@pytest.mark.parametrize(
+    "estimator", ["grpo", "random_credit", "prefix", "setpo", "lpo", "otb", "vine"]
+)
 def test_every_kind_of_estimator_trains(tmp_path, cache, estimator):
-    """A name trains for each: rewards alone, segments, prefixes, embeddings, a loss of groups.
+    """A name trains for each: rewards alone, segments, prefixes, embeddings, a loss of groups, the
+    policy's distributions, and continuations.
 
     The run above trains with coalitions; the contract holds what every single name promises.
     """

@@ -24,12 +24,16 @@ BIAS = {
     "ospo_owen": (0.985206, 0.038591),
     "ospo_rank": (0.985033, 0.037118),
     "ospo_released": (0.854435, 0.066385),
+    "otb": (1.0, 0.0),
+    "otb_released": (0.953995, 0.036453),
     "prefix": (0.979920, 0.127063),
     "random_credit": (0.984309, 0.037157),
     "rloo": (1.0, 0.0),
+    "scar": (0.981493, 0.127063),
+    "vine": (1.0, 0.0),
 }
-NOT_OF_THIS_TOY = {"setpo", "shape", "shape_loo", "winner_takes_all"}
-"""They need candidates or embeddings."""
+NOT_OF_THIS_TOY = {"maxk", "setpo", "shape", "shape_loo", "winner_takes_all"}
+"""They need candidates, embeddings, or larger groups than pairs."""
 
 
 @cache

@@ -72,6 +72,40 @@ class Toy:
         weight = self.chance * self.rewards
         return torch.einsum("r,rts->s", weight, self.scores())
 
+    def distributions(self):
+        """Log-prob of each token of each response, and its distribution's sum of squares."""
+        p = self.logits.softmax(-1)
+        logprobs = torch.zeros(len(self.all), LONGEST + 1, dtype=DOUBLE)
+        squares = torch.zeros_like(logprobs)
+        for r, response in enumerate(self.all):
+            for t, action in enumerate(response):
+                at = p[self.states[response[:t]]]
+                logprobs[r, t], squares[r, t] = at[action].log(), at.square().sum()
+        return logprobs, squares
+
+    def state_values(self):
+        """The expected reward of the text before each segment of each response, and the last one.
+
+        By the places that tokens are judged by: what may follow is summed over.
+        """
+        found = torch.zeros(len(self.all), SEGMENTS + 1, dtype=DOUBLE)
+        for r, response in enumerate(self.all):
+            place, seen = 0, -1
+            for t in range(len(response)):
+                written = [x for x in response[:t] if x == LETTER]
+                if t and response[t - 1] == COMMA and written:
+                    words = self.words(response[:t])
+                    place = len(words)
+                if place > seen:
+                    seen = place
+                    chances = [
+                        self.chance[o] if other[:t] == response[:t] else 0.0
+                        for o, other in enumerate(self.all)
+                    ]
+                    chances = torch.tensor(chances, dtype=DOUBLE)
+                    found[r, place] = (chances * self.rewards).sum() / chances.sum()
+        return found
+
     def signals(self, plan, *, first_copies=False):
         """Every ordered pair of responses as a group of two."""
         ids = torch.full((len(self.all), LONGEST + 1), -1)
@@ -101,6 +135,7 @@ class Toy:
         )
         left, right = torch.cartesian_prod(*[torch.arange(len(self.all))] * 2).unbind(-1)
         pairs = torch.stack([left, right], dim=-1)
+        logprobs, squares = self.distributions()
         segments = Segments(
             spans=torch.zeros(*pairs.shape, SEGMENTS, 2, dtype=torch.long),
             mask=there[pairs],
@@ -119,6 +154,9 @@ class Toy:
                 evaluated=game.evaluated[0, pairs],
                 sampled=game.sampled[0, pairs],
             ),
+            logprobs=logprobs[pairs],
+            sum_pi_squared=squares[pairs],
+            state_values=self.state_values()[pairs],
             randomness=Randomness(seed=0, step=0),
         ), pairs
 

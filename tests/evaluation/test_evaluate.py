@@ -18,7 +18,7 @@ from rlcredit.evaluation.cells import MEASURES, TREC_MEASURES, Cell, Source
 from rlcredit.evaluation.evaluate import Evaluator, first_prompts
 from rlcredit.evaluation.expansion import Expansion
 from rlcredit.evaluation.graders import SearchGrader
-from rlcredit.evaluation.scores import score_responses, score_texts, search_texts
+from rlcredit.evaluation.scores import score_responses, score_texts, scored_text, search_texts
 from rlcredit.evaluation.trec import DEPTH, write_qrels, write_runs
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.bm25 import BM25
@@ -120,17 +120,30 @@ def evaluation(evaluator, policy):
     return evaluator(policy, prompts(), split="test", phase="before")
 
 
+def test_the_length_of_a_query_is_a_measure_of_its_own(evaluation):
+    """As many words as were searched: the mean over a prompt's samples."""
+    values = evaluation.scores[Cell("", "words", Source.query)]
+    assert values == tuple(float(len(prompt.query.split())) for prompt in prompts())
+    scored = [
+        [len(scored_text(RULES, prompt, text).split()) for text in own]
+        for prompt, own in zip(prompts(), evaluation.responses[Source.sampled], strict=True)
+    ]
+    found = evaluation.scores[Cell("", "words", Source.sampled)]
+    assert found == pytest.approx([sum(own) / len(own) for own in scored])
+
+
 def test_every_retriever_measure_and_writer_has_a_score_of_every_prompt(evaluation):
-    assert set(evaluation.scores) == {
+    ranked = {
         Cell(retriever, measure, source)
         for retriever in ("bm25", "tfidf")
         for measure in ORACLES
         for source in Source
     }
+    assert set(evaluation.scores) == ranked | {Cell("", "words", source) for source in Source}
     assert evaluation.prompt_ids == ("q0", "q1", "q2", "q3", "q4")
-    for values in evaluation.scores.values():
+    for cell, values in evaluation.scores.items():
         assert len(values) == 5
-        assert all(0 <= value <= 1 + 1e-12 for value in values)
+        assert all(0 <= value <= 1 + 1e-12 for value in values) or cell not in ranked
     assert (evaluation.split, evaluation.phase) == ("test", "before")
 
 
@@ -259,7 +272,7 @@ def test_logged_names_are_split_retriever_measure_and_writer(evaluation):
         for retriever in ("bm25", "tfidf")
         for measure in ("ndcg@10", "rr", "r@10")
         for source in ("sampled", "greedy")
-    }
+    } | {"eval/test/words", "eval/test/words_greedy"}
     values = evaluation.scores[Cell("bm25", "RR", Source.sampled)]
     assert metrics["eval/test/bm25/rr_sampled"] == pytest.approx(sum(values) / 5)
 
@@ -387,7 +400,8 @@ def test_measures_computed_from_the_files_are_ours(evaluator, evaluation, reward
         measures=TREC_MEASURES,
     )
     assert {cell.measure for cell in scores} == {*ORACLES, *FURTHER}
-    assert evaluation.scores == {cell: scores[cell] for cell in evaluation.scores}
+    searched = {cell: own for cell, own in evaluation.scores.items() if cell.retriever}
+    assert searched == {cell: scores[cell] for cell in searched}
     for (retriever, measure, source), ours in scores.items():
         names = sampled if source is Source.sampled else [str(source)]
         found = np.zeros(5)

@@ -10,10 +10,19 @@ import torch
 from rlcredit import Credit
 from rlcredit.integrations.contract import PRIME_RL
 from rlcredit.integrations.prime_rl import install
-from rlcredit.scoring.named import ESTIMATORS
 from rlcredit.text import Windows
 from tests.integrations import prime_rl_world as world
-from tests.integrations.world import ROWS, SIZES, TEXTS, Counted, fails, ours, tokens, wanted
+from tests.integrations.world import (
+    FITTING,
+    ROWS,
+    SIZES,
+    TEXTS,
+    Counted,
+    fails,
+    ours,
+    tokens,
+    wanted,
+)
 from tests.policy.toy import toy_policy
 
 CONFIG = SimpleNamespace(type="grpo", action_loss_type="rl", length_penalty=None)
@@ -70,7 +79,7 @@ def algorithm(credit, tokenizer, config=CONFIG):
     return world.build_algorithm(module, config)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", FITTING)
 def test_groups_of_any_size_get_our_advantages(name, tokenizer):
     credit = Credit(reward=wanted, estimator=name, seed=3, **CUT)
     built = algorithm(credit, tokenizer)

@@ -12,7 +12,7 @@ from rlcredit.integrations.skyrl import credit_trainer, handed_over, register
 from rlcredit.scoring.named import ESTIMATORS
 from rlcredit.text import Windows
 from tests.integrations import skyrl_world as world
-from tests.integrations.world import ROWS, SIZES, TEXTS, fails, ours_of_all, tokens, wanted
+from tests.integrations.world import FITTING, ROWS, SIZES, TEXTS, fails, ours_of_all, tokens, wanted
 from tests.policy.toy import toy_policy
 
 STEP = 5
@@ -69,7 +69,7 @@ def trained(trainer, output, uids):
     return trainer.compute_advantages_and_returns(trainer.convert_to_training_input(output, uids))
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", FITTING)
 def test_the_batch_has_our_advantages_and_padding_rows_have_none(name, tokenizer):
     trainer = trainer_of(tokenizer, advantage_estimator=f"rlcredit_{name}")
     output, uids = output_of(tokenizer)

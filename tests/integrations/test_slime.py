@@ -9,10 +9,10 @@ import torch
 from rlcredit import Credit
 from rlcredit.integrations.contract import SLIME
 from rlcredit.integrations.slime import Rewards, advantages
-from rlcredit.scoring.named import ESTIMATORS
 from rlcredit.text import Windows
 from tests.integrations import slime_world as world
 from tests.integrations.world import (
+    FITTING,
     ROWS,
     SIZES,
     TEXTS,
@@ -68,7 +68,7 @@ def parts(credit, tokenizer, samples, *, partitions, args=None):
     return manager._split_train_data_by_dp(manager._convert_samples_to_train_data(samples))
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", FITTING)
 def test_every_process_trains_on_our_advantages(name, tokenizer):
     credit = Credit(reward=wanted, estimator=name, seed=3, **CUT)
     samples = samples_of(tokenizer)

@@ -14,9 +14,9 @@ from rlcredit.credit.group import group_relative
 from rlcredit.credit.simplex import Divergence
 from rlcredit.integrations.contract import TRL
 from rlcredit.losses.lpo import lpo_advantages
-from rlcredit.scoring.named import ESTIMATORS
 from rlcredit.text import Sentences, TextRules, Windows
 from tests.integrations.trl_world import started
+from tests.integrations.world import FITTING
 from tests.policy.toy import toy_policy, toy_prompts
 
 ROWS = [{"prompt": p.text, "wanted": ["red", "steel", "soft"]} for p in toy_prompts()[:6]]
@@ -64,7 +64,7 @@ def own(credit, trainer, batch):
     )
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", FITTING)
 def test_three_steps_have_the_advantages_of_our_own_loop(name, make, policy):
     credit = Credit(reward=wanted, estimator=name, seed=4, **CUT)
     trainer = make(credit)

@@ -3,6 +3,7 @@
 import torch
 
 from rlcredit import Credit
+from rlcredit.scoring.named import ESTIMATORS
 
 ROWS = [
     {"prompt": "a tent for two", "wanted": ["red", "steel"]},
@@ -16,6 +17,8 @@ TEXTS = [
 ]
 SIZES = (4, 3, 3)
 """Of ragged groups."""
+FITTING = [name for name, made in ESTIMATORS.items() if made().smallest_group <= min(SIZES)]
+"""Estimators that compare groups as small as these."""
 
 
 def wanted(texts, rows):

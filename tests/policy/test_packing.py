@@ -119,6 +119,28 @@ def test_the_packed_path_is_the_padded_one_in_float32():
     assert float((mine[2] - theirs[2]).norm() / theirs[2].norm()) < 1e-5
 
 
+@pytest.mark.parametrize("packing", list(Packing))
+def test_squares_are_those_of_the_whole_distribution_and_come_only_when_asked_for(packing):
+    rollouts = written(*RAGGED, temperature=0.7)
+    policy = policy_of(MODELS["llama"]).packed(packing, say=print)
+    assert policy.logprobs(rollouts).sum_pi_squared is None
+    found = policy.logprobs(rollouts, squares=True)
+    plain = policy.logprobs(rollouts)
+    assert torch.equal(found.logprobs, plain.logprobs)
+    assert torch.equal(found.entropy, plain.entropy)
+    mask = rollouts.response_mask.flatten(0, 1)
+    for row, response in enumerate(rollouts.response_ids.flatten(0, 1)):
+        owner = row // rollouts.response_ids.shape[1]
+        prompt = rollouts.prompt_ids[owner][rollouts.prompt_mask[owner]]
+        ids = torch.cat([prompt, response[mask[row]]])
+        logits = policy_of(MODELS["llama"]).model(input_ids=ids[None]).logits[0]
+        chances = (logits / 0.7).softmax(-1)[len(prompt) - 1 : -1]
+        squares = chances.square().sum(-1)
+        torch.testing.assert_close(found.sum_pi_squared[row][mask[row]], squares, **EXACT)
+    assert (found.sum_pi_squared[~mask] == 0).all()
+    assert not found.sum_pi_squared.requires_grad
+
+
 @pytest.mark.parametrize("rows", [slice(0, 1), slice(2, 7), slice(4, 8), slice(1, 12, 3)])
 def test_any_rows_of_a_batch_are_the_padded_ones(rows):
     assert_same(policy_of(MODELS["qwen3"]), written(*RAGGED), rows, **EXACT)
@@ -211,7 +233,7 @@ def test_the_chunked_head_is_the_plain_one(chunk, temperature):
     weight = torch.randn(11, 5, generator=generator, dtype=torch.float64, requires_grad=True)
     rows, targets = torch.tensor([0, 0, 2, 3, 3, 3, 6]), torch.tensor([1, 1, 10, 0, 4, 4, 7])
     towards = torch.randn(7, generator=generator, dtype=torch.float64)
-    chosen, entropy = head_logprobs(
+    chosen, entropy, _ = head_logprobs(
         hidden, weight, rows, targets, temperature=temperature, chunk=chunk
     )
     (chosen * towards).sum().backward()
@@ -229,7 +251,7 @@ def test_the_chunked_head_is_the_plain_one(chunk, temperature):
 def test_a_frozen_head_gets_no_gradient():
     hidden = torch.randn(3, 4, generator=torch.Generator(), requires_grad=True)
     weight = torch.ones(6, 4)
-    chosen, _ = head_logprobs(
+    chosen, *_ = head_logprobs(
         hidden, weight, torch.tensor([0, 1]), torch.tensor([5, 2]), temperature=1.0
     )
     chosen.sum().backward()

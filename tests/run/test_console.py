@@ -69,6 +69,7 @@ def test_evaluations_a_response_are_its_own_and_those_of_its_windows():
     assert evaluations_per_response(Needs(), 8) == 1
     assert evaluations_per_response(Needs(coalitions=Windows()), 8) == 8 * 9 // 2
     assert evaluations_per_response(Needs(coalitions=Windows()), 1) == 1
+    assert evaluations_per_response(Needs(continuations=4), 8) == 1 + 4 * 7
 
 
 METRICS = {

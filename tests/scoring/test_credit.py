@@ -36,7 +36,7 @@ def rollouts():
     policy = toy_policy()
     engine = HFRollout(max_new_tokens=24, temperature=1.3, max_rows=64)
     prompts = toy_prompts()[:3]
-    sampled = engine(policy, prompts, group_size=4, randomness=Randomness(seed=5, step=2))
+    sampled = engine(policy, prompts, group_size=5, randomness=Randomness(seed=5, step=2))
     return policy, sampled
 
 

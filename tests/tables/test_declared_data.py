@@ -7,9 +7,68 @@ import pytest
 
 from rlcredit.commands.table_choice import finished_runs
 from rlcredit.commands.tables import fill
+from rlcredit.evaluation.stats import seed_interval
 from rlcredit.tables.declare import Data, Score
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.render import markdown
+
+
+def with_other_queries(grid, row):
+    """The runs of a row, each seed scored on queries of its own."""
+    return [
+        dataclasses.replace(
+            run,
+            record=dataclasses.replace(
+                run.record,
+                scores={
+                    phase: dataclasses.replace(
+                        scores,
+                        prompt_ids=tuple(f"seed{run.job.seed}-{q}" for q in scores.prompt_ids),
+                    )
+                    for phase, scores in run.record.scores.items()
+                },
+            ),
+        )
+        for run in grid.runs["esci", row]
+    ]
+
+
+def test_where_each_seed_has_queries_of_its_own_seeds_alone_are_drawn(table, plan, outputs):
+    grid = fill("table_x", table, "smoke", plan, finished_runs(outputs))
+    fresh = dataclasses.replace(
+        table, data={"esci": dataclasses.replace(table.data["esci"], fresh=True)}
+    )
+    runs = {("esci", row): with_other_queries(grid, row) for row in ("grpo", "ospo")}
+    runs["esci", "query"] = grid.runs["esci", "query"]
+    found = dataclasses.replace(grid, table=fresh, runs=runs)
+    cell, before = found.cells["esci", "ospo", "ndcg"], grid.cells["esci", "ospo", "ndcg"]
+    assert cell.per_seed == pytest.approx(before.per_seed)
+    assert cell.estimate == seed_interval(np.array(list(cell.per_seed.values())))
+    assert not cell.gaps
+    gaps = [cell.per_seed[s] - found.cells["esci", "grpo", "ndcg"].per_seed[s] for s in range(8)]
+    assert found.differences["esci", "ospo"] == seed_interval(np.array(gaps))
+    declared_alike = dataclasses.replace(found, table=table)
+    assert len(declared_alike.cells["esci", "ospo", "ndcg"].per_seed) == 1
+    assert any("other queries" in gap for gap in declared_alike.cells["esci", "ospo", "ndcg"].gaps)
+
+
+def test_runs_of_one_seed_on_different_queries_are_not_subtracted(table, plan, outputs):
+    grid = fill("table_x", table, "smoke", plan, finished_runs(outputs))
+    fresh = dataclasses.replace(
+        table, data={"esci": dataclasses.replace(table.data["esci"], fresh=True)}
+    )
+    runs = {**grid.runs, ("esci", "ospo"): with_other_queries(grid, "ospo")}
+    found = dataclasses.replace(grid, table=fresh, runs=runs)
+    assert found.differences["esci", "ospo"] is None
+    assert any("scored on different queries" in why for why in found.unpaired())
+
+
+def test_a_seed_with_data_of_its_own_is_in_the_words_of_its_job(table):
+    fresh = dataclasses.replace(
+        table, data={"esci": dataclasses.replace(table.data["esci"], fresh=True)}
+    )
+    assert "dataset.seed=7" in fresh.overrides("ospo", "esci", "smoke", 7)
+    assert not any("dataset.seed" in w for w in table.overrides("ospo", "esci", "smoke", 7))
 
 
 @pytest.fixture

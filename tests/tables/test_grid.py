@@ -10,6 +10,7 @@ import pytest
 from rlcredit.commands.table_jobs import Planner, run_missing
 from rlcredit.evaluation.on_disk import evaluation_path
 from rlcredit.run.sweep_table import save_failure
+from rlcredit.tables.cards import cards
 from rlcredit.tables.claims import Verdict, findings
 from rlcredit.tables.declare import Logged, Reduce
 from rlcredit.tables.grid import Cell, reduce
@@ -44,6 +45,27 @@ def test_a_cell_is_the_mean_over_seeds_and_queries_of_its_runs(filled, outputs):
     assert grid.cells["esci", "grpo", "area"].estimate.mean == pytest.approx(0.1)
     assert grid.cells["esci", "query", "area"].estimate is None  # nothing was trained for it
     assert grid.differences["esci", "ospo"].mean == pytest.approx(0.2, abs=0.03)
+
+
+def test_each_tested_claim_has_a_card_with_its_estimand_its_runs_and_its_verdict(filled, table):
+    said = dataclasses.replace(
+        table.claims["better"], estimand="what it adds", falsifier="nothing added"
+    )
+    grid = dataclasses.replace(
+        filled(), table=dataclasses.replace(table, claims={**table.claims, "better": said})
+    )
+    (card,) = cards(grid)  # the other claim is not tested
+    rows = dict(card.rows)
+    assert card.title == f"Card: {said.text}"
+    assert (rows["estimand"], rows["would count against it"]) == ("what it adds", "nothing added")
+    assert (
+        "rlcredit explain table_x/esci/ospo; rlcredit explain table_x/esci/grpo" in rows["rests on"]
+    )
+    assert "code abc" in rows["rests on"]
+    assert "over 8 seeds, p = 0.0078 adjusted" in rows["seen"]
+    assert rows["verdict"] == "supported"
+    assert "## Card: " in markdown(grid)
+    assert dict(cards(filled())[0].rows)["estimand"] == "not declared"
 
 
 def test_claims_get_an_effect_an_adjusted_p_and_a_verdict(filled, table):

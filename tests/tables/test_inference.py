@@ -30,7 +30,7 @@ DRAWS = {
     "lognormal": lambda rng, *size: rng.lognormal(sigma=0.5, size=size) - np.exp(0.125),
 }
 """Each with mean 0; the variances are about 1."""
-SHARES = ((1.0, 1.0, 1.0), (1.0, 0.0, 0.3), (0.1, 1.0, 1.0), (0.01, 1.0, 0.3))
+SHARES = ((1.0, 1.0, 1.0), (1.0, 0.0, 0.3), (0.01, 1.0, 0.3))
 """Variance between seeds, between families, and of the rest."""
 
 
@@ -52,9 +52,9 @@ def covered(draw, *, seeds, families, of_each, shares, trials):
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("name", ["normal", "t3", "gamma(4)"])
 def test_intervals_over_seeds_and_families_cover_what_they_promise(name, seeds, shares):
-    """93 %; the standard error over 1,000 trials is .008."""
+    """93 %; the standard error over 400 trials is .013 at most."""
     sizes = {"seeds": seeds, "families": 32, "of_each": 5}
-    assert covered(DRAWS[name], **sizes, shares=shares, trials=1000) > 0.93 - 2 * 0.008
+    assert covered(DRAWS[name], **sizes, shares=shares, trials=400) > 0.93 - 2 * 0.013
 
 
 @pytest.mark.parametrize("name", ["exponential", "lognormal"])
@@ -62,7 +62,7 @@ def test_what_skewed_seeds_cost_in_coverage_is_printed(name, capsys):
     """A handful of values cannot show their skew: no interval here holds 95 % of such means."""
     found = {
         seeds: covered(
-            DRAWS[name], seeds=seeds, families=32, of_each=5, shares=SHARES[1], trials=1000
+            DRAWS[name], seeds=seeds, families=32, of_each=5, shares=SHARES[1], trials=400
         )
         for seeds in (3, 5, 10)
     }

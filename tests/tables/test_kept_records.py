@@ -103,7 +103,7 @@ def test_every_declared_job_finds_its_record_whatever_todays_defaults_are(
         with composing(conf_folder()):
             table = declared(name).at("sample")
         if table.conf != planner.conf:
-            assert name == "table_pretrained"  # younger than what is kept there
+            assert name in ("table_pretrained", "table_rates")  # younger than what is kept
             continue
         for job in planner.jobs(table, "sample", table.data):
             planned += 1

@@ -150,7 +150,7 @@ def composed(tables, tmp_path_factory):
 
     def config(address):
         name, data, row = address.split("/")
-        return planner.config(tables[name].overrides(row, data, "paper"), seed=0)
+        return planner.config(tables[name].overrides(row, data, "paper", 0), seed=0)
 
     return config
 
@@ -205,7 +205,7 @@ def test_a_row_that_would_be_another_under_a_second_name_is_left_out(tables, eve
     for table in tables.values():
         for data in table.data:
             for row in table.rows_of(data):
-                words = table.overrides(row, data, "paper")
+                words = table.overrides(row, data, "paper", 0)
                 taught = any(word.startswith("policy.warm_start.steps=") for word in words)
                 untrained = table.rows[row].phase is Phase.before or taught
                 assert untrained or "trainer.steps=0" not in words, row

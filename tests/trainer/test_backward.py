@@ -3,9 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rlcredit.credit.entropy import entropy_ranks
 from rlcredit.credit.simplex import Divergence
+from rlcredit.losses import TokenWeighted
 from rlcredit.losses.lpo import LPO, Logit
-from rlcredit.losses.surrogate import Aggregation, ClippedSurrogate
+from rlcredit.losses.surrogate import Aggregation, ClippedSurrogate, Ratio
 from rlcredit.policy.packing import Packing
 from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.warm_start import WarmStart
@@ -46,6 +48,7 @@ def batch(rollouts):
         old_logprobs=(rollouts.rollout_logprobs.double() + 0.1 * noise) * mask,
         rollout_logprobs=rollouts.rollout_logprobs,
         ref_logprobs=(rollouts.rollout_logprobs.double() - 0.1 * noise) * mask,
+        entropy_rank=entropy_ranks(noise, mask),
         num_tokens=int(mask.sum()),
         num_rollouts=mask.shape[0] * mask.shape[1],
         num_prompts=mask.shape[0],
@@ -56,9 +59,12 @@ WHOLE = [slice(0, 12)]
 LOSSES = [
     ClippedSurrogate(kl_coef=0.1),
     ClippedSurrogate(aggregation=Aggregation.sequence_mean, clip_low=0.05, clip_high=0.05),
+    ClippedSurrogate(ratio=Ratio.trace, decay=0.9, traced_share=0.5, unit_weights=True),
+    TokenWeighted(loss=ClippedSurrogate(), top_entropy=0.3, position_decay=0.9),
     LPO(),
     LPO(divergence=Divergence.reverse_kl, logit=Logit.sum),
 ]
+IDS = ["token mean", "sequence mean", "trace", "token weights", "lpo", "lpo reverse"]
 
 
 def gradient(policy, loss, rollouts, batch, chunks, *, on_policy=False, **options):
@@ -68,7 +74,7 @@ def gradient(policy, loss, rollouts, batch, chunks, *, on_policy=False, **option
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 70, 150])
-@pytest.mark.parametrize("loss", LOSSES, ids=["token mean", "sequence mean", "lpo", "lpo reverse"])
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
 def test_every_split_into_microbatches_gives_the_same_gradient(
     policy, rollouts, batch, loss, tokens
 ):
@@ -85,7 +91,7 @@ def test_every_split_into_microbatches_gives_the_same_gradient(
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 90, 10_000])
-@pytest.mark.parametrize("loss", LOSSES, ids=["token mean", "sequence mean", "lpo", "lpo reverse"])
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
 def test_every_split_of_every_packing_gives_the_same_gradient(
     policy, rollouts, batch, loss, tokens
 ):
@@ -102,7 +108,7 @@ def test_every_split_of_every_packing_gives_the_same_gradient(
 
 
 @pytest.mark.parametrize("packing", list(Packing))
-@pytest.mark.parametrize("loss", LOSSES[::2], ids=["surrogate", "lpo"])
+@pytest.mark.parametrize("loss", LOSSES[::4], ids=["surrogate", "lpo"])
 def test_passes_of_weight_zero_and_the_factor_change_no_figure(
     policy, rollouts, batch, loss, packing
 ):
@@ -120,7 +126,7 @@ def test_passes_of_weight_zero_and_the_factor_change_no_figure(
     assert torch.equal(filled.logprobs, plain.logprobs)
 
 
-@pytest.mark.parametrize("loss", LOSSES[::2], ids=["surrogate", "lpo"])
+@pytest.mark.parametrize("loss", LOSSES[::4], ids=["surrogate", "lpo"])
 def test_on_policy_is_what_recomputed_old_logprobs_give(policy, rollouts, batch, loss):
     with torch.no_grad():
         own = policy.logprobs(rollouts).logprobs.view(batch.response_mask.shape)

@@ -7,6 +7,7 @@ import torch
 
 from rlcredit.credit.group import Scale
 from rlcredit.estimators import GRPO
+from rlcredit.losses import TokenWeighted
 from rlcredit.losses.surrogate import ClippedSurrogate
 from rlcredit.policy.tiny import Tiny
 from rlcredit.policy.vocabulary import Alphabet
@@ -103,6 +104,19 @@ def test_the_divergence_from_the_reference_starts_at_zero_and_grows(fresh_policy
     mask, own = start.rollouts.response_mask, start.rollouts.rollout_logprobs
     assert start.metrics["text/perplexity"] == pytest.approx(float((-own[mask].mean()).exp()))
     assert "text/perplexity" not in trainer(fresh_policy()).step(1).metrics
+
+
+def test_the_mask_of_entropies_is_taken_over_the_whole_update_before_its_gradient(fresh_policy):
+    loss = TokenWeighted(loss=ClippedSurrogate(), top_entropy=0.3)
+    found = []
+    for tokens in (16384, 40):
+        policy = fresh_policy()
+        policy.model.double()
+        made = trainer(policy, loss=loss, updates_per_batch=2, tokens_per_microbatch=tokens)
+        result = made.step(1)
+        assert 0.3 <= result.metrics["loss/kept_share"] < 0.6  # equal entropies are kept together
+        found.append(weights(policy))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-9)
 
 
 def test_advantages_stay_within_their_limit_and_the_share_is_logged(fresh_policy):

@@ -14,10 +14,11 @@ def check_pairing(estimator, loss, *, group_size=8, num_candidates=0, scores_par
     )
 
 
-FINE = {"dapo", "grpo", "dr_grpo", "cispo"}
+FINE = {"dapo", "grpo", "dr_grpo", "cispo", "grpo_lambda", "position_weights", "top_entropy"}
 COARSE = {"gspo", "lpo", "lpo_reverse"}
 OF_CANDIDATES = {"shape", "shape_loo", "winner_takes_all"}
-OF_ROLLOUTS = {"grpo", "dr_grpo", "maxrl", "rloo", "lpo", "lpo_reverse", "setpo"}
+OF_TOKENS = {"otb", "otb_released"}
+OF_ROLLOUTS = {"grpo", "dr_grpo", "maxk", "maxrl", "rloo", "lpo", "lpo_reverse", "setpo"}
 
 
 def test_every_loss_is_named_here():
@@ -52,7 +53,7 @@ def test_setpo_over_a_finer_base_is_refused_too():
 
 
 def test_groups_that_are_too_small_are_refused_with_the_smallest_that_works():
-    for estimator, smallest in (("grpo", 2), ("setpo", 3)):
+    for estimator, smallest in (("grpo", 2), ("setpo", 3), ("maxk", 5)):
         pair = built("estimator", estimator), built("loss", "dapo")
         check_pairing(*pair, group_size=smallest)
         with pytest.raises(ValueError, match=f"group_size >= {smallest}"):
@@ -70,7 +71,7 @@ def test_credit_of_candidates_needs_a_task_of_sets(estimator):
 @pytest.mark.parametrize("estimator", sorted(set(names("estimator")) - OF_CANDIDATES))
 def test_a_task_of_sets_is_for_credit_of_candidates_or_whole_responses(estimator):
     pair = built("estimator", estimator), built("loss", "dapo")
-    if estimator in OF_ROLLOUTS:
+    if estimator in OF_ROLLOUTS | OF_TOKENS:
         check_pairing(*pair, num_candidates=4)
         return
     with pytest.raises(ValueError, match=r"or dataset\.candidates=0"):
@@ -80,7 +81,7 @@ def test_a_task_of_sets_is_for_credit_of_candidates_or_whole_responses(estimator
 @pytest.mark.parametrize("estimator", sorted(names("estimator")))
 def test_verified_answers_are_for_credit_of_whole_responses(estimator):
     pair = built("estimator", estimator), built("loss", "dapo")
-    if estimator in OF_ROLLOUTS:
+    if estimator in OF_ROLLOUTS | OF_TOKENS | {"vine"}:  # which continues answers to their end
         check_pairing(*pair, scores_parts=False)
         return
     with pytest.raises(ValueError, match="verifies whole answers"):

@@ -165,6 +165,36 @@ def test_samples_depend_on_seed_step_and_place_and_move_no_global_stream(maker, 
     assert responses(sample(maker(), policy, offset=1)) != first
 
 
+def test_responses_go_on_from_given_tokens_with_the_policy_s_probabilities(maker, ragged):
+    begun = sample(maker(), ragged)
+    cases = [
+        (one, begun.response_ids[p, 0, :cut].tolist(), p * CAP + cut)
+        for p, one in enumerate(PROMPTS)
+        for cut in sorted({0, 1, int(begun.response_mask[p, 0].sum()) - 1})
+    ]
+
+    def go_on(part):
+        prompts, prefixes, numbers = zip(*cases[part], strict=True)
+        return maker().resume(
+            ragged, prompts, prefixes, count=3, randomness=RANDOMNESS, indices=numbers
+        )
+
+    found = go_on(slice(None))
+    with torch.no_grad():
+        again = ragged.logprobs(found).logprobs.view_as(found.rollout_logprobs)
+    for row, (_, prefix, _) in enumerate(cases):
+        for n in range(3):
+            own = found.response_ids[row, n][found.response_mask[row, n]].tolist()
+            assert own[: len(prefix)] == prefix
+            assert len(prefix) < len(own) <= CAP
+            assert (own[-1] in ragged.eos_ids) == bool(found.finished[row, n])
+            drawn = slice(len(prefix), len(own))
+            gap = again[row, n, drawn] - found.rollout_logprobs[row, n, drawn]
+            assert gap.abs().max() < TOLERANCE
+    parts = [go_on(slice(0, 2)), go_on(slice(2, None))]
+    assert responses(found) == [row for part in parts for row in responses(part)]
+
+
 def test_a_response_ends_with_the_first_of_several_end_tokens_or_at_the_cap(maker, ragged):
     rollouts = sample(maker(), ragged, group_size=8)
     last = set()

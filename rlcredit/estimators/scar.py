@@ -1,0 +1,81 @@
+"""SCAR: Shapley credit of segments as rewards at their ends, earned to go (arXiv:2505.20417).
+
+The paper trains with PPO on the redistributed rewards; its abstract alone could be had. This is the
+form without a critic: the siblings' mean to go is the baseline.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from rlcredit.credit.group import Scale, checked_rewards, over_std
+from rlcredit.credit.prefix import judged_segment, relative_to_go, return_to_go
+from rlcredit.credit.spread import spread_segment
+from rlcredit.estimators.base import (
+    AdvantageEstimator,
+    Centring,
+    Grain,
+    SegmentValue,
+    compacted,
+    played,
+)
+from rlcredit.types import Advantages, Needs, Signals
+
+
+@dataclass(frozen=True, kw_only=True)
+class SCAR(AdvantageEstimator):
+    """Each segment's credit is its reward, and a token earns those of its own and later segments.
+
+    A_t = (G_k - mean over siblings of G_k) / (std(r) + eps),   G_k = R - sum_{j < k} phi_j
+
+    for the segment k that was being written when token t was chosen. An efficient value's credits
+    sum to R, and then G_k = sum_{j >= k} phi_j; what another value leaves over is earned at the
+    end. Siblings count that got as far; where none did, each counts with its last.
+
+    Raises:
+        ValueError: If the scale has no meaning here.
+    """
+
+    grain = Grain.segment
+    centring = Centring.group  # the siblings' mean at the same segment is taken off
+
+    value: SegmentValue
+    scale: Scale = Scale.std
+    """Divide by the group's std of rewards, or (none) not at all."""
+    eps: float = 1e-4
+    """Added to the divisor, in reward units."""
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that has no meaning here."""
+        if self.scale == Scale.mean:
+            raise ValueError("SCAR is scaled by std or none, not by the mean reward")
+
+    @property
+    def needs(self) -> Needs:
+        """The coalitions of the value's plan, in every group; repeated segments play too."""
+        return Needs(coalitions=self.value.plan)
+
+    def __call__(self, signals: Signals) -> Advantages:
+        """Give each token the centred credit to go of the segment that it was chosen in."""
+        segments, game = played(signals, "SCAR's credit")
+        rewards = checked_rewards(signals.rewards, "SCAR")
+        compact, _ = compacted(game)
+        shares = self.value(compact, randomness=signals.randomness)
+        shares = torch.where(compact.players, shares, 0)
+        before = torch.cat([torch.zeros_like(shares[..., :1]), shares.cumsum(dim=-1)], dim=-1)
+        to_go = return_to_go(rewards, before.to(rewards), game.players)
+        place = judged_segment(segments.ids, signals.response_mask)
+        centred = relative_to_go(to_go, place)
+        if self.scale == Scale.std:
+            centred = over_std(centred, signals.rewards, eps=self.eps)
+        values = torch.where(signals.response_mask, spread_segment(centred, place), 0)
+        credit = torch.where(signals.response_mask, spread_segment(to_go, place), 0)
+        num_players = game.players.sum().clamp(min=1)
+        return Advantages(
+            values=values,
+            credit=credit,
+            metrics={
+                "credit/mean_abs": shares.abs().sum() / num_players,
+                "credit/sampled_share": game.sampled.to(shares.dtype).mean(),
+            },
+        )
