@@ -168,15 +168,9 @@ def main() -> None:
         return
     for size in chosen.sizes.split(","):
         for name in chosen.retrievers.split(","):
-            chosen_words = ["--sizes", size, "--retrievers", name, "--queries", str(chosen.queries)]
-            chosen_words += [
-                "--threads",
-                str(chosen.threads),
-                "--cache",
-                str(chosen.cache),
-                "--one",
-            ]
-            command = [sys.executable, "-m", "scripts.bench_catalogue", *chosen_words]
+            cell = ["--sizes", size, "--retrievers", name, "--queries", str(chosen.queries)]
+            cell += ["--threads", str(chosen.threads), "--cache", str(chosen.cache), "--one"]
+            command = [sys.executable, "-m", "scripts.bench_catalogue", *cell]
             said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             keep(chosen.out, json.loads(said.splitlines()[-1]))
 

@@ -91,7 +91,6 @@ def load_model(name: str, revision: str | None, pooling: Pooling | None) -> Sent
     )
 
 
-@lru_cache(maxsize=4)
 def load_copies(
     name: str, revision: str | None, pooling: Pooling | None, devices: tuple[str, ...]
 ) -> tuple[SentenceTransformer, ...]:
@@ -101,8 +100,17 @@ def load_copies(
         FileNotFoundError, ValueError: As :func:`load_model`.
         ValueError: If there is no such device.
     """
+    if not devices:
+        return (load_model(name, revision, pooling),)
+    return _copies(name, revision, pooling, devices)
+
+
+@lru_cache(maxsize=4)
+def _copies(
+    name: str, revision: str | None, pooling: Pooling | None, devices: tuple[str, ...]
+) -> tuple[SentenceTransformer, ...]:
     model = load_model(name, revision, pooling)
-    return tuple(_copied(model, device) for device in devices) or (model,)
+    return tuple(_copied(model, device) for device in devices)
 
 
 def _copied(model: SentenceTransformer, device: str) -> SentenceTransformer:
