@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train train-real smollm2 smoke contracts test test-other-cpu test-slow test-faults test-vllm test-verl test-verifiers test-browser test-wheel report reproduce-tables check bench bench-reward bench-gradient credit-bench gpu-bundle sweep lock clean
+.PHONY: help install train train-real smollm2 smoke contracts test test-other-cpu test-slow test-faults test-vllm test-verl test-verifiers test-browser test-wheel report reproduce-tables check bench bench-catalogue bench-reward bench-gradient credit-bench gpu-bundle sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -120,6 +120,9 @@ credit-bench: install  ## estimators where the truth is known: bias, variance, w
 
 bench-reward: install  ## what rewards cost: segment credit beside GRPO on the same rollouts
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_reward $(ARGS)
+
+bench-catalogue: install  ## a catalogue of 1.2 million: indexes, memory, queries a second (ARGS="--sizes 10000")
+	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_catalogue $(ARGS)
 
 bench-gradient: install  ## errors of estimators' gradients on a language model (ARGS="experiment=smollm2_esci size=cpu")
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.bench_gradient $(ARGS)

@@ -41,6 +41,7 @@ BEFORE: Mapping[str, Mapping[str, object]] = {
         "instruction": None,
         "known_words": False,
         "new_words": False,
+        "size": None,
         "void_overlong": False,
     },
     "GSM8K": {"instruction": None},

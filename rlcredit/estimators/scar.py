@@ -2,6 +2,10 @@
 
 The paper trains with PPO on the redistributed rewards; its abstract alone could be had. This is the
 form without a critic: the siblings' mean to go is the baseline.
+
+The quadratic curve that arXiv:2601.08403 draws for SCAR in its figure of costs is no measurement:
+its released script computes 2 (N - 1) + 2 + N floor(N / 2), with N = 11.5 / 8.2 times OSPO's
+segments, and says itself that the part of the tree is linear.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The baseline that a search engine has anyway: the raw query, expanded by RM3 on BM25."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,7 @@ class Expansion:
     """Expands queries with what BM25 finds for them among the documents that are ranked."""
 
     search: RankingReward
-    texts: Mapping[str, str]
-    """Document id -> text."""
+    documents: Documents
     rm3: RM3
 
     @classmethod
@@ -29,7 +28,7 @@ class Expansion:
         """
         return cls(
             search=reward.bind(BM25(k3=None).index(documents, cache=cache)),
-            texts=dict(zip(documents.ids, documents.texts, strict=True)),
+            documents=documents,
             rm3=RM3(),
         )
 
@@ -38,7 +37,7 @@ class Expansion:
         queries = [prompt.query for prompt in prompts]
         found = self.search.run(prompts, queries, depth=self.rm3.num_documents)
         return [
-            self.rm3(query, [(self.texts[document], score) for document, score in ranking])
+            self.rm3(query, [(self.documents.text(document), score) for document, score in ranking])
             for query, ranking in zip(queries, found, strict=True)
         ]
 

@@ -4,9 +4,7 @@ A prompt's pool is still scored exactly, as it is small; only searches of the wh
 approximate. FAISS is an optional dependency, imported when an index is first needed.
 """
 
-import hashlib
 import importlib
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rlcredit.files import whole_file
 from rlcredit.retrieval.base import Documents, Encoded
+from rlcredit.retrieval.checked import read_checked, write_checked
 from rlcredit.retrieval.damaged import set_aside
 from rlcredit.retrieval.dense import Dense
 from rlcredit.retrieval.digest import digest
 from rlcredit.retrieval.measures import order
+from rlcredit.retrieval.memory import refuse_what_does_not_fit
 from rlcredit.retrieval.vectors import VectorIndex
 
 _log = logging.getLogger(__name__)
@@ -78,6 +76,7 @@ class Approximate(ABC):
 
         Raises:
             RuntimeError: If FAISS is not installed.
+            ValueError: If the vectors or the graph do not fit into memory.
         """
         exact = self.dense.index(documents, cache=cache)
         built = replace(self, **{name: 1 for name in self.read_when_searching})
@@ -98,6 +97,10 @@ class Approximate(ABC):
         """Settings that a built index does not depend on."""
 
     @abstractmethod
+    def num_bytes(self, number: int, width: int) -> int:
+        """What FAISS's index of so many vectors takes: it copies them."""
+
+    @abstractmethod
     def build(self, exact: VectorIndex) -> Any:
         """A FAISS index over the vectors; on one thread the same for the same vectors."""
 
@@ -114,9 +117,12 @@ class Approximate(ABC):
         """
         try:
             if path.exists():
-                return _read(path, exact.vectors.shape)
+                return read_checked(path, lambda file: _read(file, exact.vectors.shape))
         except (ValueError, RuntimeError, OSError) as error:
             set_aside(path, error)
+        number, width = exact.vectors.shape
+        what = f"{type(self).__name__} over {number:,} vectors of {width:,} float32 numbers"
+        refuse_what_does_not_fit(what, self.num_bytes(number, width))
         threads = faiss().omp_get_max_threads()
         faiss().omp_set_num_threads(1)
         try:
@@ -124,7 +130,7 @@ class Approximate(ABC):
         finally:
             faiss().omp_set_num_threads(threads)
         try:
-            _write(path, graph)
+            write_checked(path, lambda file: faiss().write_index(graph, str(file)))
         except (OSError, RuntimeError) as error:
             _log.warning(
                 "the index could not be stored as %s (%s); this run goes on with it in memory, the "
@@ -150,6 +156,11 @@ class HNSW(Approximate):
     def read_when_searching(self) -> tuple[str, ...]:
         """``ef_search`` alone: the graph does not depend on it."""
         return ("ef_search",)
+
+    def num_bytes(self, number: int, width: int) -> int:
+        """A vector, its links on the lowest level and a few above, its level and its place."""
+        per_vector = 4 * width + 4 * 2 * self.links + 4 * self.links // (self.links - 1 or 1) + 12
+        return number * per_vector
 
     def build(self, exact: VectorIndex) -> Any:
         """Put the vectors into a graph one after another."""
@@ -180,15 +191,22 @@ class IVF(Approximate):
         """``probes`` alone: the lists do not depend on it."""
         return ("probes",)
 
+    def num_bytes(self, number: int, width: int) -> int:
+        """A vector and its number, and the centres."""
+        return number * (4 * width + 8) + 4 * width * self._num_clusters(number)
+
     def build(self, exact: VectorIndex) -> Any:
         """Find the centres by k-means, and put each vector into its list."""
         vectors = exact.vectors.cpu().numpy()
         number, width = vectors.shape
-        clusters = max(min(self.clusters or 4 * isqrt(number), number // _POINTS_PER_CLUSTER), 1)
+        clusters = self._num_clusters(number)
         made = faiss().index_factory(width, f"IVF{clusters},Flat", faiss().METRIC_INNER_PRODUCT)
         made.train(vectors)
         made.add(vectors)
         return made
+
+    def _num_clusters(self, number: int) -> int:
+        return max(min(self.clusters or 4 * isqrt(number), number // _POINTS_PER_CLUSTER), 1)
 
     def parameters(self, depth: int) -> Any:
         """Search ``probes`` lists, whatever the depth."""
@@ -250,7 +268,7 @@ class ApproximateIndex:
         encoded = self.encode(texts)
         rows = encoded.known.nonzero().squeeze(1)
         depth = min(_AT, len(self.document_ids))
-        exact = order(self.score(encoded, rows), depth=depth)
+        exact, _ = self.exact.search(encoded, rows, depth=depth)
         found, _ = self.search(encoded, rows, depth=depth)
         hits = (exact[:, :, None] == found[:, None, :]).any(2).float().mean(1)
         return float(hits.mean())
@@ -273,9 +291,6 @@ class ApproximateIndex:
 
 
 def _read(path: Path, shape: Sequence[int]) -> Any:
-    record = json.loads(path.with_suffix(".json").read_text())
-    if record != {"checksum": _checksum(path)}:
-        raise ValueError("its checksum is wrong")
     graph = faiss().read_index(str(path), faiss().IO_FLAG_MMAP_IFC)
     if (graph.ntotal, graph.d) != tuple(shape):
         raise ValueError(
@@ -283,14 +298,3 @@ def _read(path: Path, shape: Sequence[int]) -> Any:
             f"{shape[1]}"
         )
     return graph
-
-
-def _write(path: Path, graph: Any) -> None:
-    with whole_file(path) as new:
-        faiss().write_index(graph, str(new))
-        path.with_suffix(".json").write_text(json.dumps({"checksum": _checksum(new)}))
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

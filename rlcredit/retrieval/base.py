@@ -1,9 +1,10 @@
 """What a retriever, an index over documents, and an encoder are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -20,7 +21,8 @@ class Documents:
     """
 
     ids: tuple[str, ...]
-    texts: tuple[str, ...]
+    texts: Sequence[str]
+    """A tuple, or what reads texts from a disk one by one."""
 
     def __post_init__(self) -> None:
         """Check that ids and texts belong together."""
@@ -36,6 +38,41 @@ class Documents:
                 f"document id {odd!r} holds white space or nothing, which files of rankings cannot "
                 "say; give documents ids of one word"
             )
+
+    def text(self, document_id: str) -> str:
+        """The text of a document, by its id."""
+        return self.texts[self._row_of[document_id]]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {document: row for row, document in enumerate(self.ids)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picked(Sequence[str]):
+    """Some texts of a sequence in an order of their own, each read when it is asked for."""
+
+    texts: Sequence[str]
+    rows: Sequence[int]
+    """Where each of them stands in ``texts``."""
+
+    def __len__(self) -> int:
+        """How many are picked."""
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[str]:
+        """The texts one after another; none is kept."""
+        return map(self.texts.__getitem__, self.rows)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        """One of the texts, or a run of them."""
+        if isinstance(at, slice):
+            return [self.texts[row] for row in self.rows[at]]
+        return self.texts[self.rows[at]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,35 @@
 """BM25, from the score matrix that ``bm25s`` builds."""
 
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import bm25s
+import numpy as np
 from bm25s.stopwords import STOPWORDS_EN
+from numpy.typing import NDArray
 from scipy.sparse import csc_matrix, csr_matrix
 
 from rlcredit.retrieval.base import Documents
 from rlcredit.retrieval.digest import digest
-from rlcredit.retrieval.sparse import Bag, SparseIndex, check_k3, searchable_by_words, words
+from rlcredit.retrieval.memory import refuse_what_does_not_fit
+from rlcredit.retrieval.sparse import (
+    Analyzer,
+    Bag,
+    SparseIndex,
+    check_k3,
+    searchable_by_words,
+    words,
+)
 from rlcredit.text.words import FOLDING
 
 _STOPWORDS = frozenset(STOPWORDS_EN)
+_BYTES_PER_TERM = 40
+"""What ``bm25s`` and the conversions of its matrix take at most for each word of a document."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,29 +66,74 @@ class BM25:
         """Index the documents. Nothing is cached: building takes less than reading would.
 
         Raises:
-            ValueError: If no document has a term, or their language has no blanks between words.
+            ValueError: If no document has a term, their language has no blanks between words, or
+                the index does not fit into memory.
         """
         documents = searchable_by_words(terms_of, documents)
+        corpus: Any = Corpus.of(terms_of, documents.texts)
+        said = len(corpus.ids.values)
+        what = f"a BM25 index of {len(documents.ids):,} documents of {said:,} terms"
+        refuse_what_does_not_fit(what, _BYTES_PER_TERM * said)
         model = bm25s.BM25(k1=self.k1, b=self.b, method="lucene")
-        model.index(
-            [terms_of(text) for text in documents.texts],
-            create_empty_token=False,
-            show_progress=False,
-        )
+        model.index(corpus, create_empty_token=False, show_progress=False)
         by_term = csc_matrix(
             (model.scores["data"], model.scores["indices"], model.scores["indptr"]),
-            shape=(len(documents.ids), len(model.vocab_dict)),
+            shape=(len(documents.ids), len(corpus.vocab)),
         )
-        # bm25s numbers the terms as a set of strings gives them, which every process does anew. A
-        # score would be another sum, and of two near ties another document would come first.
-        terms = sorted(model.vocab_dict)
         return SparseIndex(
             document_ids=documents.ids,
             digest=digest(repr(self), FOLDING, documents.ids, documents.texts),
-            bag=Bag(analyzer=words, vocabulary={t: i for i, t in enumerate(terms)}),
-            weights=csr_matrix(by_term[:, [model.vocab_dict[term] for term in terms]]),
+            bag=Bag(analyzer=words, vocabulary=corpus.vocab),
+            weights=csr_matrix(by_term),
             k3=self.k3,
         )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Corpus:
+    """Documents as numbers of terms, four bytes each; ``bm25s`` knows its two fields by name.
+
+    Terms are numbered in alphabetical order: left to itself, ``bm25s`` numbers them as a set of
+    strings gives them, which every process does anew. A score would be another sum, and of two near
+    ties another document would come first.
+    """
+
+    ids: "Rows"
+    vocab: dict[str, int]
+    """Term -> its number."""
+
+    @classmethod
+    def of(cls, analyzer: Analyzer, texts: Iterable[str]) -> "Corpus":
+        """Number the terms of texts, which are read once and not kept."""
+        seen: defaultdict[str, int] = defaultdict()
+        seen.default_factory = seen.__len__
+        numbers, ends = array("i"), array("q", [0])
+        for text in texts:
+            numbers.extend(map(seen.__getitem__, analyzer(text)))
+            ends.append(len(numbers))
+        terms = sorted(seen)
+        place = np.empty(len(terms), dtype=np.int32)
+        place[[seen[term] for term in terms]] = np.arange(len(terms), dtype=np.int32)
+        rows = Rows(values=place[np.asarray(numbers)], ends=np.asarray(ends))
+        return cls(ids=rows, vocab={term: number for number, term in enumerate(terms)})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """Lists of numbers, laid end to end."""
+
+    values: NDArray[np.int32]
+    ends: NDArray[np.int64]
+    """0, and where each list ends."""
+
+    def __len__(self) -> int:
+        """How many lists there are."""
+        return len(self.ends) - 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The lists one after another."""
+        for start, end in pairwise(self.ends.tolist()):
+            yield self.values[start:end].tolist()
 
 
 def terms_of(text: str) -> list[str]:

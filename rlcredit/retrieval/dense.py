@@ -1,15 +1,17 @@
 """Search with sentence-transformers models, pooled, prompted and normalised as the model says."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 
+from rlcredit.identity import ASIDE
 from rlcredit.retrieval.base import Documents, Encoded
 from rlcredit.retrieval.digest import digest
 from rlcredit.retrieval.kinds import MINILM, Dtype, Pooling, Role
+from rlcredit.retrieval.memory import refuse_what_does_not_fit
 from rlcredit.retrieval.sparse import searchable
 from rlcredit.retrieval.vectors import VectorIndex
 
@@ -60,6 +62,9 @@ class Dense:
     """Format in which search texts are encoded; documents, encoded once, are always float32."""
     batch_size: int = 64
     """Texts of 16 tokens that are encoded together; fewer longer ones, more shorter ones."""
+    devices: list[str] = field(default_factory=list, metadata=ASIDE, repr=False)
+    """Devices that encode at once, as ``[cuda:0, cuda:1]`` or ``[cpu, cpu]``; none: the process's
+    own. A job of several processes has an encoder in each without this."""
 
     def __post_init__(self) -> None:
         """Check the batch size."""
@@ -71,6 +76,7 @@ class Dense:
 
         Raises:
             RuntimeError: If the extra ``train``, which encodes sentences, is not installed.
+            ValueError: If the vectors do not fit into memory.
         """
         documents = searchable(documents)
         queries, passages = self.embedder(Role.query), self.embedder(Role.document)
@@ -78,6 +84,9 @@ class Dense:
 
         name = digest(passages.digest, documents.texts)
         shape = (len(documents.texts), passages.num_dimensions)
+        for device in {torch.device("cpu"), queries.device}:
+            what = f"an index of {shape[0]:,} vectors of {shape[1]:,} float32 numbers"
+            refuse_what_does_not_fit(what, 4 * shape[0] * shape[1], device)
         vectors = stored_vectors(
             cache / "embeddings", name, shape, lambda rows: passages(documents.texts[rows]).rows
         )
@@ -97,13 +106,14 @@ class Dense:
         """
         try:
             from rlcredit.retrieval.embedder import SentenceEmbedder, own_prompt  # takes seconds
-            from rlcredit.retrieval.models import load_model
+            from rlcredit.retrieval.models import load_copies
         except ModuleNotFoundError as error:
             raise RuntimeError(
                 f"sentence vectors need {error.name}, which is not installed; "
                 "pip install 'rlcredit[train]', or choose retriever=bm25"
             ) from error
-        model = load_model(self.name, self.revision, self.pooling)
+        copies = load_copies(self.name, self.revision, self.pooling, tuple(self.devices))
+        model = copies[0]
         given = self.query_prompt if role is Role.query else self.document_prompt
         similarity = str(model.similarity_fn_name)
         if similarity not in {"cosine", "dot"}:
@@ -111,7 +121,7 @@ class Dense:
                 f"{self.name!r} compares by {similarity}; choose a cosine or dot model"
             )
         return SentenceEmbedder(
-            model=model,
+            copies=copies,
             prompt=own_prompt(model, role) if given is None else given,
             role=role,
             unit=similarity == "cosine",

@@ -5,10 +5,12 @@ Imported when a model is first needed: the library takes seconds to import.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -74,15 +76,26 @@ class _Progress:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SentenceEmbedder:
-    """Texts in one role to vectors, in batches of similar length."""
+    """Texts in one role to vectors, in batches of one length.
 
-    model: SentenceTransformer
+    With several copies of the model each batch goes to one that is free, in a thread of its own.
+    The batches are those that a single model would get, so the vectors do not depend on how many
+    copies there are.
+    """
+
+    copies: tuple[SentenceTransformer, ...]
+    """The model, once for each device; vectors are gathered on the first one's."""
     prompt: str
     role: Role
     unit: bool
     """Scale vectors to length 1."""
     dtype: Dtype
     batch_size: int
+
+    @property
+    def model(self) -> SentenceTransformer:
+        """The first copy."""
+        return self.copies[0]
 
     @property
     def digest(self) -> str:
@@ -103,7 +116,6 @@ class SentenceEmbedder:
         """Length of a vector."""
         return int(self.model.get_embedding_dimension() or 0)
 
-    @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Encoded:
         """Vectors, and which texts hold a token the model knows. Long ones are cut, and flagged."""
         rows = torch.zeros(len(texts), self.num_dimensions, device=self.model.device)
@@ -113,9 +125,8 @@ class SentenceEmbedder:
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]), reverse=True)
         for first in range(0, len(texts), _CHUNK):
             chunk = [i for i in by_length[first : first + _CHUNK] if has_word(texts[i])]
-            for batch in self.batches([texts[i] for i in chunk]):
+            for batch, vectors in self._encoded(self.batches([texts[i] for i in chunk])):
                 place = torch.tensor([chunk[i] for i in batch.picked.tolist()])
-                vectors = self._vectors(batch.features)[: len(place)]
                 rows[place.to(rows.device)], known[place] = vectors, True
                 truncated[place] = batch.truncated
                 report(len(place))
@@ -167,10 +178,35 @@ class SentenceEmbedder:
             full[row] = len(whole["input_ids"]) > int(lengths[row])
         return full
 
-    def _vectors(self, batch: dict[str, Tensor]) -> Float[Tensor, "N D"]:
+    def _encoded(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Float[Tensor, "n D"]]]:
+        """Batches in their order, with the vectors of their texts."""
+        if len(self.copies) == 1:
+            yield from ((batch, self._vectors(self.model, batch)) for batch in batches)
+            return
+        free: SimpleQueue[SentenceTransformer] = SimpleQueue()
+        for copy in self.copies:
+            free.put(copy)
+
+        def encoded(batch: Batch) -> tuple[Batch, Float[Tensor, "n D"]]:
+            copy = free.get()
+            try:
+                return batch, self._vectors(copy, batch)
+            finally:
+                free.put(copy)
+
+        with ThreadPoolExecutor(len(self.copies)) as threads:
+            yield from threads.map(encoded, batches)
+
+    @torch.no_grad()
+    def _vectors(self, model: SentenceTransformer, batch: Batch) -> Float[Tensor, "n D"]:
+        features = {
+            key: value.to(model.device) if isinstance(value, Tensor) else value
+            for key, value in batch.features.items()
+        }
         with self.autocast():
-            found = self.model(batch, task=self.role.value)["sentence_embedding"].float()
-        return unit_rows(found) if self.unit else found
+            found = model(features, task=self.role.value)["sentence_embedding"].float()
+        rows = unit_rows(found) if self.unit else found
+        return rows[: len(batch.picked)].to(self.device)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The number format of products, for a pass through the model."""

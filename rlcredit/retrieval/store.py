@@ -44,7 +44,9 @@ def stored_vectors(
     if vectors is not None:
         return vectors
     parts = folder / f"{name}.parts"
-    vectors = torch.cat([*_parts(parts, name, shape, make)])
+    vectors = torch.empty(shape)
+    for rows, part in _parts(parts, name, shape, make):
+        vectors[rows] = part
     if _stored(path, name, vectors):
         shutil.rmtree(parts, ignore_errors=True)
     return vectors
@@ -52,7 +54,7 @@ def stored_vectors(
 
 def _parts(
     folder: Path, name: str, shape: tuple[int, int], make: Callable[[slice], Float[Tensor, "n D"]]
-) -> Iterator[Float[Tensor, "n D"]]:
+) -> Iterator[tuple[slice, Float[Tensor, "n D"]]]:
     """The rows part by part: read where an earlier run kept them, else made and kept."""
     number, width = shape
     start = reported = time.monotonic()
@@ -67,7 +69,7 @@ def _parts(
             keep = keep and _stored(path, part_name, vectors)
         elif made == 0:
             _log.info("%d of %d texts were encoded by an earlier run", rows.stop, number)
-        yield vectors
+        yield rows, vectors
         now = time.monotonic()
         if made and now - reported > _SECONDS_BETWEEN_REPORTS and rows.stop < number:
             left = (now - start) / made * (number - rows.stop)
@@ -130,4 +132,4 @@ def _write(path: Path, name: str, vectors: Float[Tensor, "N D"]) -> None:
 
 
 def _checksum(vectors: Float[Tensor, "N D"]) -> str:
-    return xxhash.xxh3_128_hexdigest(vectors.numpy().tobytes())
+    return xxhash.xxh3_128_hexdigest(vectors.contiguous().view(-1).numpy().data)

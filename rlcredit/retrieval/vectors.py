@@ -9,8 +9,11 @@ from torch import Tensor
 
 from rlcredit.retrieval.base import Encoded
 from rlcredit.retrieval.digest import digest
+from rlcredit.retrieval.top import Best
 
 _SHORTEST = 1e-12
+DOCUMENTS_AT_ONCE = 2**17
+"""Documents of a block of exact search. A catalogue that fits into one is multiplied as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,11 +52,36 @@ class VectorIndex:
         Raises:
             ValueError: If the texts were encoded by another index, in another dimension.
         """
-        self.refuse_foreign(encoded)
         device = self.vectors.device
         some = self.vectors if documents is None else self.vectors[documents.to(device)]
-        scores = (encoded.rows[rows.to(encoded.rows.device)].to(device) @ some.T).cpu()
-        return scores.masked_fill_(~encoded.known[rows, None], -torch.inf)
+        return self._scored(encoded, rows, some)
+
+    def _scored(
+        self, encoded: Encoded, rows: Int[Tensor, " N"], some: Float[Tensor, "K D"]
+    ) -> Float[Tensor, "N K"]:
+        self.refuse_foreign(encoded)
+        asked = encoded.rows[rows.to(encoded.rows.device)].to(some.device)
+        return (asked @ some.T).cpu().masked_fill_(~encoded.known[rows, None], -torch.inf)
+
+    def search(
+        self, encoded: Encoded, rows: Int[Tensor, " N"], *, depth: int | None
+    ) -> tuple[Int[Tensor, "N D"], Float[Tensor, "N D"]]:
+        """Documents in rank order, exactly, and their scores; scored block by block.
+
+        Args:
+            encoded: Texts.
+            rows: Which of them.
+            depth: So many ranks; None: all documents.
+
+        Raises:
+            ValueError: If the texts were encoded by another index, in another dimension.
+        """
+        number = len(self.document_ids)
+        best = Best(depth=number if depth is None else min(depth, number), num_rows=len(rows))
+        for first in range(0, number, DOCUMENTS_AT_ONCE):
+            block = self.vectors[first : first + DOCUMENTS_AT_ONCE]
+            best.add(self._scored(encoded, rows, block), first)
+        return best.found
 
     def refuse_foreign(self, encoded: Encoded) -> None:
         """Refuse texts of another space.

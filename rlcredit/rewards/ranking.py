@@ -20,6 +20,7 @@ from rlcredit.estimators.base import SetUtility
 from rlcredit.identity import ASIDE
 from rlcredit.retrieval.base import Documents, Encoded, Index, Saturating, Searcher
 from rlcredit.retrieval.measures import Measure, order, rank_grades
+from rlcredit.retrieval.vectors import DOCUMENTS_AT_ONCE
 from rlcredit.rewards.caches import Cache, Key
 from rlcredit.rewards.costs import WordCosts, check_cost
 from rlcredit.rewards.engine import Engine, Plan
@@ -224,26 +225,41 @@ class RankingReward:
         their scores, -inf for what is not retrieved.
         """
         encoded = self._encoded(plan)
-        by_prompt: list[list[int]] = [[] for _ in plan.prompts]
-        for number, (prompt, _) in enumerate(plan.pairs):
-            by_prompt[prompt].append(number)
         row_of = torch.tensor([text for _, text in plan.pairs])
-        for prompt, numbers in zip(plan.prompts, by_prompt, strict=True):
-            pool = self.pools(prompt)
-            at_once = max(_SCORES_AT_ONCE // max(len(pool.document_ids), 1), 1)
-            for pairs in torch.tensor(numbers).split(at_once):
-                rows = row_of[pairs]
-                try:
-                    columns, best = self._searched(encoded, rows, pool, depth)
-                except Exception as error:
-                    texts = [plan.texts[row] for row in rows.tolist()]
-                    self.engine.fail(texts, f"raised {type(error).__name__}: {error}", error)
-                odd = ~(best < torch.inf).all(dim=1)  # NaN is not less
+        prompt_of = torch.tensor([prompt for prompt, _ in plan.pairs])
+        for pairs in self._together(plan):
+            rows = row_of[pairs]
+            pool = self.pools(plan.prompts[int(prompt_of[pairs[0]])])
+            try:
+                columns, best = self._searched(encoded, rows, pool, depth)
+            except Exception as error:
+                texts = [plan.texts[row] for row in rows.tolist()]
+                self.engine.fail(texts, f"raised {type(error).__name__}: {error}", error)
+            for prompt in prompt_of[pairs].unique_consecutive().tolist():
+                own, asker = prompt_of[pairs] == prompt, plan.prompts[prompt]
+                odd = own & ~(best < torch.inf).all(dim=1)  # NaN is not less
                 if odd.any():
                     texts = [plan.texts[row] for row in rows[odd].tolist()]
-                    what = f"gave scores that are no numbers for {prompt.prompt_id!r}"
+                    what = f"gave scores that are no numbers for {asker.prompt_id!r}"
                     self.engine.fail(texts, what)
-                yield pool, pairs, columns, best
+                yield self.pools(asker), pairs[own], columns[own], best[own]
+
+    def _together(self, plan: Plan) -> Iterator[Int[Tensor, " n"]]:
+        """Numbers of the pairs whose documents are searched for at once, prompt by prompt.
+
+        Prompts that search all of a catalogue of several blocks share the searches, since each
+        reads it from end to end.
+        """
+        large = len(self.engine.index.document_ids) > DOCUMENTS_AT_ONCE
+        shared: dict[int, list[int]] = {}
+        for number, (prompt, _) in enumerate(plan.pairs):
+            whole = large and self.pools(plan.prompts[prompt]).documents is None
+            shared.setdefault(-1 if whole else prompt, []).append(number)
+        for numbers in shared.values():
+            numbers.sort(key=lambda number: plan.pairs[number][0])
+            pool = self.pools(plan.prompts[plan.pairs[numbers[0]][0]])
+            size = min(max(len(pool.document_ids), 1), DOCUMENTS_AT_ONCE)
+            yield from torch.tensor(numbers).split(max(_SCORES_AT_ONCE // size, 1))
 
     def _encoded(self, plan: Plan) -> Encoded:
         """Encode the distinct texts by the engine."""

@@ -1,12 +1,13 @@
 """Product search: ESCI, the Shopping Queries Dataset (arXiv:2206.06588), or a generated one."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from rlcredit.identity import ASIDE
 from rlcredit.tasks.base import SearchTask
-from rlcredit.tasks.generated import esci_catalogue
+from rlcredit.tasks.generated import esci_catalogue, esci_distractors
+from rlcredit.tasks.generated.esci_distractors import with_distractors
 from rlcredit.tasks.generated.esci_intents import with_two_intents
 from rlcredit.tasks.generated.esci_prompts import generated_parts
 from rlcredit.tasks.instructions import check_instruction
@@ -23,6 +24,7 @@ from rlcredit.tasks.settings import (
     reading,
     text_rules,
 )
+from rlcredit.tasks.stored_texts import with_stored_texts
 from rlcredit.text.response import Compose, TextRules
 
 GENERATED_POOL, PUBLISHED_POOL = 100, 101
@@ -70,6 +72,11 @@ class ESCI:
     asked about; None: the task's own."""
     ambiguous_share: float = 0.0
     """Share of the generated queries that name two possible intents, one of which is meant."""
+    size: int | None = None
+    """Products of the generated catalogue: the 1,920 that the queries are about, and distractors of
+    Zipfian words up to so many. None: the 1,920."""
+    cache: str = field(default="outputs/cache", metadata=ASIDE)
+    """Folder in which the texts of a large catalogue are kept, memory-mapped."""
     pool_size: int | None = None
     """Products to rank per query. None: 100 where generated, else 101. A published query's judged
     products all enter, and a smaller catalogue gives smaller pools."""
@@ -102,13 +109,7 @@ class ESCI:
             )
         if not 0 < self.validation_share < 1:
             raise ValueError(f"dataset.validation_share={self.validation_share} is not in (0, 1)")
-        if not 0 <= self.ambiguous_share <= 1:
-            raise ValueError(f"dataset.ambiguous_share={self.ambiguous_share} is not in [0, 1]")
-        if self.ambiguous_share and self.source is not Source.generated:
-            raise ValueError(
-                f"dataset.ambiguous_share={self.ambiguous_share}, dataset.source={self.source}: "
-                "only generated queries can be given a second intent; leave it at 0"
-            )
+        self._check_generated()
         if self.pool_size is not None and self.pool_size < 2:
             raise ValueError(f"dataset.pool_size={self.pool_size}, but a ranking needs 2 products")
         if self.num_near < 0:
@@ -116,6 +117,26 @@ class ESCI:
         check_instruction(self.instruction)
         self._limits()
         self._rules()
+
+    def _check_generated(self) -> None:
+        """Check what concerns the generated set alone."""
+        if not 0 <= self.ambiguous_share <= 1:
+            raise ValueError(f"dataset.ambiguous_share={self.ambiguous_share} is not in [0, 1]")
+        if self.ambiguous_share and self.source is not Source.generated:
+            raise ValueError(
+                f"dataset.ambiguous_share={self.ambiguous_share}, dataset.source={self.source}: "
+                "only generated queries can be given a second intent; leave it at 0"
+            )
+        if self.size is not None and self.source is not Source.generated:
+            raise ValueError(
+                f"dataset.size={self.size}, dataset.source={self.source}: only a generated "
+                "catalogue has a size to choose; set dataset.max_documents"
+            )
+        if self.size is not None and self.size < esci_catalogue.SIZE:
+            raise ValueError(
+                f"dataset.size={self.size}, but the generated queries are about "
+                f"{esci_catalogue.SIZE} products; give as many or more"
+            )
 
     @property
     def reading(self) -> int:
@@ -127,7 +148,9 @@ class ESCI:
         if self.source is Source.path:
             files = (table_file(self._folder(), name) for name in (EXAMPLES, PRODUCTS))
             return tuple(map(file_digest, files))
-        return (esci_catalogue.VERSION,)
+        if self.size is None or self.size == esci_catalogue.SIZE:
+            return (esci_catalogue.VERSION,)
+        return (esci_catalogue.VERSION, esci_distractors.VERSION)
 
     def load(self) -> SearchTask:
         """Generate or read the set.
@@ -158,7 +181,16 @@ class ESCI:
             made = with_two_intents(
                 made, share=self.ambiguous_share, seed=self.seed, pool_size=size
             )
-        return generated_parts(made, limits=self._limits())
+        parts = generated_parts(made, limits=self._limits())
+        if self.size is None or self.size == esci_catalogue.SIZE:
+            return parts
+        documents = with_distractors(
+            parts.documents,
+            size=self.size,
+            seed=self.seed,
+            folder=self._catalogues(),
+        )
+        return replace(parts, documents=documents, counts={**parts.counts, "products": self.size})
 
     def _from_path(self) -> Parts:
         return self._published(*read_files(self._folder()))
@@ -167,7 +199,7 @@ class ESCI:
         return self._published(*hub_tables(self.hub_name, revision=self.revision))
 
     def _published(self, examples: Table, products: Table) -> Parts:
-        return published_parts(
+        parts = published_parts(
             examples,
             products,
             filters=Filters(
@@ -181,6 +213,10 @@ class ESCI:
                 size=self.pool_size or PUBLISHED_POOL, num_near=self.num_near, seed=self.seed
             ),
         )
+        return replace(parts, documents=with_stored_texts(parts.documents, self._catalogues()))
+
+    def _catalogues(self) -> Path:
+        return Path(self.cache) / "catalogues"
 
     def _folder(self) -> Path:
         return Path(self.path or "")

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
+from rlcredit.retrieval.top import tops
 from rlcredit.text.words import words
 
 _CELLS = 2**24
-"""Similarities held at a time."""
+"""Similarities held at a time, at most."""
 
 
 def nearest(texts: Sequence[str], documents: Sequence[str], *, num: int) -> NDArray[np.int64]:
@@ -22,15 +24,18 @@ def nearest(texts: Sequence[str], documents: Sequence[str], *, num: int) -> NDAr
     from sklearn.feature_extraction.text import TfidfVectorizer  # 3 s of every start
 
     vectorizer = TfidfVectorizer(sublinear_tf=True, analyzer=analyzer)
-    columns = vectorizer.fit_transform(documents).T.tocsc()
-    rows = vectorizer.transform(texts)
-    num = min(num, len(documents))
-    step = max(1, _CELLS // len(documents))
-    found = [np.empty((0, num), dtype=np.int64)]
-    for start in range(0, len(texts), step):
-        similar = (rows[start : start + step] @ columns).toarray()
-        found.append(np.argsort(similar, axis=1, kind="stable")[:, : -num - 1 : -1])
-    return np.concatenate(found)
+    latest_first = csr_matrix(csr_matrix(vectorizer.fit_transform(documents))[::-1].T)
+    rows = csr_matrix(vectorizer.transform(texts))
+    number, num = len(documents), min(num, len(documents))
+    step = max(1, _CELLS // number)
+    found = np.empty((len(texts), num), dtype=np.int64)
+    for first in range(0, len(texts), step):
+        similar = csr_matrix(rows[first : first + step] @ latest_first)
+        for row, (_, alike) in enumerate(tops(similar, num), first):
+            others = np.arange(min(num + len(alike), number))
+            filled = np.concatenate([alike, others[~np.isin(others, alike)]])
+            found[row] = number - 1 - filled[:num]
+    return found
 
 
 def fill_pool(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from hashlib import blake2b
+from itertools import chain
 from typing import TypeVar
 
 from rlcredit.retrieval.base import Documents
@@ -228,7 +229,7 @@ def _instructed(parts: _PartsT, instruction: str | None) -> _PartsT:
 def _known_words(parts: Parts) -> tuple[str, ...]:
     """The words of the catalogue, of the training prompts and of their demonstrations."""
     asked = (text for prompt in parts.train for text in (prompt.text, prompt.query))
-    texts = (*parts.documents.texts, *asked, *parts.teacher.phrases())
+    texts = chain(parts.documents.texts, asked, parts.teacher.phrases())
     return tuple(sorted(vocabulary(texts)))
 
 

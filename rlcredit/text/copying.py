@@ -1,7 +1,7 @@
 """What a text has copied: single words from its prompt, runs of words from a catalogue."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +26,15 @@ class WordRuns:
     """Sorted, without repetitions."""
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> "WordRuns":
-        """The runs of these texts; a run does not reach from one text into the next."""
-        split = [words(text) for text in texts]
-        frequent = Counter(word for text in split for word in text).most_common(2**_BITS - 1)
+    def of(cls, texts: Sequence[str]) -> "WordRuns":
+        """The runs of these texts; a run does not reach from one text into the next.
+
+        The texts are read twice, and their words not kept.
+        """
+        said = Counter(word for text in texts for word in words(text))
+        frequent = said.most_common(2**_BITS - 1)
         numbers = {word: number for number, (word, _) in enumerate(frequent, start=1)}
-        runs = [_packed(text, numbers) for text in split]
+        runs = [_packed(words(text), numbers) for text in texts]
         return cls(numbers=numbers, runs=np.unique(np.concatenate([*runs, _NOTHING])))
 
     def copied(self, text: str) -> Iterator[bool]:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
 from sentence_transformers.sentence_transformer.modules import Transformer
 
+from rlcredit.identity import identify
 from rlcredit.retrieval import models as loading
 from rlcredit.retrieval.base import Documents, Index, Retriever
 from rlcredit.retrieval.dense import Dense, Embedder
@@ -292,7 +294,7 @@ def test_minilm_is_scored_alone_as_in_a_batch(minilm):
     together = encode(texts).rows
     alone = torch.cat([encode([text]).rows for text in texts])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
-    assert load_model(MINILM, None, None) is vars(encode)["model"]
+    assert load_model(MINILM, None, None) is encode.model
 
 
 @pytest.fixture
@@ -338,3 +340,64 @@ def test_a_packaged_model_with_a_file_more_or_of_another_version_is_refused(
     monkeypatch.setattr(loading, "version", lambda _: "0.2.0")
     with pytest.raises(ValueError, match=r"is 0\.2\.0, not 0\.1\.0"):
         loading._check_package(Path(tmp_path))
+
+
+def test_copies_on_several_devices_give_the_vectors_of_one_to_the_bit(cls_model, tmp_path):
+    documents = catalogue(400)
+    one = Dense(name=str(cls_model), batch_size=2)
+    several = Dense(name=str(cls_model), batch_size=2, devices=["cpu", "cpu", "cpu"])
+    first = one.index(documents, cache=tmp_path / "one")
+    second = several.index(documents, cache=tmp_path / "several")
+    assert torch.equal(first.vectors, second.vectors)
+    assert (first.digest, first.encoding) == (second.digest, second.encoding)
+    texts = [*TEXTS, "red " * 100]
+    for mine, theirs in zip(
+        *(vars(i.encode(texts)).values() for i in (first, second)), strict=True
+    ):
+        assert torch.equal(mine, theirs)
+    assert repr(several) == repr(one)
+    assert identify(several) == identify(one)
+
+
+def test_every_copy_gets_batches_and_no_gradient_is_kept(cls_model, monkeypatch):
+    embedder = Dense(name=str(cls_model), batch_size=1, devices=["cpu", "cpu"]).embedder(Role.query)
+    assert len({id(copy) for copy in embedder.copies}) == 2
+    both = threading.Barrier(2, timeout=60)  # the first two batches wait for each other
+    used = []
+    forward = SentenceTransformer.forward
+
+    def noted(self, features, **settings):
+        used.append(self)
+        if len(used) <= 2:
+            both.wait()
+        return forward(self, features, **settings)
+
+    monkeypatch.setattr(SentenceTransformer, "forward", noted)
+    encoded = embedder([*phrase_lists(30), "red"])
+    assert {id(model) for model in used} == {id(copy) for copy in embedder.copies}
+    assert not encoded.rows.requires_grad
+
+
+def test_an_error_in_one_copy_is_the_error_of_the_call(cls_model, monkeypatch):
+    embedder = Dense(name=str(cls_model), devices=["cpu", "cpu"]).embedder(Role.query)
+
+    def failing(self, features, **settings):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(SentenceTransformer, "forward", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        embedder(TEXTS)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_by_name(cls_model, device):
+    with pytest.raises(ValueError, match=rf"retriever\.devices names '{device}'"):
+        Dense(name=str(cls_model), devices=["cpu", device]).embedder(Role.query)
+
+
+def test_an_encoder_is_on_the_gpu_that_the_process_has_chosen(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert loading.own_device() == "cuda:3"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert loading.own_device() is None

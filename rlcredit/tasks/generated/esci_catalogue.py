@@ -25,6 +25,8 @@ Array = NDArray[np.int64]
 
 COPIES = 8
 """Products designed for each (category, persona) pair."""
+SIZE = len(WORDS.categories) * len(WORDS.personas) * COPIES
+"""Products of a catalogue."""
 KEPT = 0.8
 """Probability with which a product has an attribute of the persona it was designed for."""
 CANONICAL = 0.7

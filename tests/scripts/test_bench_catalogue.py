@@ -1,0 +1,43 @@
+import json
+from argparse import Namespace
+
+import pytest
+
+from rlcredit.tasks import ESCI
+from scripts.bench_bm25 import ENGINES
+from scripts.bench_catalogue import keep, measured
+
+
+def chosen(tmp_path):
+    return Namespace(threads=1, queries=70, cache=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bm25", "dense"])
+def test_exact_search_is_found_equal_to_scoring_every_document(name, tmp_path):
+    row = measured(2000, name, chosen(tmp_path))
+    assert (row.exact, row.documents, row.queries) == (1.0, 2000, 70)
+    assert row.peak_gb >= row.build_gb >= row.load_gb > 0.1
+
+
+def test_approximate_search_is_measured_by_what_it_finds(tmp_path):
+    assert 0.5 < measured(2000, "ivf", chosen(tmp_path)).exact <= 1
+
+
+def test_a_line_takes_the_place_of_the_one_before_it(tmp_path, capsys):
+    row = vars(measured(2000, "bm25", chosen(tmp_path)))
+    keep(tmp_path, row)
+    keep(tmp_path, row | {"retriever": "dense"})
+    keep(tmp_path, row | {"build_s": 7.0})
+    rows = json.loads((tmp_path / "catalogue.json").read_text())["rows"]
+    assert [(one["retriever"], one["build_s"] == 7) for one in rows] == [
+        ("bm25", True),
+        ("dense", False),
+    ]
+    assert (tmp_path / "catalogue.md").read_text().count("| 2,000 |") == 2
+    assert "| 2,000 | bm25 | 1 | 7 (" in capsys.readouterr().out
+
+
+def test_every_engine_answers(tmp_path):
+    documents = ESCI(size=2000, cache=str(tmp_path)).load().documents
+    for engine in ENGINES.values():
+        engine(documents)(["leather lamp", "compact backpack for travel"])
