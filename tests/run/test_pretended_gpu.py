@@ -17,6 +17,7 @@ from rlcredit.text import Phrases
 from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.settings import TrainerSettings
 from rlcredit.types import Randomness
+from tests.forked import FORKED
 from tests.policy.toy import toy_policy, toy_prompts, toy_task
 from tests.pretended_gpu import NAME, OnGPU, pretended
 
@@ -28,13 +29,21 @@ class Letters:
         return torch.tensor([len(set(text)) / 100 for text in texts])
 
 
-@pytest.fixture
-def gpu():
-    with pretended() as device:
-        yield device
+def alone(function, *arguments):
+    """Call a function in a process of its own: torch learns of a device before its first gradient,
+    or never, and a process of tests has taken many."""
+    process = FORKED.Process(target=function, args=arguments)
+    process.start()
+    process.join(timeout=300)
+    assert process.exitcode == 0, "its error is printed above"
 
 
-def test_tensors_of_two_devices_do_not_meet(gpu):
+def test_tensors_of_two_devices_do_not_meet():
+    with pretended() as gpu:
+        two_devices(gpu)
+
+
+def two_devices(gpu):
     here, there = torch.ones(3), torch.ones(3, device=gpu)
     assert isinstance(there, OnGPU)
     assert (there + 1).sum().item() == 6
@@ -67,7 +76,16 @@ CASES = {
         ("grpo, divergence", Packing.padded, Decoding.static),
     ],
 )
-def test_a_step_on_a_gpu_is_the_step_on_the_cpu(name, packing, decoding, gpu):
+def test_a_step_on_a_gpu_is_the_step_on_the_cpu(name, packing, decoding):
+    alone(same_step, name, packing, decoding)
+
+
+def same_step(name, packing, decoding):
+    with pretended() as gpu:
+        _same_step(name, packing, decoding, gpu)
+
+
+def _same_step(name, packing, decoding, gpu):
     estimator, loss = CASES[name]
 
     def weights_after(device):
@@ -112,8 +130,13 @@ def test_a_step_on_a_gpu_is_the_step_on_the_cpu(name, packing, decoding, gpu):
         torch.testing.assert_close(one, other, rtol=0, atol=3e-5)
 
 
-def test_a_one_token_step_moves_nothing_between_devices(gpu, monkeypatch):
+def test_a_one_token_step_moves_nothing_between_devices():
     """A graph could not record that: it would copy what lay there when it was recorded."""
+    with pretended() as gpu, pytest.MonkeyPatch.context() as patch:
+        moves_nothing(gpu, patch)
+
+
+def moves_nothing(gpu, patch):
     steps, step = [], StaticDecoder._step
 
     def watched(self, shape):
@@ -121,7 +144,7 @@ def test_a_one_token_step_moves_nothing_between_devices(gpu, monkeypatch):
         with Staying():
             step(self, shape)
 
-    monkeypatch.setattr(StaticDecoder, "_step", watched)
+    patch.setattr(StaticDecoder, "_step", watched)
     made = toy_policy(steps=20)
     moved(made, gpu)
     engine = HFRollout(max_new_tokens=12, decoding=Decoding.static)
