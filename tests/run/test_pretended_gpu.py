@@ -39,8 +39,13 @@ def alone(function, *arguments):
 
 
 def test_tensors_of_two_devices_do_not_meet():
+    alone(on_gpu, two_devices)
+
+
+def on_gpu(function, *arguments):
+    """Call it with a device that is said to be a GPU."""
     with pretended() as gpu:
-        two_devices(gpu)
+        function(gpu, *arguments)
 
 
 def two_devices(gpu):
@@ -77,15 +82,10 @@ CASES = {
     ],
 )
 def test_a_step_on_a_gpu_is_the_step_on_the_cpu(name, packing, decoding):
-    alone(same_step, name, packing, decoding)
+    alone(on_gpu, same_step, name, packing, decoding)
 
 
-def same_step(name, packing, decoding):
-    with pretended() as gpu:
-        _same_step(name, packing, decoding, gpu)
-
-
-def _same_step(name, packing, decoding, gpu):
+def same_step(gpu, name, packing, decoding):
     estimator, loss = CASES[name]
 
     def weights_after(device):
@@ -132,11 +132,10 @@ def _same_step(name, packing, decoding, gpu):
 
 def test_a_one_token_step_moves_nothing_between_devices():
     """A graph could not record that: it would copy what lay there when it was recorded."""
-    with pretended() as gpu, pytest.MonkeyPatch.context() as patch:
-        moves_nothing(gpu, patch)
+    alone(on_gpu, moves_nothing)
 
 
-def moves_nothing(gpu, patch):
+def moves_nothing(gpu):
     steps, step = [], StaticDecoder._step
 
     def watched(self, shape):
@@ -144,7 +143,7 @@ def moves_nothing(gpu, patch):
         with Staying():
             step(self, shape)
 
-    patch.setattr(StaticDecoder, "_step", watched)
+    StaticDecoder._step = watched  # this process ends with the test
     made = toy_policy(steps=20)
     moved(made, gpu)
     engine = HFRollout(max_new_tokens=12, decoding=Decoding.static)
