@@ -4,7 +4,7 @@ No token is padded and no pair of tokens is masked, so work and memory follow th
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -39,6 +39,7 @@ class Runs:
         )
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """Attention within runs, and its gradient from the output and log-sum-exp of a larger whole."""
 
