@@ -66,7 +66,7 @@ class Comparison:
     variance: Resampled
     """Variance of one replicate's gradient, summed over parameters, over the true length
     squared."""
-    samples: float
+    samples: int | float
     """Responses of a replicate, with continuations by their tokens."""
     evaluations: float
     """Rewards asked for, of a replicate."""
@@ -120,7 +120,7 @@ def compare(
     resampler: Resampler,
     *,
     control: Array | None,
-    samples: float,
+    samples: int | float,
     evaluations: float,
 ) -> Comparison:
     """All figures of one method in one world.

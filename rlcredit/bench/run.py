@@ -199,7 +199,7 @@ class _World:
             except ValueError as error:
                 self._refuse(name, losses, str(error))
                 continue
-            samples: float = self.found.settings.group_size
+            samples: int | float = self.found.settings.group_size
             if signals.num_extra_tokens:  # continuations count by their tokens
                 samples *= 1 + signals.num_extra_tokens / int(signals.response_mask.sum())
             for loss in losses:
@@ -239,7 +239,7 @@ class _World:
         loss: str,
         advantages: Float[Tensor, "P G T"],
         unit: float,
-        samples: float,
+        samples: int | float,
         evaluations: float,
     ) -> None:
         method = self.found.methods.losses[loss]
@@ -265,7 +265,7 @@ class _World:
         gradients: Array,
         stage: Stage,
         objectives: Mapping[str, Array],
-        samples: float,
+        samples: int | float,
         evaluations: float,
     ) -> Comparison:
         return compare(

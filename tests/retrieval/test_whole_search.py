@@ -57,8 +57,11 @@ def test_rows_may_be_some_in_any_order(index):
     encoded = index.encode(TEXTS)
     whole = index.search(encoded, ROWS, depth=7)
     some = torch.tensor([5, 63, 2, 2, 61])
-    for mine, all_ in zip(index.search(encoded, some, depth=7), whole, strict=True):
-        assert torch.equal(mine, all_[some])
+    columns, best = index.search(encoded, some, depth=7)
+    # a product of fewer rows may have other last bits
+    torch.testing.assert_close(best, whole[1][some], rtol=0, atol=1e-6)
+    retrieved = best > -torch.inf
+    assert torch.equal(columns[retrieved], whole[0][some][retrieved])
     nothing = index.search(encoded, some[:0], depth=7)
     assert [part.shape for part in nothing] == [(0, 7), (0, 7)]
 

@@ -22,7 +22,7 @@ from rlcredit.trainer.optim import AdamW
 from rlcredit.trainer.plan import MemoryPlan, lasting_lines, memory_plan, sharded_lines
 from rlcredit.trainer.settings import TrainerSettings
 from rlcredit.types import Prompt, Randomness
-from tests.policy.toy import toy_policy
+from tests.policy.toy import toy_policy, toy_task
 
 SIZES = {
     "vocab_size": 512,
@@ -110,7 +110,7 @@ def test_weights_gradients_and_moments_are_those_of_a_step(folder, lora):
     skeleton = source.skeleton(cache=folder, say=print)
     assert {p.device.type for p in skeleton.parameters()} == {"meta"}
     policy = source.load(
-        None, seed=0, cache=folder, device=torch.device("cpu"), say=lambda line: None
+        toy_task(), seed=0, cache=folder, device=torch.device("cpu"), say=lambda line: None
     )
     optimizer = AdamW().build(policy.model)
     for p in policy.model.parameters():
