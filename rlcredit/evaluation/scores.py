@@ -51,7 +51,9 @@ def score_responses(
 
 
 def lengths(texts: Written) -> dict[Cell, tuple[float, ...]]:
-    """Words of the searched texts: the mean per prompt, of everyone who wrote.
+    """Words of the searched texts: the mean per prompt, of everyone who wrote words.
+
+    RM3 did not: its text repeats a term as often as its weight is large.
 
     Args:
         texts: Who wrote -> [P][n] search texts.
@@ -61,6 +63,7 @@ def lengths(texts: Written) -> dict[Cell, tuple[float, ...]]:
             sum(len(text.split()) for text in own) / len(own) for own in written
         )
         for source, written in texts.items()
+        if source is not Source.rm3
     }
 
 

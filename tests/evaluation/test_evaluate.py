@@ -139,7 +139,8 @@ def test_every_retriever_measure_and_writer_has_a_score_of_every_prompt(evaluati
         for measure in ORACLES
         for source in Source
     }
-    assert set(evaluation.scores) == ranked | {Cell("", "words", source) for source in Source}
+    writers = set(Source) - {Source.rm3}  # which repeats a term for its weight
+    assert set(evaluation.scores) == ranked | {Cell("", "words", source) for source in writers}
     assert evaluation.prompt_ids == ("q0", "q1", "q2", "q3", "q4")
     for cell, values in evaluation.scores.items():
         assert len(values) == 5
