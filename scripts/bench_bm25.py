@@ -26,8 +26,8 @@ from rlcredit.tasks import ESCI
 from scripts.bench_catalogue import DEPTH, peak_gb, queries_of, timed
 from scripts.bench_speed import store
 
-Search = Callable[[Sequence[str]], None]
-"""Finds the first 100 documents of each query."""
+Search = Callable[[Sequence[str]], list[list[str]]]
+"""Ids of the first 100 documents of each query."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,20 @@ class Row:
     peak_gb: float
 
 
+def named(ids: Sequence[str], found: Sequence[Sequence[int]]) -> list[list[str]]:
+    """The ids of documents that an engine knows by number."""
+    return [[ids[number] for number in row] for row in found]
+
+
 def by_terms(documents: Documents) -> Search:
     """This package: a product of sparse rows."""
     index = BM25().index(documents, cache=Path())
 
-    def search(queries: Sequence[str]) -> None:
-        encoded = index.encode(queries)
+    def search(queries: Sequence[str]) -> list[list[str]]:
+        encoded, found = index.encode(queries), list[list[str]]()
         for rows in torch.arange(len(queries)).split(128):
-            index.search(encoded, rows, depth=DEPTH)
+            found += named(index.document_ids, index.search(encoded, rows, depth=DEPTH)[0].tolist())
+        return found
 
     return search
 
@@ -58,10 +64,12 @@ def by_all(documents: Documents) -> Search:
     """This package: every document scored, and all of them put in order."""
     index = BM25().index(documents, cache=Path())
 
-    def search(queries: Sequence[str]) -> None:
-        encoded = index.encode(queries)
+    def search(queries: Sequence[str]) -> list[list[str]]:
+        encoded, found = index.encode(queries), list[list[str]]()
         for rows in torch.arange(len(queries)).split(max(2**24 // len(documents.ids), 1)):
-            order(index.score(encoded, rows), depth=DEPTH)
+            ranked = order(index.score(encoded, rows), depth=DEPTH)
+            found += named(index.document_ids, ranked.tolist())
+        return found
 
     return search
 
@@ -71,9 +79,10 @@ def by_bm25s(documents: Documents, backend: str) -> Search:
     model = bm25s.BM25(k1=1.5, b=0.75, method="lucene", backend=backend)
     model.index([terms_of(text) for text in documents.texts], show_progress=False)
 
-    def search(queries: Sequence[str]) -> None:
+    def search(queries: Sequence[str]) -> list[list[str]]:
         terms = [terms_of(query) for query in queries]
-        model.retrieve(terms, k=DEPTH, show_progress=False, n_threads=0)
+        ranked: Any = model.retrieve(terms, k=DEPTH, show_progress=False, n_threads=0)
+        return named(documents.ids, ranked.documents.tolist())
 
     search(queries_of(documents, 2))  # numba compiles
     return search
@@ -87,10 +96,12 @@ def by_sqlite(documents: Documents) -> Search:
     database.executemany("INSERT INTO found(rowid, text) VALUES (?, ?)", _plus_one(rows))
     sql = f"SELECT rowid FROM found WHERE found MATCH ? ORDER BY bm25(found) LIMIT {DEPTH}"
 
-    def search(queries: Sequence[str]) -> None:
+    def search(queries: Sequence[str]) -> list[list[str]]:
+        found: list[list[int]] = []
         for query in queries:
             asked = " OR ".join(f'"{term}"' for term in terms_of(query))
-            database.execute(sql, (asked,)).fetchall()
+            found.append([row - 1 for (row,) in database.execute(sql, (asked,))])
+        return named(documents.ids, found)
 
     return search
 

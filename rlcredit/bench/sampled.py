@@ -1,11 +1,12 @@
 """Estimated gradients where no exact one is known: a second estimate stands in for it.
 
-Both come from the same replicates, cut into halves: <g_a - t_b', ...> would mix noise into bias, so
-every inner product takes one factor from each half. With t an unbiased estimate of the gradient,
+Both come from the same replicates, which are cut into halves a and b. The inner product of a half
+with itself would take its noise for length, so every inner product takes one factor from each half.
+With g the estimator's mean gradient and t that of an unbiased one,
 
     bias^2   <g_a - t_a, g_b - t_b>        length^2 of t   <t_a, t_b>        along t   <g_a, t_b>
 
-each of whose means holds no noise. The halves' parts are averaged over both ways round.
+have no noise in their means. What is not symmetric is averaged over both ways round.
 """
 
 from dataclasses import dataclass

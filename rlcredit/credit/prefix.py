@@ -4,7 +4,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rlcredit.credit.group import Scale, over_std
 from rlcredit.credit.masked import full_precision
+from rlcredit.credit.spread import spread_segment
 
 
 def prefix_table(
@@ -118,3 +120,34 @@ def siblings_mean(
     count = present.sum(dim=1, keepdim=True) - present.long()
     last_mean = (last.sum(dim=1, keepdim=True) - last) / (values.shape[1] - 1)
     return torch.where(count > 0, total / count.clamp(min=1), last_mean)
+
+
+def tokens_to_go(
+    to_go: Float[Tensor, "P G N"],
+    segment_ids: Int[Tensor, "P G T"],
+    mask: Bool[Tensor, "P G T"],
+    rewards: Float[Tensor, "P G"],
+    *,
+    scale: Scale,
+    eps: float,
+) -> tuple[Float[Tensor, "P G T"], Float[Tensor, "P G T"]]:
+    """Advantage and credit of each token: those of the segment that was being written (standard).
+
+    Args:
+        to_go: What each segment and those behind it earned, and what follows the last.
+        segment_ids: The segment of each token.
+        mask: True on response tokens.
+        rewards: One reward per rollout.
+        scale: Whether to divide by the group's std of rewards.
+        eps: Added to the divisor, in reward units.
+
+    Returns:
+        What is to go less the siblings' mean at the same segment, scaled; and what is to go itself.
+        Both are 0 outside the response.
+    """
+    place = judged_segment(segment_ids, mask)
+    centred = relative_to_go(to_go, place)
+    if scale == Scale.std:
+        centred = over_std(centred, rewards, eps=eps)
+    values, credit = (torch.where(mask, spread_segment(x, place), 0) for x in (centred, to_go))
+    return values, credit

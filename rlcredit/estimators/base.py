@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rlcredit.credit.games import player_order
+from rlcredit.credit.group import Scale
 from rlcredit.credit.masked import full_precision
 from rlcredit.types import (
     Advantages,
@@ -68,6 +69,16 @@ class AdvantageEstimator(ABC):
     @abstractmethod
     def __call__(self, signals: Signals) -> Advantages:
         """Give every token its advantage; called once per batch, before its first update."""
+
+
+def refuse_mean_scale(scale: Scale, name: str) -> None:
+    """Refuse a division by the mean reward, which has a meaning for whole responses alone.
+
+    Raises:
+        ValueError: If the scale is the mean.
+    """
+    if scale == Scale.mean:
+        raise ValueError(f"{name} is scaled by std or none, not by the mean reward")
 
 
 def played(signals: Signals, name: str) -> tuple[Segments, CoalitionGame]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rlcredit.credit.group import Scale, equal_rewards, over_std
 from rlcredit.credit.max_at_k import max_at_k
 from rlcredit.credit.spread import spread_rollout
-from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain
+from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain, refuse_mean_scale
 from rlcredit.types import Advantages, Signals
 
 
@@ -31,8 +31,7 @@ class MaxK(AdvantageEstimator):
         """Refuse settings that have no meaning here."""
         if self.k < 1:
             raise ValueError(f"estimator.k={self.k}; the best of k rollouts needs k >= 1")
-        if self.scale == Scale.mean:
-            raise ValueError("max@K is scaled by std or none, not by the mean reward")
+        refuse_mean_scale(self.scale, "max@K")
 
     @property
     def smallest_group(self) -> int:

@@ -6,13 +6,17 @@ depends on the state before its segment alone, so (but for the scale) the gradie
 
 from dataclasses import dataclass
 
-import torch
-
 from rlcredit.credit.coalitions import Prefixes
-from rlcredit.credit.group import Scale, checked_rewards, over_std
-from rlcredit.credit.prefix import judged_segment, prefix_table, relative_to_go, return_to_go
-from rlcredit.credit.spread import spread_segment
-from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain, compacted, played
+from rlcredit.credit.group import Scale, checked_rewards
+from rlcredit.credit.prefix import prefix_table, return_to_go, tokens_to_go
+from rlcredit.estimators.base import (
+    AdvantageEstimator,
+    Centring,
+    Grain,
+    compacted,
+    played,
+    refuse_mean_scale,
+)
 from rlcredit.types import Advantages, Needs, Signals
 
 
@@ -36,8 +40,7 @@ class Prefix(AdvantageEstimator):
 
     def __post_init__(self) -> None:
         """Refuse a scale that has no meaning here."""
-        if self.scale == Scale.mean:
-            raise ValueError("prefix credit is scaled by std or none, not by the mean reward")
+        refuse_mean_scale(self.scale, "prefix credit")
 
     @property
     def needs(self) -> Needs:
@@ -51,12 +54,14 @@ class Prefix(AdvantageEstimator):
         compact, _ = compacted(game)
         prefixes = prefix_table(compact.members, compact.rewards, compact.evaluated)
         to_go = return_to_go(rewards, prefixes, game.players)
-        place = judged_segment(segments.ids, signals.response_mask)
-        centred = relative_to_go(to_go, place)
-        if self.scale == Scale.std:
-            centred = over_std(centred, signals.rewards, eps=self.eps)
-        values = torch.where(signals.response_mask, spread_segment(centred, place), 0)
-        credit = torch.where(signals.response_mask, spread_segment(to_go, place), 0)
+        values, credit = tokens_to_go(
+            to_go,
+            segments.ids,
+            signals.response_mask,
+            signals.rewards,
+            scale=self.scale,
+            eps=self.eps,
+        )
         num_tokens = signals.response_mask.sum().clamp(min=1)
         return Advantages(
             values=values,

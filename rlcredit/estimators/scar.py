@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from rlcredit.credit.group import Scale, checked_rewards, over_std
-from rlcredit.credit.prefix import judged_segment, relative_to_go, return_to_go
-from rlcredit.credit.spread import spread_segment
+from rlcredit.credit.group import Scale, checked_rewards
+from rlcredit.credit.prefix import return_to_go, tokens_to_go
 from rlcredit.estimators.base import (
     AdvantageEstimator,
     Centring,
@@ -22,6 +21,7 @@ from rlcredit.estimators.base import (
     SegmentValue,
     compacted,
     played,
+    refuse_mean_scale,
 )
 from rlcredit.types import Advantages, Needs, Signals
 
@@ -51,8 +51,7 @@ class SCAR(AdvantageEstimator):
 
     def __post_init__(self) -> None:
         """Refuse a scale that has no meaning here."""
-        if self.scale == Scale.mean:
-            raise ValueError("SCAR is scaled by std or none, not by the mean reward")
+        refuse_mean_scale(self.scale, "SCAR")
 
     @property
     def needs(self) -> Needs:
@@ -68,12 +67,14 @@ class SCAR(AdvantageEstimator):
         shares = torch.where(compact.players, shares, 0)
         before = torch.cat([torch.zeros_like(shares[..., :1]), shares.cumsum(dim=-1)], dim=-1)
         to_go = return_to_go(rewards, before.to(rewards), game.players)
-        place = judged_segment(segments.ids, signals.response_mask)
-        centred = relative_to_go(to_go, place)
-        if self.scale == Scale.std:
-            centred = over_std(centred, signals.rewards, eps=self.eps)
-        values = torch.where(signals.response_mask, spread_segment(centred, place), 0)
-        credit = torch.where(signals.response_mask, spread_segment(to_go, place), 0)
+        values, credit = tokens_to_go(
+            to_go,
+            segments.ids,
+            signals.response_mask,
+            signals.rewards,
+            scale=self.scale,
+            eps=self.eps,
+        )
         num_players = game.players.sum().clamp(min=1)
         return Advantages(
             values=values,

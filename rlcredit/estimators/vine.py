@@ -8,7 +8,7 @@ from rlcredit.credit.group import Scale, over_std
 from rlcredit.credit.prefix import judged_segment
 from rlcredit.credit.spread import spread_segment
 from rlcredit.credit.state_values import Target, judged_starts, state_advantages
-from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain
+from rlcredit.estimators.base import AdvantageEstimator, Centring, Grain, refuse_mean_scale
 from rlcredit.types import Advantages, Needs, Signals
 
 
@@ -36,8 +36,7 @@ class Vine(AdvantageEstimator):
         """Refuse settings that have no meaning here."""
         if self.samples < 1:
             raise ValueError(f"estimator.samples={self.samples}; a value needs 1 or more: use 4")
-        if self.scale == Scale.mean:
-            raise ValueError("vine is scaled by std or none, not by the mean reward")
+        refuse_mean_scale(self.scale, "vine")
 
     @property
     def needs(self) -> Needs:

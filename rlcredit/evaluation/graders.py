@@ -234,8 +234,8 @@ class SearchGrader(Grader):
         rows = [("retriever", f"{trained}; unseen in training: {', '.join(unseen) or 'none'}")]
         costs = self.reward.costs
         if costs:
-            unknown = f"{costs.unknown:g} more where the catalogue has it not"
-            rows.append(("a word costs", f"{costs.word:g}, {unknown}; in training alone"))
+            unknown = f"; {costs.unknown:g} more if no document has it" if costs.unknown else ""
+            rows.append(("a word costs", f"{costs.word:g} in training{unknown}"))
         return rows
 
     @property

@@ -121,7 +121,7 @@ class PackAttention:
         """Attend within the pack's one row of N tokens, in whichever of the two ways was chosen."""
         del layer
         kind, dtype = q.device.type, v.dtype
-        lower = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else q.dtype
+        lower = product_dtype(q)
         flash = takes_flash(kind, lower, q.shape[-1])
         wide = torch.promote_types(q.dtype, torch.float32) if self.split else q.dtype
         wide = lower if flash else wide
@@ -136,6 +136,12 @@ class PackAttention:
                 self.mask = pack_mask(self.pack)
             out = masked_attention(q, k, v, self.pack, scale, self.mask)
         return out.to(dtype)[None]
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The number format of products with a tensor: autocast's, where that is on."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def pack_mask(pack: Pack) -> Bool[Tensor, "P 1 W W"]:

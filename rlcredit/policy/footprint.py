@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
-from rlcredit.policy.attention import NAME, no_mask, obstacle
+from rlcredit.policy.attention import NAME, no_mask, obstacle, product_dtype
 
 _FEW, _MORE = 64, 128
 """Tokens of the two passes whose difference is what a token costs."""
@@ -124,9 +124,7 @@ class _Causal:
     ) -> Float[Tensor, "B N H D"]:
         """Attend to all tokens before."""
         del layer
-        kind = q.device.type
-        lower = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else q.dtype
-        q, k, v = (x.to(lower) for x in (q, k, v))
+        q, k, v = (x.to(product_dtype(q)) for x in (q, k, v))
         out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
         return out.transpose(1, 2)
 

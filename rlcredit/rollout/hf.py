@@ -49,6 +49,20 @@ class _Slot:
     decoder: StaticDecoder | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is to be decoded: P prompts, G rows of each."""
+
+    policy: Policy
+    ids: Int[Tensor, "P L"]
+    mask: Bool[Tensor, "P L"]
+    sampled: Sampled
+    """Its rows are filled in."""
+    uniforms: Float[Tensor, "B T"] | None
+    """A number for each draw; None: the most probable token."""
+    group_size: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class HFRollout:
     """Samples responses with the policy's own model, in the training process.
@@ -134,7 +148,7 @@ class HFRollout:
             uniforms = _uniforms(randomness, "rollout", numbers, self.max_new_tokens)
             uniforms = uniforms.to(ids.device)
         sampled = Sampled.empty(len(prompts) * group_size, self.max_new_tokens, policy, ids.device)
-        self._decode_all(policy, ids, mask, sampled, uniforms, group_size)
+        self._decode_all(_Work(policy, ids, mask, sampled, uniforms, group_size))
         return sampled.rollouts(
             policy, prompts, ids, mask, temperature=self.temperature, spans=spans
         )
@@ -161,26 +175,18 @@ class HFRollout:
         numbers = (index * count + n for index in indices for n in range(count))
         uniforms = _uniforms(randomness, "continuation", numbers, self.max_new_tokens)
         read = sampled.behind(ids, mask, count)
-        self._decode_all(policy, *read, sampled, uniforms.to(ids.device), count)
+        self._decode_all(_Work(policy, *read, sampled, uniforms.to(ids.device), count))
         return sampled.rollouts(
             policy, prompts, ids, mask, temperature=self.temperature, spans=False
         )
 
-    def _decode_all(
-        self,
-        policy: Policy,
-        ids: Int[Tensor, "P L"],
-        mask: Bool[Tensor, "P L"],
-        sampled: Sampled,
-        uniforms: Float[Tensor, "B T"] | None,
-        group_size: int,
-    ) -> None:
-        """Fill in all rows of ``sampled``."""
+    def _decode_all(self, work: _Work) -> None:
+        """Fill in all rows of what is sampled."""
         decode = self._decode if self.decoding is Decoding.dynamic else self._decode_in_buffers
-        with torch.no_grad(), evaluating(policy.model):
-            model = self._weights(policy.model)
-            for rows in self._chunks(len(ids), group_size):
-                decode(policy, model, ids, mask, sampled, uniforms, rows, group_size)
+        with torch.no_grad(), evaluating(work.policy.model):
+            model = self._weights(work.policy.model)
+            for rows in self._chunks(len(work.ids), work.group_size):
+                decode(work, model, rows)
 
     def _weights(self, model: PreTrainedModel) -> PreTrainedModel:
         """The model that samples: the policy's own, or the copy with the policy's newest weights.
@@ -209,18 +215,10 @@ class HFRollout:
             for inner in range(start, stop, self.max_rows):
                 yield range(inner, min(inner + self.max_rows, stop))
 
-    def _decode(
-        self,
-        policy: Policy,
-        model: PreTrainedModel,
-        ids: Int[Tensor, "P L"],
-        mask: Bool[Tensor, "P L"],
-        sampled: Sampled,
-        uniforms: Float[Tensor, "B T"] | None,
-        rows: range,
-        group_size: int,
-    ) -> None:
-        """Fill in the rows of ``sampled``, each from where it was begun."""
+    def _decode(self, work: _Work, model: PreTrainedModel, rows: range) -> None:
+        """Fill in some rows, each from where it was begun."""
+        policy, ids, mask = work.policy, work.ids, work.mask
+        sampled, uniforms, group_size = work.sampled, work.uniforms, work.group_size
         alive = torch.tensor(rows, device=ids.device)
         begun = sampled.mask.sum(dim=1)
         prompts = torch.arange(rows[0] // group_size, rows[-1] // group_size + 1, device=ids.device)
@@ -258,18 +256,10 @@ class HFRollout:
             return PrefixState.read(model, ids, mask, room=self.max_new_tokens)
         return CacheState.read(model, ids, mask)
 
-    def _decode_in_buffers(
-        self,
-        policy: Policy,
-        model: PreTrainedModel,
-        ids: Int[Tensor, "P L"],
-        mask: Bool[Tensor, "P L"],
-        sampled: Sampled,
-        uniforms: Float[Tensor, "B T"] | None,
-        rows: range,
-        group_size: int,
-    ) -> None:
-        """Fill in the rows of ``sampled``; they are whole groups, or some rows of one."""
+    def _decode_in_buffers(self, work: _Work, model: PreTrainedModel, rows: range) -> None:
+        """Fill in some rows; they are whole groups, or some rows of one."""
+        policy, ids, mask = work.policy, work.ids, work.mask
+        sampled, uniforms, group_size = work.sampled, work.uniforms, work.group_size
         first, last = rows[0] // group_size, rows[-1] // group_size + 1
         part, slot = slice(rows.start, rows.stop), self._slot
         if slot.decoder is None or not slot.decoder.is_for(model, policy.eos_ids):

@@ -227,9 +227,11 @@ class RunConsole:
 
 
 def _unit(evaluation: Evaluation) -> str:
-    """What could have come out otherwise: prompts, or families of rewordings."""
-    families = len(set(evaluation.families))
-    return f"{families} families of prompts" if families < len(evaluation.families) else "prompts"
+    """What could have come out otherwise: prompts, or the intents that several of them reword."""
+    intents = len(set(evaluation.families))
+    if intents < len(evaluation.families):
+        return f"the {intents} intents that the prompts reword"
+    return "prompts"
 
 
 class StepLines:

@@ -97,7 +97,7 @@ ALARMS = (
 
 
 TEXTS = (
-    ("text/repeated_share", "said before", ".0%"),
+    ("text/repeated_share", "repeated", ".0%"),
     ("text/unknown_share", "in no document", ".0%"),
     ("text/perplexity", "perplexity under the starting policy", ".1f"),
 )

@@ -55,7 +55,7 @@ def test_what_became_of_the_texts_is_one_line_over_all_sittings():
     again = Watch.from_carry(watch.carry())
     for share in [0.3] * 5:
         again(2, {"text/repeated_share": share, "text/unknown_share": 0.0})
-    said = "words of responses: said before 10% -> 30%, in no document 5% -> 0%"
+    said = "words of responses: repeated 10% -> 30%, in no document 5% -> 0%"
     assert again.texts() == said
     assert Watch().texts() is None
 

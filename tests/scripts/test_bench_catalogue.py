@@ -37,7 +37,12 @@ def test_a_line_takes_the_place_of_the_one_before_it(tmp_path, capsys):
     assert "| 2,000 | bm25 | 1 | 7 (" in capsys.readouterr().out
 
 
-def test_every_engine_answers(tmp_path):
+def test_every_engine_finds_a_document_by_its_own_text(tmp_path):
+    """What is compared is a search: of a hundred documents, a text's own is the first."""
     documents = ESCI(size=2000, cache=str(tmp_path)).load().documents
-    for engine in ENGINES.values():
-        engine(documents)(["leather lamp", "compact backpack for travel"])
+    asked = (3, 1999)
+    for name, engine in ENGINES.items():
+        found = engine(documents)([documents.texts[number] for number in asked])
+        for number, rows in zip(asked, found, strict=True):
+            assert documents.ids[number] == rows[0], name
+            assert len(set(rows)) == len(rows) == 100, name
