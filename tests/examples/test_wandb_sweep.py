@@ -6,7 +6,6 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from rlcredit.commands.build import trackers
 from rlcredit.commands.components import build
@@ -21,6 +20,9 @@ register()
 
 def words(macro):
     """The words behind the program, as W&B's agent puts them together."""
+    # takes two seconds to import, in every process that collects tests
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
     args = create_sweep_command_args({"args": {k: {"value": v} for k, v in CHOSEN.items()}})
     command = create_sweep_command(list(SWEEP["command"]))
     known = {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [SWEEP["program"]]}
