@@ -78,6 +78,9 @@ def test_the_script_runs_every_part_by_itself(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
     runs = json.loads((tmp_path / "gpu_check_c.json").read_text())["rows"]
     assert [row["status"] for row in runs] == ["measured", "measured"]
+    bench = json.loads((tmp_path / "gpu_check_g.json").read_text())["rows"]
+    assert [row["status"] for row in bench] == ["passed", "measured", "measured", "skipped"]
+    assert "draw more" in bench[-1]["note"]
 
 
 def test_without_the_gpu_that_is_asked_for_nothing_is_checked(tmp_path):
