@@ -51,7 +51,7 @@ class _Slot:
 
 @dataclass(frozen=True, kw_only=True)
 class VLLMRollout:
-    """Samples responses with vLLM, in the training process; for runs of one process.
+    """Samples responses with vLLM, in the training process; of several, in each for its prompts.
 
     Every call first pushes the policy's weights (adapters merged) into the engine, in memory, and
     forgets what the prefix cache holds of the old ones. Every rollout is a request with a seed of

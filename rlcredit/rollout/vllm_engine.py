@@ -64,8 +64,6 @@ class Engine:
         Raises:
             ValueError: If the model or the run is one that vLLM cannot sample for.
         """
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            raise ValueError("rollout=vllm is for runs of one process; use rollout=hf with several")
         if dtype is torch.float64:
             raise ValueError(
                 "the policy is float64, which vLLM has not; set rollout.dtype=float32 (and "
@@ -75,6 +73,7 @@ class Engine:
         config.architectures = [type(model).__name__]
         gc.collect()  # of an earlier job of the sweep: now, not under the new one's feet
         length = max_model_len or config.get_text_config().max_position_embeddings
+        backend = _join_the_world(model.device)
         with TemporaryDirectory(prefix="rlcredit-vllm-") as folder, _process_as_it_was():
             config.save_pretrained(folder)  # the architecture alone: no weight touches the disk
             llm = LLM(
@@ -93,6 +92,7 @@ class Engine:
                 logprobs_mode="processed_logprobs",
                 enforce_eager=eager,
                 disable_log_stats=True,
+                distributed_executor_backend=backend,
                 seed=0,
             )
         settings = llm.llm_engine.vllm_config
@@ -217,6 +217,19 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 for adapter in layer.active_adapters:
                     value = value + layer.get_delta_weight(adapter)
         yield f"{owner}.{kind}", value
+
+
+def _join_the_world(device: torch.device) -> str | None:
+    """Of several processes each has a whole engine: vLLM is told that they are one world already.
+
+    It reads their numbers from the environment, as torchrun sets them, and makes its groups in that
+    world, so that all of them have to start their engines at the same time.
+    """
+    if not (torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1):
+        return None
+    os.environ["RANK"] = str(torch.distributed.get_rank())
+    os.environ["LOCAL_RANK"] = str(device.index or 0)
+    return "external_launcher"
 
 
 def _shape(model: PreTrainedModel) -> str:

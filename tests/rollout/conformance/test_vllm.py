@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlcredit.policy.causal_lm import CausalLM
@@ -11,6 +12,8 @@ from rlcredit.policy.hf import Dtype
 from rlcredit.rollout.sampled import Sampled
 from rlcredit.rollout.vllm import StaleWeightsError, VLLMRollout
 from rlcredit.types import Randomness
+from tests.distributed.worlds import start
+from tests.rollout.conformance import ranks
 from tests.rollout.conformance.engines import (
     CAP,
     CONTEXT,
@@ -189,3 +192,22 @@ def test_a_prompt_beyond_the_engine_s_length_is_named():
     with pytest.raises(ValueError, match=r"rollout.max_model_len=64; raise it"):
         engine(fresh_policy(), PROMPTS, group_size=1, randomness=RANDOMNESS)
     assert sample(engine, fresh_policy(), SHORT).texts
+
+
+@needs_vllm
+def test_an_engine_in_each_process_gives_the_responses_that_one_engine_gives(tmp_path):
+    """Before and after an update, checked for freshness in each process."""
+    fresh_policy().export(tmp_path / "policy")
+    for processes in (1, 2):
+        (tmp_path / str(processes)).mkdir()
+        places = (tmp_path / "policy", tmp_path / str(processes))
+        start(ranks.write, *places, processes=processes, timeout_s=240.0)
+    for step in ranks.STEPS:
+        one, first, second = (
+            load_file(tmp_path / name) for name in (f"1/{step}-0", f"2/{step}-0", f"2/{step}-1")
+        )
+        both = {name: torch.cat([first[name], second[name]]) for name in one}
+        assert both["mask"].sum() > len(PROMPTS) * ranks.GROUP
+        assert torch.equal(both["mask"], one["mask"])
+        assert torch.equal(both["ids"], one["ids"])
+        torch.testing.assert_close(both["logprobs"], one["logprobs"], rtol=0, atol=TOLERANCE)
