@@ -1,6 +1,6 @@
 """ShapE: candidates listed in one response, credited by Shapley values (arXiv:2603.29871).
 
-The paper's own equations could not be had; what is ours stands in METHODS.md.
+The paper's own equations could not be had; what is ours stands in docs/methods.
 """
 
 from dataclasses import dataclass
