@@ -146,5 +146,9 @@ def _about(group: str, choice: str) -> str:
         return _cell(said)
     parts = [part for part in own.pop("defaults", []) if isinstance(part, dict)]
     plain = {key: value for key, value in own.items() if not isinstance(value, dict | list)}
-    words = [f"`{key}={_plain(value)}`" for each in (*parts, plain) for key, value in each.items()]
+    words = [
+        f"`{key.split('/')[-1].split('@')[0]}={_plain(value)}`"  # of "override /loss@..." the group
+        for each in (*parts, plain)
+        for key, value in each.items()
+    ]
     return _cell(" ".join([said, *words]))

@@ -1,6 +1,7 @@
 """The pages say what the code does, lead somewhere, and name only what exists."""
 
 import re
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from rlcredit.scoring.named import CANDIDATES, ESTIMATORS
 from rlcredit.trainer.settings import TrainerSettings
 from scripts.docs.colours import colour_of
+from scripts.docs.equations import block, drawn
 from scripts.docs.front import METHODS
 from scripts.docs.picture import credited
 from scripts.docs.settings import sentences
@@ -138,3 +140,32 @@ def test_the_picture_shows_which_phrases_are_true():
 
 def test_readme_is_two_screens():
     assert (ROOT / "README.md").read_text().count("\n") < 120
+
+
+def equations():
+    return [
+        (path, latex)
+        for path in OWN
+        for latex in re.findall(r"```math\n(.*?)```", (ROOT / path).read_text(), re.S)
+    ]
+
+
+def test_every_equation_is_drawn_with_its_source_as_its_label():
+    for _, latex in equations():
+        image = block(latex, "math", "math", {}, None)
+        assert escape(latex.strip()) in image
+        assert image.count("<path") == 1
+    assert len(equations()) > 15
+
+
+def test_an_equation_is_outlines_whose_size_follows_the_text():
+    one, two = drawn("x"), drawn("x + x + x")
+    width = [float(re.search(r"width: ([\d.]+)em", image)[1]) for image in (one, two)]
+    assert 0.4 < width[0] < 1.2
+    assert width[1] > 2.5 * width[0]
+    assert len(re.findall("M", two)) > 2 * len(re.findall("M", one))
+
+
+def test_an_equation_that_cannot_be_read_is_refused():
+    with pytest.raises(ValueError, match="frac"):
+        drawn(r"\frac{a}")

@@ -34,7 +34,7 @@ MODULES = {
     **{"tensorboard": "tensorboard", "trackio": "trackio"},
     **{"verl": "verl", "ray": "verl", "tensordict": "verl", "transfer_queue": "transferqueue"},
     **{"verifiers": "verifiers", "openai": "verifiers"},
-    **{"griffe": "griffelib", "latex2mathml": "latex2mathml"},
+    **{"griffe": "griffelib"},
 }
 """Of distributions that an environment need not have, or which bring them."""
 NOT_IMPORTED = {
