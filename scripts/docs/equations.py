@@ -31,8 +31,9 @@ def block(source: str, language: str, css_class: str, options: Any, md: Any, **r
 
 def drawn(latex: str) -> str:
     """An equation as SVG, in the colour of the text around it."""
+    display = latex.replace(r"\frac", r"\dfrac")  # a block's fractions are large, as in LaTeX
     with rc_context({"mathtext.fontset": "cm"}):
-        outline = TextPath((0, 0), f"${latex}$", size=EM)
+        outline = TextPath((0, 0), f"${display}$", size=EM)
     box = outline.get_extents()
     left, top = box.x0 - MARGIN, -box.y1 - MARGIN
     width, height = box.width + 2 * MARGIN, box.height + 2 * MARGIN
