@@ -64,11 +64,19 @@ class Cost:
     seconds: float = 0.0
 
     @contextmanager
-    def clock(self, share: float = 1.0) -> Iterator[None]:
-        """Add the processor seconds of what is done meanwhile, or a share of them."""
-        start = time.process_time()
+    def clock(self, device: torch.device) -> Iterator[None]:
+        """Add the seconds of what is done meanwhile, see :func:`now`."""
+        start = now(device)
         yield
-        self.seconds += share * (time.process_time() - start)
+        self.seconds += now(device) - start
+
+
+def now(device: torch.device) -> float:
+    """Seconds of the processor; with a GPU, by the clock, once the GPU has done its work."""
+    if device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +89,16 @@ class Bench:
     directions: Directions
     seed: int
 
+    @property
+    def device(self) -> torch.device:
+        """Where the policy computes."""
+        return self.trainer.policy.model.device
+
     def replicate(self, number: int) -> tuple[dict[str, torch.Tensor], dict[str, Cost]]:
         """Gradients and costs of one group for each prompt, by estimator."""
         randomness = Randomness(seed=self.seed, step=number)
         shared = Cost()
-        with shared.clock():
+        with shared.clock(self.device):
             rollouts = self.trainer.rollout(
                 self.trainer.policy,
                 self.prompts,
@@ -106,7 +119,7 @@ class Bench:
     ) -> UpdateBatch:
         """What the loss reads of the estimator's advantages."""
         trainer, needs = self.trainer, estimator.needs | self.trainer.loss.needs
-        with cost.clock():
+        with cost.clock(self.device):
             seen = observe(
                 trainer.policy,
                 rollouts,
@@ -138,12 +151,12 @@ class Bench:
         with self.directions.attached(policy.model):
             for start in range(0, len(rollouts.prompts) * size, size):
                 rows = slice(start, start + size)
-                with forward.clock():
+                with forward.clock(self.device):
                     scored = policy.logprobs(rollouts, rows).logprobs
                 for name, batch in batches.items():
                     part = rows_of(batch, rows)
                     logprobs = scored.view(part.response_mask.shape)
-                    with costs[name].clock():
+                    with costs[name].clock(self.device):
                         value = loss(logprobs, replace(part, old_logprobs=logprobs.detach())).value
                         found[name] += self.directions.gradient(value, more=name != last).cpu()
         for cost in costs.values():
@@ -326,25 +339,33 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     names = list(dict.fromkeys([REFERENCE, *chosen.estimators.split(",")]))
-    register()
-    sizes = (
+    words = [
+        *chosen.words,
         f"trainer.prompts_per_step={chosen.prompts}",
         f"trainer.group_size={chosen.group_size}",
-    )
-    words = [*chosen.words, *BASE, *sizes]
-    job, parts = loaded(words, cache=chosen.cache)
+    ]
+    made = prepared(words, names, cache=chosen.cache, out=chosen.out, seed=chosen.seed)
+    run(*made, chosen.replicates, names)
+
+
+def prepared(
+    words: Sequence[str], names: Sequence[str], *, cache: Path, out: Path, seed: int = 0
+) -> tuple[Bench, Replicates]:
+    """A bench of the run that ``train.py <words>`` would be, and the folder of its replicates."""
+    register()
+    job, parts = loaded([*words, *BASE], cache=cache)
     with composing(conf_folder()):
         estimators = {name: estimator_of(name) for name in names}
     bench = Bench(
         trainer=parts.trainer,
         estimators=estimators,
         prompts=parts.trainer.batch_prompts(1),
-        directions=Directions.of(parts.trainer.policy.model, seed=chosen.seed),
-        seed=chosen.seed,
+        directions=Directions.of(parts.trainer.policy.model, seed=seed),
+        seed=seed,
     )
-    key = digest({"run": job.digest, "estimators": names, "seed": chosen.seed})
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    run(bench, Replicates(folder=chosen.out, key=key), chosen.replicates, names)
+    out.mkdir(parents=True, exist_ok=True)
+    key = digest({"run": job.digest, "estimators": list(names), "seed": seed})
+    return bench, Replicates(folder=out, key=key)
 
 
 def estimator_of(name: str) -> AdvantageEstimator:

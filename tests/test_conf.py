@@ -3,12 +3,11 @@
 import re
 import shlex
 from dataclasses import fields
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,13 +17,13 @@ from rlcredit.commands.components import COMPONENTS, build, components, known_cl
 from rlcredit.commands.digests import run_digest
 from rlcredit.commands.errors import explain
 from rlcredit.commands.saved import typed
-from rlcredit.commands.schema import register, schema
+from rlcredit.commands.schema import schema
 from rlcredit.rollout import VLLMRollout
 from rlcredit.tracking import TensorBoard, Trackio
 from rlcredit.trainer.pairing import check_pairing
+from tests.composing import CONF, RUNS, composed, names
 
 ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 GROUPS = [
     "policy",
     "estimator",
@@ -41,23 +40,6 @@ GROUPS = [
     "size",
     "experiment",
 ]
-register()
-
-
-@pytest.fixture(autouse=True)
-def conf_dir():
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def choices(group):
-    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
-
-
-@cache
-def composed(*overrides):
-    """A run's config, composed once and left as it is; the test that asks has opened conf/."""
-    return compose("train", overrides=list(overrides))
 
 
 ALONE = ("dataset", "reward")
@@ -82,9 +64,9 @@ TOGETHER = [group for group in GROUPS if group not in (*ALONE, *NO_COMPONENTS)]
 
 def node_of(group, name):
     """What ``group=name`` makes of a run's config: beside the other groups' names of that rank."""
-    rank = choices(group).index(name)
-    ranked = {each: choices(each) for each in TOGETHER}
-    chosen = {each: names[rank % len(names)] for each, names in ranked.items()}
+    rank = names(group).index(name)
+    ranked = {each: names(each) for each in TOGETHER}
+    chosen = {each: known[rank % len(known)] for each, known in ranked.items()}
     words = [f"{each}={choice}" for each, choice in chosen.items()]
     words = [f"{group}={name}"] if group in ALONE else words
     node = composed(*words, *(NEEDED[word] for word in words if word in NEEDED))[group]
@@ -105,7 +87,7 @@ OF_EXTRAS = {
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [(g, n) for g in GROUPS if g not in NO_COMPONENTS for n in choices(g)],
+    [(g, n) for g in GROUPS if g not in NO_COMPONENTS for n in names(g)],
     ids="=".join,
 )
 def test_every_component_composes_and_builds(group, name):
@@ -121,15 +103,17 @@ def test_every_component_composes_and_builds(group, name):
 
 @pytest.mark.parametrize("name", ["ospo", "lpo"])
 def test_an_estimator_alone_is_that_of_a_run(name):
-    config, loss = estimator_config(name)
+    with RUNS.hydra():
+        config, loss = estimator_config(name)
+        alone = compose("parts", overrides=[f"+loss={loss}"]).loss
     run = composed(f"estimator={name}")
     assert build(config) == build(run.estimator)
-    assert build(run.loss) == build(compose("parts", overrides=[f"+loss={loss}"]).loss)
+    assert build(run.loss) == build(alone)
 
 
 def test_every_estimator_goes_with_every_loss_or_is_refused_with_the_remedy():
     def built(group):
-        return [build(node_of(group, name)) for name in choices(group)]
+        return [build(node_of(group, name)) for name in names(group)]
 
     def refusal(estimator, loss):
         try:
@@ -146,11 +130,11 @@ def test_every_estimator_goes_with_every_loss_or_is_refused_with_the_remedy():
 
 
 def test_every_size_composes():
-    for name in choices("size"):
+    for name in names("size"):
         assert composed(f"size={name}").trainer.steps > 0
 
 
-@pytest.mark.parametrize("experiment", choices("experiment"))
+@pytest.mark.parametrize("experiment", names("experiment"))
 def test_every_experiment_composes_and_the_smallest_size_is_that_whatever_it_sets(experiment):
     cfg = composed(f"experiment={experiment}", "size=smoke")
     small = OmegaConf.load(CONF / "size" / "smoke.yaml")
@@ -169,11 +153,11 @@ def test_the_smallest_size_shortens_the_warm_start_where_there_is_one():
 
 
 def test_an_experiment_stays_what_it_is_where_the_size_does_not_say_otherwise():
-    words = ["experiment=real_hm", "size=sample", "trainer.prompts_per_step=2"]
-    cfg = compose("train", overrides=words)
+    words = ("experiment=real_hm", "size=sample", "trainer.prompts_per_step=2")
+    cfg = composed(*words)
     assert (cfg.trainer.steps, cfg.trainer.prompts_per_step) == (150, 2)
     assert cfg.trainer.optimizer.lr == 2e-4
-    assert compose("train", overrides=["experiment=supervised", "size=paper"]).trainer.steps == 0
+    assert composed("experiment=supervised", "size=paper").trainer.steps == 0
 
 
 ALL = [cls for package in dict.fromkeys(COMPONENTS.values()) for cls in components(package)]
@@ -231,7 +215,8 @@ def test_every_documented_command_composes_and_builds(words):
 
 def complaint(*overrides):
     def compose_and_build():
-        cfg = compose("train", overrides=list(overrides))
+        with RUNS.hydra():
+            cfg = compose("train", overrides=list(overrides))
         for group in set(GROUPS) & set(cfg):
             build(cfg[group])
 
@@ -275,7 +260,7 @@ def test_a_wrong_value_is_refused_while_composing_or_building(override, named):
 def test_a_retriever_that_does_not_exist_is_answered_with_those_that_do():
     said = complaint("retriever=bm52")
     assert "did you mean 'bm25'?" in said
-    with pytest.raises(HydraException) as caught:
+    with pytest.raises(HydraException) as caught, RUNS.hydra():
         retriever_configs(["bm52"])  # as evaluation.retrievers=[bm52] asks for it
     for sentence in (said, explain(caught.value)):
         assert all(name in sentence for name in ("bm25", "tfidf", "lsa", "minilm", "char_ngram"))
@@ -287,7 +272,7 @@ def trackers_of(*words):
 
 
 @pytest.mark.parametrize(
-    ("word", "names"),
+    ("word", "chosen"),
     [
         ("seed=0", ["wandb"]),
         ("tracker=jsonl", ["jsonl"]),
@@ -297,10 +282,10 @@ def trackers_of(*words):
         ("tracker=[]", []),
     ],
 )
-def test_trackers_stand_side_by_side_and_none_takes_another_s_place(word, names):
+def test_trackers_stand_side_by_side_and_none_takes_another_s_place(word, chosen):
     kinds = {"wandb": "WandB", "jsonl": "JSONL"}
-    assert trackers_of(word) == {name: kinds[name] for name in names}
-    assert list(trackers_of(word)) == names
+    assert trackers_of(word) == {name: kinds[name] for name in chosen}
+    assert list(trackers_of(word)) == chosen
 
 
 def test_a_setting_of_a_tracker_stands_under_its_name():
@@ -327,7 +312,7 @@ def test_a_tracker_or_a_setting_at_a_wrong_place_is_answered_with_the_right_one(
 
 
 def test_a_tracker_that_would_take_the_place_of_all_is_refused(tmp_path):
-    cfg = composed("tracker=jsonl").copy()
+    cfg = composed("tracker=jsonl")
     cfg.tracker = {"_target_": "my_lab.Tracker"}
     with pytest.raises(ValueError, match=r"my_lab\.Tracker .*# @package tracker\.<name>"):
         trackers(cfg)
@@ -335,7 +320,7 @@ def test_a_tracker_that_would_take_the_place_of_all_is_refused(tmp_path):
 
 def test_the_digest_is_that_of_what_changes_numbers():
     def digest(*choices, **settings):
-        cfg = composed(*choices).copy()
+        cfg = composed(*choices)
         for place, value in settings.items():
             OmegaConf.update(cfg, place, value)
         return run_digest(cfg)

@@ -3,28 +3,25 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from rlcredit.commands.build import config_text, job
-from rlcredit.commands.schema import register
 from rlcredit.run.job import assemble
+from tests.composing import RUNS
 
 ROOT = Path(__file__).parents[2]
-register()
 
 
 def composed(*words: str):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", overrides=[*words, "tracker=jsonl"], return_hydra_config=True)
+    return RUNS([*words, "tracker=jsonl"])
 
 
 def built(*words: str, said: tuple[str, ...] | None = None):
     """The job of some words, as if the command had only said others."""
     cfg = composed(*words)
     HydraConfig.instance().set_config(cfg)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with RUNS.hydra():
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         return job(own, said)
 

@@ -9,9 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
 from rlcredit.commands.build import job
-from rlcredit.commands.composer import Composer
-from rlcredit.commands.schema import register
 from rlcredit.run.launch import launch
+from tests.composing import RUNS
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -31,14 +30,11 @@ SMALL = (
 )
 """A run of seconds in which everything happens."""
 
-register()
-CONF = Composer(folder=ROOT / "conf")
-
 
 def composed(*overrides):
     """The job of a command line."""
-    cfg = CONF(overrides)
-    with CONF.hydra():
+    cfg = RUNS(overrides)
+    with RUNS.hydra():
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
             del cfg["hydra"]

@@ -13,7 +13,8 @@ from rlcredit.commands.replay import replay_refused
 from rlcredit.commands.report import report_runs
 from rlcredit.commands.transfer import transfer_runs
 from rlcredit.evaluation.on_disk import load_evaluation
-from tests.e2e.running import CONF, composed, metrics, run
+from tests.composing import RUNS
+from tests.e2e.running import composed, metrics, run
 
 REWARD = """
 calls = []
@@ -50,7 +51,7 @@ def trained(tmp_path_factory, lab, cache):
 
 def read(command, name, *words):
     """What a command makes of these words."""
-    with CONF.hydra():
+    with RUNS.hydra():
         cfg = compose(name, overrides=list(words), return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         return command(cfg)

@@ -1,12 +1,11 @@
 """The same command has the same bits in every process, from an empty cache too.
 
 Strings are hashed by a seed of each process, so whatever goes through a set of strings comes out
-in another order. What this process computes is computed by one with another seed.
+in another order. What this process computes is computed by a forked one, whose server was started
+with a seed of its own.
 """
 
 import hashlib
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from rlcredit.distributed.machine import machine_type
 from tests.e2e.running import ROOT, metrics, run
+from tests.forked import command
 from tests.retrieval.test_sparse import ALL, DOCUMENTS, RETRIEVERS, TEXTS
 
 SHORT = (
@@ -41,16 +41,9 @@ def compute(folder):
 def folders(tmp_path_factory):
     """What this process leaves, and what one leaves that hashes strings by another seed."""
     here, there = (tmp_path_factory.mktemp(name) for name in ("here", "there"))
-    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.test_string_hashing", str(there)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONHASHSEED": seed},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] != str(hash("string"))
+    done = command(__file__, str(there), folder=there, search=[ROOT])
+    assert done.status == 0, done.said
+    assert done.said.splitlines()[-1] != str(hash("string")), "unset PYTHONHASHSEED"
     compute(here)
     return here, there
 

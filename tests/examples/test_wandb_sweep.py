@@ -1,12 +1,13 @@
 """The sweep file for W&B: the commands that its agent makes of it are commands of this package."""
 
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from rlcredit.commands.build import trackers
 from rlcredit.commands.components import build
@@ -19,10 +20,16 @@ CHOSEN = {"trainer.optimizer.lr": 0.00317, "trainer.group_size": 16, "loss.clip_
 register()
 
 
+@cache
+def agent():
+    """W&B's own module, which takes two seconds to import: not in all processes of the suite."""
+    return import_module("wandb.sdk.launch.sweeps.utils")
+
+
 def words(macro):
     """The words behind the program, as W&B's agent puts them together."""
-    args = create_sweep_command_args({"args": {k: {"value": v} for k, v in CHOSEN.items()}})
-    command = create_sweep_command(list(SWEEP["command"]))
+    args = agent().create_sweep_command_args({"args": {k: {"value": v} for k, v in CHOSEN.items()}})
+    command = agent().create_sweep_command(list(SWEEP["command"]))
     known = {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [SWEEP["program"]]}
     known[macro] = args[macro]
     parts = [known[part[2:-1]] if part.startswith("${") else [part] for part in command]
@@ -44,7 +51,7 @@ def test_the_agent_s_command_sets_what_the_sweep_chose():
 
 
 def test_words_with_hyphens_are_not_hydra_s():
-    args = create_sweep_command_args({"args": {"trainer.group_size": {"value": 4}}})
+    args = agent().create_sweep_command_args({"args": {"trainer.group_size": {"value": 4}}})
     with (
         initialize_config_dir(str(ROOT / "conf"), version_base="1.3"),
         pytest.raises(HydraException),

@@ -142,7 +142,7 @@ def emulated(monkeypatch):
 
 
 def test_a_step_that_is_replayed_operation_by_operation_draws_the_same(exact, emulated):
-    plain = HFRollout(max_new_tokens=40)
+    plain = HFRollout(max_new_tokens=24)
     graphs = replace(plain, decoding=Decoding.cuda_graphs)
     for group_size in (6, 2, 6):
         settings = {"group_size": group_size}

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from rlcredit.run.model_card import ModelCard
 from rlcredit.scoring.samples import Completion
 from rlcredit.types import Prompt, Randomness
 from tests.e2e.running import SMALL, composed, run
+from tests.forked import command
 from tests.policy.toy import toy_policy, toy_prompts, toy_task
 from tests.run.test_run_folder import summary_of
 
@@ -45,16 +44,11 @@ def lines_of_code(body):
 
 
 def in_folder(folder, code):
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What a program says that lies in a folder and is run there, by a process of its own."""
+    (folder / "program.py").write_text(code)
+    done = command(folder / "program.py", folder=folder)
+    assert done.status == 0, done.said
+    return done.said
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from scripts.gpu_bundle import LACKING, check_size, join, pinned, split
 from scripts.gpu_models import QWEN2, QWEN3, SizedWork, small
 from scripts.gpu_record import Check, Finding, Record, SkippedError, Status, judged
 from scripts.gpu_speed import Arithmetic, _work
+from tests.forked import command
 from tests.rollout.toy import written
 
 ROOT = Path(__file__).parents[2]
@@ -77,16 +78,20 @@ def test_the_script_runs_every_part_by_itself(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
     runs = json.loads((tmp_path / "gpu_check_c.json").read_text())["rows"]
     assert [row["status"] for row in runs] == ["measured", "measured"]
+    bench = json.loads((tmp_path / "gpu_check_g.json").read_text())["rows"]
+    assert [row["status"] for row in bench] == ["passed", "measured", "measured", "skipped"]
+    assert "draw more" in bench[-1]["note"]
 
 
 def test_without_the_gpu_that_is_asked_for_nothing_is_checked(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    words = [sys.executable, "-m", "scripts.gpu_check", "--part", "a", "--out", str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 1
-    assert "sees no CUDA device" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    out = tmp_path / "out"
+    words = ("--part", "a", "--out", str(out))
+    done = command(ROOT / "scripts" / "gpu_check.py", *words, folder=tmp_path, search=[ROOT])
+    assert done.status == 1
+    assert "sees no CUDA device" in done.said
+    assert not out.exists()
 
 
 def record(tmp_path, limit_s=60.0):
