@@ -45,7 +45,9 @@ class OSPO(AdvantageEstimator):
     grain = Grain.segment
 
     value: SegmentValue
+    """How much of the reward is whose (estimator/value)."""
     construction: Construction
+    """How credit becomes an advantage (estimator/construction)."""
     duplicates: Duplicates = Duplicates.first
     scale: Scale = Scale.std
     """What the rollout's advantage is divided by."""

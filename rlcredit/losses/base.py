@@ -123,6 +123,7 @@ class WrappedLoss(PolicyLoss):
     """Another loss, with something done around it; what is declared is what that loss declares."""
 
     loss: PolicyLoss
+    """What is wrapped."""
 
     @property
     def needs(self) -> Needs:

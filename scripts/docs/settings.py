@@ -80,7 +80,18 @@ def _rows(cls: type, node: str) -> Iterator[str]:
             yield from _rows(type(default), key)
             continue
         shown = "required" if default == MISSING else f"`{_plain(default)}`"
-        yield row(f"`{key}`", _kind(hints[f.name]), shown, _cell(said.get(f.name, "")))
+        yield row(
+            f"`{key}`",
+            _kind(hints[f.name]),
+            shown,
+            _cell(said.get(f.name) or _meant(hints[f.name])),
+        )
+
+
+def _meant(hint: Any) -> str:
+    """What a closed choice is about, as its class says it; empty for other types."""
+    kinds = [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type)]
+    return next((inspect.getdoc(kind) or "" for kind in kinds if issubclass(kind, Enum)), "")
 
 
 def _default(f: dataclasses.Field[Any]) -> Any:

@@ -169,3 +169,12 @@ def test_an_equation_is_outlines_whose_size_follows_the_text():
 def test_an_equation_that_cannot_be_read_is_refused():
     with pytest.raises(ValueError, match="frac"):
         drawn(r"\frac{a}")
+
+
+def test_every_setting_of_the_reference_says_what_it_sets():
+    pages = "".join(
+        filled((ROOT / path).read_text()) for path in OWN if path.parts[1] == "reference"
+    )
+    rows = re.findall(r"^\| `([a-z_.0-9]+)` \| (.*?) \| (.*?) \| (.*?) \|$", pages, re.M)
+    assert [key for key, _, _, sentence in rows if not sentence.strip()] == []
+    assert len(rows) > 200
