@@ -157,8 +157,8 @@ def _about(group: str, choice: str) -> str:
         return _cell(said)
     parts = [part for part in own.pop("defaults", []) if isinstance(part, dict)]
     plain = {key: value for key, value in own.items() if not isinstance(value, dict | list)}
-    words = [
-        f"`{key.split('/')[-1].split('@')[0]}={_plain(value)}`"  # of "override /loss@..." the group
+    words = [  # of "override /loss@_global_.loss" the group
+        f"`{str(key).split('/')[-1].split('@')[0]}={_plain(value)}`"
         for each in (*parts, plain)
         for key, value in each.items()
     ]
