@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train train-real smollm2 smoke contracts test test-other-cpu test-slow test-faults test-vllm test-verl test-verifiers test-browser test-wheel report reproduce-tables check bench bench-catalogue bench-reward bench-gradient credit-bench gpu-bundle sweep lock clean
+.PHONY: help install train train-real smollm2 smoke contracts test test-other-cpu test-slow test-faults test-vllm test-verl test-verifiers test-browser test-wheel report docs docs-serve reproduce-tables check bench bench-catalogue bench-reward bench-gradient credit-bench gpu-bundle sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -75,11 +75,22 @@ test-wheel: install  ## the wheel installed in empty environments: credit alone,
 	@wheel=$$(echo $(WHEEL)/rlcredit-*.whl) && $(WHEEL)/train/bin/pip install --quiet $(TORCH) "$$wheel[train]"
 	@cd $(WHEEL)/work && ../train/bin/rlcredit train estimator=ospo dataset=esci size=smoke tracker=jsonl
 
-test-browser: install  ## the report in headless chromium (needs chromium and chromium-driver)
+test-browser: docs  ## the report and the site in headless chromium (needs chromium and chromium-driver)
 	@$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)
 
 report: install  ## one HTML page about a run, or all runs below a folder (RUN=outputs/esci)
 	@$(BIN)/python scripts/report.py run=$(or $(RUN),outputs) $(ARGS)
+
+# Staged from the Markdown and the code, then built without a network; a broken link ends the build.
+SITE := build/docs
+
+docs: install  ## the documentation site, in build/docs/site
+	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.docs $(SITE)
+	@$(BIN)/python -m zensical build --strict --clean --config-file $(SITE)/zensical.toml
+
+docs-serve: install  ## the same on http://localhost:8000, built again when a staged page changes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.docs $(SITE)
+	@$(BIN)/python -m zensical serve --config-file $(SITE)/zensical.toml
 
 # vLLM pins torch and transformers, so it has an environment of its own; its CPU build asks for
 # torchaudio, torchvision and torchcodec, which nothing here uses: hence --no-deps.

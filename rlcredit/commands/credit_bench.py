@@ -33,6 +33,7 @@ class CreditBenchConfig:
     worlds: list[str] = field(default_factory=list)
     """Names in rlcredit/bench/worlds.py; none: all of them, and the bandits."""
     settings: Any = MISSING
+    """Replicates, groups and steps; a dataclass of rlcredit/bench/run.py."""
     allow: list[str] = field(default_factory=list)
     """Packages from outside whose components are used; given on the command line alone."""
 

@@ -25,7 +25,9 @@ class EvaluateConfig:
     run: str = MISSING
     """Folder of a finished run."""
     cache: str = "outputs/cache"
+    """Folder for what can be made again."""
     retriever: Any = MISSING
+    """What scores the run's responses again."""
     allow: list[str] = field(default_factory=list)
     """Packages from outside whose components are used; given on the command line alone."""
 

@@ -25,6 +25,7 @@ class ReplayConfig:
     batch: str = MISSING
     """The folder failed_batch of a run that stopped on one."""
     cache: str = "outputs/cache"
+    """Folder for what can be made again."""
     device: str | None = None
     """Where to compute; None: where the run did."""
     allow: list[str] = field(default_factory=list)

@@ -38,6 +38,7 @@ class ReportConfig:
     )
     """The same for responses that are sets of candidates."""
     cache: str = "outputs/cache"
+    """Folder for what can be made again."""
     allow: list[str] = field(default_factory=list)
     """Packages from outside whose components are used; given on the command line alone."""
 

@@ -26,24 +26,36 @@ class TrainConfig:
     """The root of ``conf/train.yaml``: scalars, and components by their groups."""
 
     seed: int = 0
+    """What all random draws of the run follow from."""
     resume: Resume = Resume.auto
     cache: str = "outputs/cache"
     """Folder for what can be made again: tokenizers, warm starts, document embeddings."""
     allow: list[str] = field(default_factory=list)
     """Packages from outside whose components are used; given on the command line alone."""
     policy: Any = MISSING
+    """The model that is trained."""
     estimator: Any = MISSING
+    """How rewards become an advantage for each token."""
     loss: Any = MISSING
+    """How advantages and log-probs become what is minimised."""
     dataset: Any = MISSING
+    """Prompts, and documents where the task searches."""
     retriever: Any = MISSING
+    """What ranks documents for the reward."""
     reward: Any = MISSING
+    """What a response earns."""
     segmenter: Any = MISSING
+    """What cuts a response into segments."""
     encoder: Any = MISSING
+    """What makes the embeddings that SetPO compares."""
     rollout: Any = MISSING
+    """What samples responses."""
     trainer: Any = MISSING
+    """How many of what, how large, and where."""
     tracker: Any = field(default_factory=dict)
     """Each tracker at its name, so that several go together."""
     evaluation: Any = MISSING
+    """What is scored before, during and after training."""
     table: Any = None
     """Declared by conf/experiment/table_*.yaml alone; ``rlcredit tables`` reads it."""
 

@@ -30,7 +30,9 @@ class TransferConfig:
     retrievers: list[str] = field(default_factory=lambda: ["bm25", "tfidf", "lsa", "minilm"])
     """Names in conf/retriever; those that the runs were trained on are always among the columns."""
     out: str = "outputs/transfer"
+    """Folder of the table."""
     cache: str = "outputs/cache"
+    """Folder for what can be made again."""
     allow: list[str] = field(default_factory=list)
     """Packages from outside whose components are used; given on the command line alone."""
 

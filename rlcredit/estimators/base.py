@@ -39,7 +39,7 @@ class Centring(StrEnum):
 
     ``response``: weights have mean 1, or additions sum to 0, over each response's tokens.
     ``group``: advantages are centred over the rollouts of a prompt. ``none``: a guard is named in
-    METHODS.md.
+    docs/methods.
     """
 
     response = auto()

@@ -49,6 +49,7 @@ class Weighted(Construction):
     floor: float = 0.1
     """Smallest weight before the mean is set to 1; positive."""
     flip_on_negative: bool = True
+    """Where A < 0 the worst token weighs most."""
 
     def __post_init__(self) -> None:
         """Refuse weights whose mean could be zero."""

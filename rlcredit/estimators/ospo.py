@@ -1,7 +1,7 @@
 """OSPO: a rollout's advantage, redistributed by its segments' credit (arXiv:2601.08403).
 
 A value (how much of the reward is whose) and a construction (how credit becomes advantage) are two
-independent choices. The paper's text could not be had in full; what is ours stands in METHODS.md.
+independent choices. The paper's text could not be had in full; what is ours stands in docs/methods.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,9 @@ class OSPO(AdvantageEstimator):
     grain = Grain.segment
 
     value: SegmentValue
+    """How much of the reward is whose (estimator/value)."""
     construction: Construction
+    """How credit becomes an advantage (estimator/construction)."""
     duplicates: Duplicates = Duplicates.first
     scale: Scale = Scale.std
     """What the rollout's advantage is divided by."""

@@ -44,6 +44,7 @@ class SCAR(AdvantageEstimator):
     centring = Centring.group  # the siblings' mean at the same segment is taken off
 
     value: SegmentValue
+    """How much of the reward is whose (estimator/value)."""
     scale: Scale = Scale.std
     """Divide by the group's std of rewards, or (none) not at all."""
     eps: float = 1e-4

@@ -18,6 +18,7 @@ class SetPO(AdvantageEstimator):
     centring = Centring.none  # the bonuses of a group sum to a number that is never positive
 
     base: AdvantageEstimator
+    """The estimator whose advantages get the bonus."""
     coef: float = 0.1
     """The paper's lambda."""
 

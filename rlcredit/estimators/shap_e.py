@@ -1,6 +1,6 @@
 """ShapE: candidates listed in one response, credited by Shapley values (arXiv:2603.29871).
 
-The paper's own equations could not be had; what is ours stands in METHODS.md.
+The paper's own equations could not be had; what is ours stands in docs/methods.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,9 @@ class ShapE(AdvantageEstimator):
     centring = Centring.group  # over its candidates, whose number the exact-K rule keeps
 
     utility: SetUtility
+    """What a set of candidates earns (reward/utility)."""
     share: Share
+    """How much of it is whose (estimator/share)."""
     norm: Norm = Norm.pooled
     length_weighted: bool = False
     """Weigh credit by mean length / own length (at most 4), so that a response's total is kept."""

@@ -40,6 +40,7 @@ class Top(SetUtility):
     """The sum of the m best candidates' rewards: the user picks m. A copy is paid once."""
 
     m: int = 2
+    """Candidates that the user picks."""
 
     def __post_init__(self) -> None:
         """Refuse to pick nothing."""

@@ -62,7 +62,7 @@ class KLRegularized(PolicyLoss):
     kl_coef: float = 0.0
     """Weight of the divergence from the policy that training started from; 0: none is computed."""
     kl: KL = KL.k3
-    """Its estimate at each token; what the gradient descends on stands in METHODS.md."""
+    """Its estimate at each token; what the gradient descends on stands in docs/methods."""
     kl_weighted: bool = False
     """Multiply the estimate by the token's importance ratio, gradient included (k1 and k3)."""
 
@@ -123,6 +123,7 @@ class WrappedLoss(PolicyLoss):
     """Another loss, with something done around it; what is declared is what that loss declares."""
 
     loss: PolicyLoss
+    """What is wrapped."""
 
     @property
     def needs(self) -> Needs:

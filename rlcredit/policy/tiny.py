@@ -40,11 +40,17 @@ class Tiny:
     """
 
     hidden_size: int = 96
+    """Width of the model."""
     num_layers: int = 3
+    """Layers of the model."""
     num_heads: int = 3
+    """Heads of attention for queries."""
     num_kv_heads: int = 1
+    """Heads of attention for keys and values, of which ``num_heads`` is a multiple."""
     head_dim: int = 32
+    """Width of a head."""
     mlp_ratio: int = 3
+    """Width of the feed-forward layers, in widths of the model."""
     vocab_size: int = 2048
     """Largest number of tokens, before those that the task's texts do not need are left out."""
     alphabet: Alphabet = Alphabet.characters

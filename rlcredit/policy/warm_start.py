@@ -38,6 +38,7 @@ class WarmStart:
     final_lr: float = 0.1
     """Learning rate of the last step, as a share of ``lr``."""
     max_grad_norm: float = 1.0
+    """Longest gradient; a longer one is scaled to it."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

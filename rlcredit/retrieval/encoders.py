@@ -24,6 +24,7 @@ class Hashing:
     """
 
     dimensions: int = 1024
+    """Length of the vectors."""
     shortest: int = 3
     """Characters in the shortest run."""
     longest: int = 5
@@ -59,9 +60,11 @@ class Sentence:
     name: str = MINILM
     """A folder, or a name on the Hugging Face hub."""
     revision: str | None = None
+    """Branch, tag or commit of the model on the hub; None: its main branch."""
     pooling: Pooling | None = None
     """null: the model's own."""
     dtype: Dtype = Dtype.float32
+    """Format in which texts are encoded."""
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
         """Encode each text as a query; a text without content gives a zero row."""

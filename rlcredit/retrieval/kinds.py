@@ -25,4 +25,4 @@ class Dtype(StrEnum):
     float32 = auto()
     bfloat16 = auto()
     """Faster on processors that multiply it; then a score depends on its batch by up to 1e-3, and
-    near ties swap: with MiniLM a reward moves by .002 to .004 on average (EXPERIMENTS.md)."""
+    near ties swap: with MiniLM a reward moves by .002 to .004 on average (docs/results)."""

@@ -92,6 +92,7 @@ class LSA:
     """
 
     dimensions: int = 96
+    """Length of the vectors."""
     seed: int = 0
     """Seed of the randomised decomposition."""
     k3: float | None = 0.0

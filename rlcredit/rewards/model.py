@@ -54,6 +54,7 @@ class RewardModel:
     max_length: int = 2048
     """The most tokens that the model reads; what is longer is cut at its end, counted and said."""
     batch_size: int = field(default=16, metadata=ASIDE)
+    """Texts that the model reads at once."""
     device: str | None = field(default=None, metadata=ASIDE)
     """None: the current GPU, where there is one."""
     cache: Cache = field(default_factory=Cache, metadata=ASIDE)

@@ -64,6 +64,7 @@ class Ranking:
     """
 
     measure: Measure
+    """What a ranking is worth; ``reward=`` chooses it."""
     utility: SetUtility
     """What a set of candidates earns, where a task asks for sets."""
     scope: Scope = Scope.pool

@@ -87,9 +87,11 @@ class Verifier:
     """
 
     correct: float = 1.0
+    """Reward of a correct answer."""
     well_formed: float = 0.1
     """Reward of an answer of the asked form that is wrong."""
     malformed: float = 0.0
+    """Reward of what is no answer at all."""
 
     def __post_init__(self) -> None:
         """Check the order of the figures."""

@@ -72,7 +72,9 @@ class HFRollout:
     """
 
     max_new_tokens: int = 32
+    """Longest response, in tokens."""
     temperature: float = 1.0
+    """What logits are divided by before sampling; positive."""
     max_rows: int = 256
     """Responses that are decoded at once; bounds the memory of the key-value cache."""
     decoding: Decoding = field(default=Decoding.dynamic, metadata=ASIDE)

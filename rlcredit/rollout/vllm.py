@@ -63,7 +63,9 @@ class VLLMRollout:
     """
 
     max_new_tokens: int = 32
+    """Longest response, in tokens."""
     temperature: float = 1.0
+    """What logits are divided by before sampling; positive."""
     max_rows: int = 256
     """Responses that are decoded at once."""
     dtype: Dtype | None = None

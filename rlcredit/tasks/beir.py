@@ -77,8 +77,11 @@ class BEIR:
     max_documents: int | None = None
     """All judged documents, and random others up to this."""
     max_train: int | None = None
+    """Most training prompts; None: all."""
     max_validation: int | None = 150
+    """Most validation prompts; None: all."""
     max_test: int | None = 200
+    """Most test prompts; None: all."""
 
     def __post_init__(self) -> None:
         """Check what no loader could make sense of."""

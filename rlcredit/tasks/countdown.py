@@ -34,15 +34,20 @@ class Countdown:
     sizes: list[int] = field(default_factory=lambda: [3])
     """How many numbers a problem has, each entry as likely as the others."""
     largest_number: int = 10
+    """Largest number that a problem gives."""
     largest_target: int = 100
+    """Largest number that is asked for."""
     solved: float = 0.4
     """Share of a teacher's demonstrations that solves the problem; the others are guesses."""
     instruction: str | None = None
     """What a policy is asked instead of the task's own instruction, with ``{query}`` for what it is
     asked about; None: the task's own."""
     max_train: int = 1200
+    """Training problems."""
     max_validation: int = 100
+    """Validation problems."""
     max_test: int = 200
+    """Test problems."""
 
     def __post_init__(self) -> None:
         """Check what no generator could make sense of."""

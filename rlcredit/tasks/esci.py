@@ -84,6 +84,7 @@ class ESCI:
     """Products of a published query's pool that are lexically nearest to it and its Exact titles.
     ESCI does not judge all products, so a few of them may be relevant."""
     locale: str = "us"
+    """Country whose published queries are read; the files have us, es and jp."""
     small_version: bool = True
     """Only the queries of ESCI's reduced, harder set."""
     validation_share: float = 0.15
@@ -93,8 +94,11 @@ class ESCI:
     max_documents: int | None = 4000
     """Published catalogue: all products judged for a kept query, and random others up to this."""
     max_train: int | None = 1000
+    """Most training prompts; None: all."""
     max_validation: int | None = 150
+    """Most validation prompts; None: all."""
     max_test: int | None = 200
+    """Most test prompts; None: all."""
     hub_name: str = "tasksource/esci"
     """Name on the hub, or a local folder of the same layout; ``source=hub`` only."""
     revision: str | None = None

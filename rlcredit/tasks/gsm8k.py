@@ -54,8 +54,11 @@ class GSM8K:
     """What a policy is asked instead of the task's own instruction, with ``{query}`` for what it is
     asked about; None: the task's own."""
     max_train: int | None = None
+    """Most training prompts; None: all."""
     max_validation: int | None = 100
+    """Most validation prompts; None: all."""
     max_test: int | None = 200
+    """Most test prompts; None: all."""
 
     def __post_init__(self) -> None:
         """Check what no loader could make sense of."""

@@ -76,13 +76,17 @@ class HM:
     days: int | None = 28
     """Only purchases of so many days before the newest one are read from the published files."""
     validation_share: float = 0.1
+    """Share of the published customers that becomes validation."""
     test_share: float = 0.2
     """Share of the published customers that becomes test."""
     max_documents: int | None = 4000
     """Published catalogue: all targets, and random other articles that were sold, up to this."""
     max_train: int | None = 1000
+    """Most training prompts; None: all."""
     max_validation: int | None = 150
+    """Most validation prompts; None: all."""
     max_test: int | None = 200
+    """Most test prompts; None: all."""
 
     def __post_init__(self) -> None:
         """Check what no loader could make sense of."""

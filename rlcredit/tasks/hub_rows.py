@@ -14,8 +14,11 @@ class SplitNames:
     """What the data set calls the three splits; only the first must be there."""
 
     train: str = "train"
+    """Name of the training split."""
     validation: str = "validation"
+    """Name of the validation split; where there is none, a part of the training split is it."""
     test: str = "test"
+    """Name of the test split; where there is none, a part of the training split is it."""
 
 
 @dataclass(frozen=True, kw_only=True)

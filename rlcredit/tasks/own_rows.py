@@ -71,8 +71,11 @@ class OwnRows(ABC):
     test_share: float = 0.1
     """Share of the prompts that becomes test where no file says which."""
     max_train: int | None = None
+    """Most training prompts; None: all."""
     max_validation: int | None = 150
+    """Most validation prompts; None: all."""
     max_test: int | None = 200
+    """Most test prompts; None: all."""
 
     def __post_init__(self) -> None:
         """Check what no loader could make sense of."""

@@ -21,6 +21,7 @@ class Phrases:
     """
 
     delimiter: str = ","
+    """What stands between two segments."""
 
     def __post_init__(self) -> None:
         """Check the delimiter."""
@@ -104,6 +105,7 @@ class Windows:
     """
 
     num_words: int = 4
+    """Words of a segment."""
 
     def __post_init__(self) -> None:
         """Check the width."""

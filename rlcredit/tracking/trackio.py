@@ -23,6 +23,7 @@ class Trackio:
     """
 
     project: str = "rlcredit"
+    """Project that the run is shown in."""
 
     def __post_init__(self) -> None:
         """Look for the package before a run begins."""

@@ -25,6 +25,7 @@ class WandB:
     """
 
     project: str = "rlcredit"
+    """Project that the run is shown in."""
     entity: str | None = None
     """User or team; None: the key's default."""
     init_timeout_s: float = 30.0

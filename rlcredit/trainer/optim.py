@@ -25,14 +25,22 @@ class AdamW:
     """
 
     lr: float = 6e-4
+    """Learning rate after the warm-up."""
     beta1: float = 0.9
+    """Decay of the mean of gradients."""
     beta2: float = 0.95
+    """Decay of the mean of squared gradients."""
     eps: float = 1e-8
+    """Added to the root of the mean square."""
     weight_decay: float = 0.0
+    """Share of the rate by which weights shrink; 0: none do."""
     warmup_steps: int = 5
+    """Steps over which the rate rises from 0."""
     decay: Decay = Decay.constant
     final_fraction: float = 0.1
+    """Share of the rate that is left on the last step, where it decays."""
     max_grad_norm: float = 1.0
+    """Longest gradient; a longer one is scaled to it."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot train."""

@@ -40,6 +40,7 @@ class TrainerSettings:
     mismatch: Mismatch = field(default_factory=Mismatch)
     optimizer: AdamW = field(default_factory=AdamW)
     device: str = field(default="cpu", metadata=ASIDE)
+    """Where the policy is computed: cpu, cuda or cuda:<n>."""
     deterministic: bool = field(default=False, metadata=ASIDE)
     """On a GPU, kernels whose sums have one order, so that a resumed run writes the same bits;
     slower. The CPU's have one in any case."""

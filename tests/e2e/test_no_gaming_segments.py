@@ -42,7 +42,7 @@ def test_forty_steps_leave_the_segmentation_alone(tmp_path, cache, base):
 
 @pytest.mark.slow
 def test_the_released_credit_is_won_by_writing_half_as_many_segments(tmp_path, cache):
-    """A defect of the release, kept and seen on every seed tried (EXPERIMENTS.md)."""
+    """A defect of the release, kept and seen on every seed tried (docs/results)."""
     segments, valid = trained(tmp_path, cache, "estimator=ospo_released")
     assert segments < 0.7
     assert valid > 0.9

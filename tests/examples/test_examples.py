@@ -78,8 +78,9 @@ def test_every_example_has_a_page_and_a_test():
     assert {name for name in folders if not re.search(rf"\b{name}\b", tests)} == set()
 
 
-def test_readme_s_lines_of_python_do_what_they_say(tmp_path):
-    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+@pytest.mark.parametrize("page", ["README.md", "docs/how_to/python.md"])
+def test_a_page_s_lines_of_python_do_what_they_say(page, tmp_path):
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
     script = tmp_path / "lines.py"
     shown = "print(found.advantages.shape, [p.credit for p in found.completions[0].segments])"
     script.write_text(f"{lines}\n{shown}\n")

@@ -34,6 +34,7 @@ MODULES = {
     **{"tensorboard": "tensorboard", "trackio": "trackio"},
     **{"verl": "verl", "ray": "verl", "tensordict": "verl", "transfer_queue": "transferqueue"},
     **{"verifiers": "verifiers", "openai": "verifiers"},
+    **{"griffe": "griffelib"},
 }
 """Of distributions that an environment need not have, or which bring them."""
 NOT_IMPORTED = {
@@ -46,6 +47,8 @@ NOT_IMPORTED = {
     "pytest-timeout": "a plugin: pyproject.toml",
     "ruff": "a command: make check",
     "basedpyright": "a command: make check",
+    "zensical": "a command: make docs",
+    "mkdocstrings-python": "a plugin: docs/zensical.toml",
 }
 
 

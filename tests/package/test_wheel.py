@@ -64,7 +64,7 @@ def test_the_metadata_name_the_base_and_the_extras(wheel):
     assert "License-Expression: Apache-2.0" in lines
     extras = {line.removeprefix("Provides-Extra: ") for line in lines if "Provides-Extra" in line}
     assert extras == {
-        *("train", "vllm", "slurm", "trl", "verl", "verifiers", "dev"),
+        *("train", "vllm", "slurm", "trl", "verl", "verifiers", "docs", "dev"),
         *("tensorboard", "trackio", "optuna"),
     }
     base = [line for line in lines if line.startswith("Requires-Dist") and "extra ==" not in line]

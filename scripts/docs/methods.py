@@ -1,7 +1,4 @@
-"""Writes the tables of METHODS.md from the code: what each method is made of, and what it costs.
-
-python scripts/make_methods.py
-"""
+"""Tables of the methods, from the code: what each is made of, and what it costs."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -14,9 +11,7 @@ from omegaconf import DictConfig
 from rlcredit.commands.components import build
 from rlcredit.commands.schema import register
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
-PAGE = ROOT / "METHODS.md"
+CONF = Path(__file__).parents[2] / "conf"
 NUM_SEGMENTS = 8
 
 
@@ -27,6 +22,7 @@ def chosen(group: str) -> list[str]:
 
 def composed(*words: str) -> DictConfig:
     """What words choose, beside what estimators and losses take settings from."""
+    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         chosen = ["+rollout=hf", "+reward=ndcg", *words]
         return compose("parts", overrides=chosen, return_hydra_config=True)
@@ -125,20 +121,3 @@ def constructions() -> str:
         cells = summary, construction.centring.value, f"`{settings(construction)}`"
         rows.append(row(f"`{name}`", *cells))
     return table("`estimator/construction=`", "advantage", "centring", "settings", rows=rows)
-
-
-def filled(page: str) -> str:
-    """The page with every table made anew."""
-    register()
-    for make in (estimators, losses, values, constructions):
-        opening = f"<!-- table: {make.__name__} -->\n"
-        if page.count(opening) != 1:
-            raise ValueError(f"{PAGE.name} needs the line {opening!r} once")
-        before, after = page.split(opening)
-        page = before + opening + make() + "\n" + after[after.index("<!-- end -->") :]
-    return page
-
-
-if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text()))
-    print(f"{PAGE} written")

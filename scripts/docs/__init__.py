@@ -1,0 +1,1 @@
+"""The documentation site: the repository's Markdown, with what only the code can say filled in."""
