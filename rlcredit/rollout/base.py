@@ -45,6 +45,17 @@ class Rollout(Protocol):
         """
         ...
 
+    def start(self, policy: Policy) -> None:
+        """Make ready what sampling needs; all processes of a run do it at the same time, once.
+
+        Args:
+            policy: In whole weights.
+
+        Raises:
+            ValueError: If the policy is one that it cannot sample from.
+        """
+        ...
+
     def __call__(
         self,
         policy: Policy,

@@ -124,6 +124,9 @@ class HFRollout:
         lines.append(MemoryLine(what="drawing from logits", num_bytes=size, phase=Phase.sampling))
         return lines
 
+    def start(self, policy: Policy) -> None:
+        """Nothing: it samples with the policy's own weights."""
+
     def __call__(
         self,
         policy: Policy,

@@ -126,6 +126,14 @@ class VLLMRollout:
             MemoryLine(what="the engine's cache", num_bytes=int(self.kv_cache_gib * 2**30)),
         ]
 
+    def start(self, policy: Policy) -> None:
+        """Start the engine, which makes its groups of processes with those of the others.
+
+        Raises:
+            ValueError: If vLLM cannot sample for the model or the run.
+        """
+        self._engine(policy)
+
     def __call__(
         self,
         policy: Policy,

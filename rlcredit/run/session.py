@@ -107,6 +107,9 @@ class Session:
             RefusedBatchError: If a loss or gradient is not finite; the batch is saved.
             SystemExit: After a signal to any of the processes, with everything saved.
         """
+        self.world.enter("the start of the rollout engine")
+        with self.parts.trainer.policy.whole() as policy:
+            self.parts.trainer.rollout.start(policy)
         before = self.test("before")
         if checkpoint is not None:
             self.restore(checkpoint)

@@ -13,6 +13,7 @@ from rlcredit.rollout.sampled import Sampled
 from rlcredit.rollout.vllm import StaleWeightsError, VLLMRollout
 from rlcredit.types import Randomness
 from tests.distributed.worlds import start
+from tests.e2e.running import metrics, run
 from tests.rollout.conformance import ranks
 from tests.rollout.conformance.engines import (
     CAP,
@@ -211,3 +212,17 @@ def test_an_engine_in_each_process_gives_the_responses_that_one_engine_gives(tmp
         assert torch.equal(both["mask"], one["mask"])
         assert torch.equal(both["ids"], one["ids"])
         torch.testing.assert_close(both["logprobs"], one["logprobs"], rtol=0, atol=TOLERANCE)
+
+
+@needs_vllm
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_a_run_of_two_processes_samples_with_an_engine_in_each(tmp_path, trainer):
+    """Of weights in parts too: the test split is scored by the first process alone."""
+    words = ("rollout=vllm", "rollout.kv_cache_gib=0.05", f"trainer={trainer}")
+    few = ("trainer.processes=2", "trainer.steps=2", "policy.warm_start.steps=20")
+    run(tmp_path, f"cache={tmp_path / 'cache'}", *words, *few, "evaluation.every=1")
+    lines = metrics(tmp_path)[1:]
+    assert len(lines) == 2
+    for line in lines:
+        assert line["mismatch/max_abs_logprob"] < 1e-3
+        assert line["train/grad_norm"] > 0
