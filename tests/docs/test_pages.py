@@ -13,7 +13,7 @@ from scripts.docs.equations import block, drawn
 from scripts.docs.front import METHODS
 from scripts.docs.picture import credited
 from scripts.docs.settings import sentences
-from scripts.docs.stage import FILES, MAKERS, ROOT, filled, sources, stage
+from scripts.docs.stage import FILES, ROOT, filled, sources, stage
 from tests.composing import built, names
 
 PAGES = [path for path in sources() if path.suffix == ".md"]
@@ -97,7 +97,6 @@ def test_the_site_is_staged_with_everything_made(tmp_path):
     )
     assert "OSPO (Myerson, weighted)" in text[Path("docs/results/search.md")]
     assert text[Path("docs/methods/ospo.md")].count("student housing") > 4
-    assert set(MAKERS) <= {"credit", *MAKERS}
 
 
 def test_every_setting_of_a_trainer_is_in_the_reference_with_its_sentence():
