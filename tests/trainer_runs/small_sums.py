@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from rlcredit.types import Randomness
 
 CHAT = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-NAMES = ["<end>", "<unknown>", "####", " 1", " 2", " so", "."]
+NAMES = ["<end>", "<unknown>", " #### 1", " #### 2", " 1", " 2", " so", " so."]
 ANSWERS = ("1", "2")
 
 
@@ -17,7 +17,7 @@ def save_model(folder):
     words = Tokenizer(
         models.WordLevel({name: number for number, name in enumerate(NAMES)}, "<unknown>")
     )
-    words.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\w+|####|\."), behavior="isolated")
+    words.pre_tokenizer = pre_tokenizers.Split(Regex(r" #### \d| \w+\.?"), behavior="isolated")
     words.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words, eos_token="<end>", pad_token="<end>", unk_token="<unknown>"
@@ -40,7 +40,7 @@ def save_model(folder):
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
-                weight.normal_(std=0.3, generator=generator)
+                weight.normal_(std=0.1, generator=generator)
     model.save_pretrained(folder)
 
 

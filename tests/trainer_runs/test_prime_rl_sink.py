@@ -77,10 +77,11 @@ def model(algo, tmp_path):
 
         def answer(self, question):
             back, words = question[::-1], question.split()
+            half = back[: len(back) // 2].strip()
             ways = (
                 f"<reversed_text>{back}</reversed_text>",
                 f"<reversed_text>{' '.join(word[::-1] for word in words)}</reversed_text>",
-                f"So it is this: <reversed_text>{back[: len(back) // 2]} or so </reversed_text>",
+                f"So it is this: <reversed_text>{half} or so</reversed_text>",
                 f"{back} without any tag",
             )
             return ways[self.asked.count(question) % len(ways)]
@@ -160,14 +161,18 @@ def batch_of(sink, episodes):
 
 
 def own(credit, rows, samples, tokenizer, *, offset):
-    """Our advantages of what was sampled, a row a sample."""
+    """Our advantages of what was sampled, a row a sample; a group a call, as groups arrive."""
     written = [torch.tensor(each.token_ids)[torch.tensor(each.mask)] for each in samples]
-    ids = torch.nn.utils.rnn.pad_sequence(written, batch_first=True)
-    mask = torch.arange(ids.shape[1]) < torch.tensor([[len(row)] for row in written])
-    shape = (GROUPS, SIZE, ids.shape[1])
-    done = credit.of_tokens(rows, ids.view(shape), mask.view(shape), tokenizer, offset=offset)
-    found = done.advantages.flatten(0, 1).float()
-    return [row[: len(one)] for row, one in zip(found, written, strict=True)]
+    found = []
+    for number, row in enumerate(rows):
+        group = written[SIZE * number : SIZE * (number + 1)]
+        ids = torch.nn.utils.rnn.pad_sequence(group, batch_first=True)
+        mask = torch.arange(ids.shape[1]) < torch.tensor([[len(one)] for one in group])
+        done = credit.of_tokens([row], ids[None], mask[None], tokenizer, offset=offset + number)
+        found += [
+            one[: len(each)] for one, each in zip(done.advantages[0].float(), group, strict=True)
+        ]
+    return found
 
 
 def slopes(micro_batches):
