@@ -1,6 +1,7 @@
 """SkyRL's own train() on a processor, three steps, with our advantages (make test-skyrl)."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -120,21 +121,18 @@ def test_train_uses_our_advantages(name, folder, tmp_path):
 
     status, said = train(folder, tmp_path / "kept", f"rlcredit_{name}")
     assert status == 0, said[-5000:]
+    norms = [float(norm) for norm in re.findall(r"'grad_norm': ([\d.e-]+)", said)]
+    assert len(norms) == STEPS
+    assert min(norms) > 0
     tokenizer = AutoTokenizer.from_pretrained(folder / "policy")
+    example = run_path(str(EXAMPLE))
+    credit = example["credit_of"](name)
     moved = varied = 0
     for step in range(1, STEPS + 1):
         batch = load_file(tmp_path / "kept" / f"step{step}.safetensors")
         asked = [row(number) for number in batch["uids"][::SIZE].tolist()]
-        rows = [
-            {
-                "prompt": each["prompt"][-1]["content"],
-                "answer": each["reward_spec"]["ground_truth"],
-            }
-            for each in asked
-        ]
-        expected, rewards = own(
-            run_path(str(EXAMPLE))["credit_of"](name), rows, batch, tokenizer, step
-        )
+        rows = [example["row_of"](each["prompt"], each) for each in asked]
+        expected, rewards = own(credit, rows, batch, tokenizer, step)
         assert torch.equal(rewards.float(), batch["rewards"].sum(1))
         for found, ours in zip(responses(batch)[1], expected, strict=True):
             assert torch.equal(found, ours[: len(found)])
