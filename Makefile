@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train train-real smollm2 smoke contracts test test-other-cpu test-slow test-faults test-vllm test-verl test-verifiers test-browser test-wheel report docs docs-serve reproduce-tables check bench bench-catalogue bench-reward bench-gradient credit-bench gpu-bundle sweep lock clean
+.PHONY: help install train train-real smollm2 smoke contracts test test-other-cpu test-slow test-faults test-vllm test-verl test-verifiers test-skyrl test-browser test-wheel report docs docs-serve reproduce-tables check bench bench-catalogue bench-reward bench-gradient credit-bench gpu-bundle sweep lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -106,8 +106,9 @@ test-vllm: .venv-vllm/.installed  ## the rollout engines' conformance suite, vLL
 	@OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest -q tests/rollout/conformance $(ARGS)
 
 # Trainers pin what requirements.lock has in other versions, so each has an environment of its own, in which this
-# checkout is installed: verl and verifiers find it by its name.
-.venv-verl/.installed .venv-verifiers/.installed: .venv-%/.installed: requirements-%.lock pyproject.toml
+# checkout is installed: verl and verifiers find it by its name. SkyRL takes no Python before 3.12.
+.venv-skyrl/.installed: PYTHON = python3.12
+.venv-verl/.installed .venv-verifiers/.installed .venv-skyrl/.installed: .venv-%/.installed: requirements-%.lock pyproject.toml
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	@echo "installing $* into .venv-$* (a few minutes, once)"
 	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-$*.lock
@@ -119,6 +120,9 @@ test-verl: .venv-verl/.installed  ## verl's own main_ppo on a processor with our
 
 test-verifiers: .venv-verifiers/.installed  ## verifiers' own client and our environments, in .venv-verifiers
 	@OMP_NUM_THREADS=1 .venv-verifiers/bin/python -m pytest -q tests/verifiers_runs $(ARGS)
+
+test-skyrl: .venv-skyrl/.installed  ## SkyRL's own train() on a processor with our credit, in .venv-skyrl; minutes
+	@OMP_NUM_THREADS=1 .venv-skyrl/bin/python -m pytest -q tests/trainer_runs $(ARGS)
 
 check: install  ## formatter, linter and type checker
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/basedpyright --level error
