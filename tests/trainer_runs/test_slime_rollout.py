@@ -303,3 +303,9 @@ def test_ranks_that_share_sequences_hold_their_own_tokens(manager, ranks):
         for everything, (total, mine) in zip(whole, shared, strict=True):
             expected = slice_log_prob_with_cp(everything, total, len(everything))
             assert torch.equal(mine, expected)
+
+
+def test_whitened_advantages_are_refused_before_anything_is_shipped(manager, monkeypatch):
+    monkeypatch.setattr(manager.args, "normalize_advantages", True)
+    with pytest.raises(ValueError, match="--normalize-advantages moves the advantages"):
+        manager.generate(STEPS + 1)
