@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "slime"
 STEPS, PROMPTS, SIZE, RANKS = 3, 3, 8, 2
 pytestmark = [
     pytest.mark.skipif(
-        find_spec("ray") is None or CHECKOUT is None,
+        find_spec("verl") is None or CHECKOUT is None,
         reason="needs .venv-verl and RLCREDIT_SLIME, the folder of a checkout of slime",
     ),
     pytest.mark.filterwarnings("ignore"),  # those of slime and of what it imports
