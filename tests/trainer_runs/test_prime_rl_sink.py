@@ -91,13 +91,13 @@ def model(algo, tmp_path):
     return made
 
 
-def configured(folder):
+def configured(folder, **algo):
     """The settings of the page."""
     from prime_rl.configs.orchestrator import OrchestratorConfig
 
     return OrchestratorConfig.model_validate(
         {
-            "algo": {"type": "grpo"},
+            "algo": {"type": "grpo", **algo},
             "model": {"name": folder},
             "renderer": {"name": "default"},
             "group_size": SIZE,
@@ -241,3 +241,14 @@ def test_three_steps_train_on_our_advantages(estimator, algo, model):
         assert set(found) == set(advantages)
         assert all(torch.equal(found[ids], -advantages[ids]) for ids in found)
     assert varied > STEPS
+
+
+def test_a_length_penalty_is_refused_where_environments_are_built(algo, model):
+    from rlcredit.integrations.prime_rl import install
+
+    credit = Credit(reward=lambda texts, rows: [0.0] * len(texts))
+    install(algo, credit=credit, tokenizer=model.tokenizer, prompt=str)
+    sink_of(configured(model.folder), model.tokenizer)
+    penalised = configured(model.folder, length_penalty={"type": "linear"})
+    with pytest.raises(ValueError, match="length_penalty changes the reward"):
+        sink_of(penalised, model.tokenizer)

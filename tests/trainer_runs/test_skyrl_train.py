@@ -11,6 +11,8 @@ from runpy import run_path
 import pytest
 import torch
 
+from rlcredit import Credit
+
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples" / "skyrl" / "train.py"
 STEPS, SIZE, PROMPTS = 3, 4, 3
@@ -141,3 +143,23 @@ def test_train_uses_our_advantages(name, folder, tmp_path):
         assert not batch["advantages"][batch["response_mask"] == 0].any()
     assert moved > STEPS
     assert varied > STEPS
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["generator.step_wise_trajectories=true"], "step_wise_trajectories gives all steps"),
+        (["trainer.algorithm.use_kl_in_reward=true"], "use_kl_in_reward changes the rewards"),
+        (["trainer.algorithm.advantage_batch_normalize=true"], "advantage_batch_normalize moves"),
+        (["trainer.algorithm.policy_loss_type=gspo"], "gspo has one ratio a response"),
+    ],
+)
+def test_settings_are_refused_by_the_names_that_skyrl_has(words, said):
+    from skyrl.train.config import SkyRLTrainConfig
+
+    from rlcredit.integrations.skyrl import refuse
+
+    credit = Credit(reward=lambda texts, rows: [0.0] * len(texts), estimator="ospo")
+    refuse(SkyRLTrainConfig.from_cli_overrides([]), credit)
+    with pytest.raises(ValueError, match=said):
+        refuse(SkyRLTrainConfig.from_cli_overrides(words), credit)

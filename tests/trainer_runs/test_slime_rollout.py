@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "slime"
 STEPS, PROMPTS, SIZE, RANKS = 3, 3, 8, 2
 pytestmark = [
     pytest.mark.skipif(
-        find_spec("ray") is None or CHECKOUT is None,
+        find_spec("verl") is None or CHECKOUT is None,
         reason="needs .venv-verl and RLCREDIT_SLIME, the folder of a checkout of slime",
     ),
     pytest.mark.filterwarnings("ignore"),  # those of slime and of what it imports
@@ -303,3 +303,9 @@ def test_ranks_that_share_sequences_hold_their_own_tokens(manager, ranks):
         for everything, (total, mine) in zip(whole, shared, strict=True):
             expected = slice_log_prob_with_cp(everything, total, len(everything))
             assert torch.equal(mine, expected)
+
+
+def test_whitened_advantages_are_refused_before_anything_is_shipped(manager, monkeypatch):
+    monkeypatch.setattr(manager.args, "normalize_advantages", True)
+    with pytest.raises(ValueError, match="--normalize-advantages moves the advantages"):
+        manager.generate(STEPS + 1)
