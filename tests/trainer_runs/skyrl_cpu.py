@@ -27,6 +27,7 @@ from skyrl.train.trainer import RayPPOTrainer
 from skyrl.train.utils import initialize_ray
 from transformers import AutoModelForCausalLM, get_constant_schedule
 
+from rlcredit import Credit
 from rlcredit.integrations.skyrl import credit_trainer, register
 from rlcredit.types import Randomness
 
@@ -34,6 +35,18 @@ KEPT = "RLCREDIT_TEST_KEPT"
 """Folder where each step's batch is kept."""
 EXAMPLE = run_path(str(Path(__file__).parents[2] / "examples" / "skyrl" / "train.py"))
 """What the program of the page defines."""
+FAILS = "RLCREDIT_TEST_FAILS"
+"""Set: the credit's reward raises."""
+
+
+def fails(texts, rows):
+    raise OSError("the judge is away")
+
+
+def credit_of(estimator):
+    if FAILS in os.environ:
+        return Credit(reward=fails, estimator=estimator)
+    return EXAMPLE["credit_of"](estimator)
 
 
 @ray.remote(num_cpus=1)
@@ -176,7 +189,7 @@ class Experiment(BasePPOExp):
         return Client(Engine.remote(self.cfg.trainer.policy.model.path), self.tokenizer)
 
     def get_trainer(self, *settings, **named):
-        return Trainer(*settings, credit=EXAMPLE["credit_of"], prompt=EXAMPLE["row_of"], **named)
+        return Trainer(*settings, credit=credit_of, prompt=EXAMPLE["row_of"], **named)
 
 
 @ray.remote(num_cpus=1)

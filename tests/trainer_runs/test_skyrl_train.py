@@ -73,7 +73,7 @@ def words(folder, kept, estimator):
     return [f"{name}={value}" for name, value in given.items()]
 
 
-def train(folder, kept, estimator, *more):
+def train(folder, kept, estimator, **environment):
     """Run the program; its exit status and all that it and its processes printed."""
     kept.mkdir()
     given = {
@@ -85,9 +85,10 @@ def train(folder, kept, estimator, *more):
         "RAY_DEDUP_LOGS": "0",
         "RAY_memory_monitor_refresh_ms": "0",  # else Ray kills where others need memory
         "TOKENIZERS_PARALLELISM": "false",
+        **environment,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "skyrl_cpu", *words(folder, kept, estimator), *more],
+        [sys.executable, "-m", "skyrl_cpu", *words(folder, kept, estimator)],
         cwd=kept,
         env=os.environ | given,
         capture_output=True,
@@ -143,6 +144,15 @@ def test_train_uses_our_advantages(name, folder, tmp_path):
         assert not batch["advantages"][batch["response_mask"] == 0].any()
     assert moved > STEPS
     assert varied > STEPS
+
+
+def test_a_reward_that_fails_ends_the_run_and_nothing_is_trained_on(folder, tmp_path):
+    kept = tmp_path / "kept"
+    status, said = train(folder, kept, "rlcredit_ospo", RLCREDIT_TEST_FAILS="1")
+    assert status != 0
+    assert "the judge is away" in said, said[-5000:]
+    assert "'grad_norm'" not in said
+    assert list(kept.glob("*.safetensors")) == []
 
 
 @pytest.mark.parametrize(
