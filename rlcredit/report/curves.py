@@ -154,7 +154,7 @@ def spread(wanted: NDArray[np.float64], room: float) -> NDArray[np.float64]:
             mean = (before * count + (mean - count * room) * size) / (count + size)
             size += count
         blocks.append((mean, size))
-    return np.concatenate([mean + room * np.arange(size) for mean, size in blocks])
+    return np.array([mean + room * n for mean, size in blocks for n in range(size)])
 
 
 def draw_points(axes: Axes, points: Sequence[Point], *, methods: Sequence[str]) -> None:
