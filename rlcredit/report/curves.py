@@ -18,16 +18,21 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
+from PIL import Image
 
 from rlcredit.report.colours import Look, looks
 
 INK = "#1c2331"
 """Colour of texts and axes in a PNG; an SVG takes that of the page around it."""
 DARK_INK = "#e7eaf0"
+PNG_DPI = 130
+PNG_COLOURS = 96
 FEW = 30
 """A line of more points than this is smoothed, with its points behind it."""
 NARROW = 10
 """Costs that differ by less than this factor have a linear axis that begins at 0."""
+CROWD = 6
+"""Bands of more lines than this are fainter."""
 TALL = 0.08
 """An axis of scores spans this at least, so that two runs that are alike look alike."""
 
@@ -53,24 +58,29 @@ class Point:
 
     method: str
     label: str
+    """Empty: the dot has no name beside it."""
     x: float
     y: float
+
+
+_LEADER = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.6, "shrinkA": 0, "shrinkB": 0}
+"""A line from a label to what it names."""
 
 
 def axes_of(title: str, *, x: str, y: str = "", size: tuple[float, float]) -> tuple[Figure, Axes]:
     """An empty figure of so many inches, without a background."""
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=10, color=INK, loc="left", parse_math=False)
-    axes.set_xlabel(x, fontsize=9, color=INK)
-    axes.set_ylabel(y, fontsize=9, color=INK)
-    quiet(axes)
     figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    prepare(axes, title, x=x, y=y)
     return figure, axes
 
 
-def quiet(axes: Axes) -> None:
-    """Ink and grid that leave the data in front."""
+def prepare(axes: Axes, title: str, *, x: str, y: str = "") -> None:
+    """Words of a plot, and ink and grid that leave its data in front."""
+    axes.set_title(title, fontsize=10, color=INK, loc="left", parse_math=False)
+    axes.set_xlabel(x, fontsize=9, color=INK)
+    axes.set_ylabel(y, fontsize=9, color=INK)
     axes.tick_params(colors=INK, labelsize=8)
     axes.grid(alpha=0.15, color=INK)
     axes.set_axisbelow(True)
@@ -92,7 +102,7 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], *, methods: Sequence[str]) 
         methods: All methods of the page, so that one looks the same in each plot.
     """
     known = looks(methods)
-    whole = {curve.steps[-1] for curve in curves}
+    whole, faint = {curve.steps[-1] for curve in curves}, 0.12 if len(curves) <= CROWD else 0.05
     ends: list[tuple[str, float, float, str]] = []
     for curve in curves:
         look, mean = known[curve.method], curve.values.mean(axis=0)
@@ -102,7 +112,7 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], *, methods: Sequence[str]) 
             shown = smoothed(mean)
             axes.plot(curve.steps, mean, color=look.colour, alpha=0.4, linewidth=0.7)
         elif len(curve.values) > 1:
-            axes.fill_between(curve.steps, low, high, color=look.colour, alpha=0.12, linewidth=0)
+            axes.fill_between(curve.steps, low, high, color=look.colour, alpha=faint, linewidth=0)
         axes.plot(curve.steps, shown, color=look.colour, linestyle=look.dashes, linewidth=1.6)
         until = f", ends at {curve.steps[-1]:g}" if len(whole) > 1 else ""
         ends.append((curve.label + until, curve.steps[-1], float(shown[-1]), look.colour))
@@ -139,8 +149,7 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> Non
             va="center",
             parse_math=False,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6,
-                        "shrinkA": 0, "shrinkB": 0},
+            arrowprops=_LEADER | {"color": colour, "relpos": (0, 0.5)},
         )  # fmt: skip
 
 
@@ -161,13 +170,14 @@ def draw_points(axes: Axes, points: Sequence[Point], *, methods: Sequence[str]) 
     """A mark for each point, with its label beside it."""
     known = looks(methods)
     for point in points:
-        _mark(axes, point, known[point.method])
+        mark(axes, point, known[point.method])
     cost_axis(axes.xaxis, [point.x for point in points])
     score_axis(axes, [point.y for point in points])
     name_points(axes, points, known)
 
 
-def _mark(axes: Axes, point: Point, look: Look) -> None:
+def mark(axes: Axes, point: Point, look: Look) -> None:
+    """A dot in the look of its method."""
     axes.scatter([point.x], [point.y], color=look.colour, marker=look.marker, s=34, linewidth=0)
 
 
@@ -226,6 +236,8 @@ def name_points(axes: Axes, points: Sequence[Point], known: Mapping[str, Look]) 
     dots = [axes.transData.transform((point.x, point.y)) for point in points]
     boxes = [Bbox.from_bounds(x - 4 * unit, y - 4 * unit, 8 * unit, 8 * unit) for x, y in dots]
     for number, point in enumerate(points):
+        if not point.label:
+            continue
         colour, others = known[point.method].colour, [*boxes[:number], *boxes[number + 1 :]]
         for place in _PLACES:
             text = _beside(axes, point, colour, place)
@@ -248,8 +260,7 @@ def _extent(label: Annotation, renderer: RendererAgg) -> Bbox:
 def _beside(axes: Axes, point: Point, colour: str, place: tuple[float, float]) -> Annotation:
     """The label of a dot so many points away, with a line to it where it is not next to it."""
     dx, dy = place
-    line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6,
-            "shrinkA": 0, "shrinkB": 3}  # fmt: skip
+    line = _LEADER | {"color": colour, "relpos": (0 if dx > 0 else 1, 0.5)}
     return axes.annotate(
         point.label,
         xy=(point.x, point.y),
@@ -305,6 +316,10 @@ def save_figure(figure: Figure, folder: Path, stem: str, *, name: str) -> str:
     inner = drawn.index(">") + 1
     (folder / f"{stem}.svg").write_text(drawn[:inner] + _SCHEMES + drawn[inner:], encoding="utf-8")
     figure.patch.set_alpha(1)
-    FigureCanvasAgg(figure)
-    figure.savefig(folder / f"{stem}.png", dpi=130, metadata={"Software": None})
+    figure.set_dpi(PNG_DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    few = image.quantize(PNG_COLOURS, dither=Image.Dither.NONE)  # a quarter of the size
+    few.save(folder / f"{stem}.png", optimize=True)
     return f"{stem}.svg"
