@@ -7,9 +7,10 @@ import io
 import pytest
 
 from rlcredit.tables.declare import Score
+from rlcredit.tables.pages import html
 from rlcredit.tables.plots import learning
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
-from rlcredit.tables.render import html, latex, markdown, values_csv
+from rlcredit.tables.render import latex, markdown, values_csv
 
 
 def test_writing_twice_gives_the_same_bytes(filled, tmp_path):
