@@ -75,8 +75,8 @@ test-wheel: install  ## the wheel installed in empty environments: credit alone,
 	@wheel=$$(echo $(WHEEL)/rlcredit-*.whl) && $(WHEEL)/train/bin/pip install --quiet $(TORCH) "$$wheel[train]"
 	@cd $(WHEEL)/work && ../train/bin/rlcredit train estimator=ospo dataset=esci size=smoke tracker=jsonl
 
-test-browser: docs  ## the report and the site in headless chromium (needs chromium and chromium-driver)
-	@$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)
+test-browser: docs  ## the pages and the site in headless chromium (needs chromium-driver); pictures in SCREENSHOTS
+	@SCREENSHOTS=$(or $(SCREENSHOTS),outputs/screenshots) $(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)
 
 report: install  ## one HTML page about a run, or all runs below a folder (RUN=outputs/esci)
 	@$(BIN)/python scripts/report.py run=$(or $(RUN),outputs) $(ARGS)

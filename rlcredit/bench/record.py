@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from rlcredit.bench.cells import own_entries
 from rlcredit.bench.climb import BANDITS
-from rlcredit.bench.compare import BUDGET, Comparison
+from rlcredit.bench.compare import BUDGET, Comparison, median
 from rlcredit.bench.figures import draw_figures
+from rlcredit.bench.kept import RECORD_FILE, BenchRecord
 from rlcredit.bench.run import Found
 from rlcredit.bench.summary import VALUES, notes, refusals, sheets
 from rlcredit.evaluation.stats import Interval
@@ -25,11 +27,12 @@ def write(found: Found, folder: Path) -> list[Path]:
         The files, the page to read first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = draw_figures(found, folder)
-    page, tables, numbers = (folder / f"credit_bench.{kind}" for kind in ("md", "tex", "json"))
+    numbers = folder / RECORD_FILE
+    numbers.write_text(json_text(found), encoding="utf-8")
+    pictures = draw_figures(BenchRecord.read(folder), folder)
+    page, tables = (folder / f"credit_bench.{kind}" for kind in ("md", "tex"))
     page.write_text(markdown(found, pictures), encoding="utf-8")
     tables.write_text(latex(found), encoding="utf-8")
-    numbers.write_text(json_text(found), encoding="utf-8")
     return [page, tables, numbers, *(folder / name for name in pictures)]
 
 
@@ -66,6 +69,7 @@ def json_text(found: Found) -> str:
         ),
         "credit": _table(["world", "estimator", *VALUES, "largest advantage"], _credit(found)),
         "bandits": _table(["estimator", "loss", "bandit", "right", "modes"], _bandits(found)),
+        "price": _table(["estimator", "samples", "rewards"], _price(found)),
         "refused": [{"why": why} | parts for why, parts in refusals(found).items()],
     }
     lines = []
@@ -126,6 +130,15 @@ def _bandits(found: Found) -> Iterator[list[object]]:
         for name in BANDITS:
             end = each.bandits[name]
             yield [each.estimator, each.loss, name, _bounds(end.right), _bounds(end.modes)]
+
+
+def _price(found: Found) -> Iterator[list[object]]:
+    """Medians over worlds of the error at the best rate, with each estimator's own loss."""
+    for name, row in own_entries(found).items():
+        here = [entry.here for entry in row.values()]
+        samples = median([each.by_samples.at_best_rate for each in here])
+        rewards = median([each.by_rewards.at_best_rate for each in here])
+        yield [name, *([_rounded(v) for v in (f.mean, f.low, f.high)] for f in (samples, rewards))]
 
 
 def _bounds(figure: Interval | None) -> list[float | None] | None:

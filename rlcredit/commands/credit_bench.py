@@ -16,6 +16,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, DictConfig
 
+from rlcredit.bench.figures import draw_figures
+from rlcredit.bench.kept import BenchRecord
 from rlcredit.bench.record import write
 from rlcredit.bench.run import Methods, Settings, bench
 from rlcredit.commands.build import allowed_by_command, estimator_config
@@ -32,6 +34,8 @@ class CreditBenchConfig:
     """Folder of the results."""
     worlds: list[str] = field(default_factory=list)
     """Names in rlcredit/bench/worlds.py; none: all of them, and the bandits."""
+    render_only: bool = False
+    """Draw the pictures again from the record that lies there, and measure nothing."""
     settings: Any = MISSING
     """Replicates, groups and steps; a dataclass of rlcredit/bench/run.py."""
     allow: list[str] = field(default_factory=list)
@@ -58,7 +62,11 @@ def methods(allow: Sequence[str]) -> Methods:
 
 
 def measure(cfg: DictConfig) -> None:
-    """Measure, write, and say where it is."""
+    """Measure, write, and say where it is; or draw again what was measured."""
+    if cfg.render_only:
+        folder = Path(cfg.out)
+        print(f"credit bench: {', '.join(draw_figures(BenchRecord.read(folder), folder))}")
+        return
     torch.set_num_threads(1)  # one order of every sum
     start = time.monotonic()
 

@@ -17,7 +17,7 @@ from rlcredit.commands.components import build
 from rlcredit.commands.digests import settings_digest
 from rlcredit.commands.run_main import run_main
 from rlcredit.commands.saved import saved_config
-from rlcredit.report.page import find_runs
+from rlcredit.report.runs import find_runs
 from rlcredit.report.transfer_scores import FinishedRun, transfer
 
 

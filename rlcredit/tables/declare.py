@@ -10,6 +10,7 @@ from enum import StrEnum, auto
 
 from rlcredit.evaluation.cells import Cell, Source
 
+ESTIMATOR = "estimator="
 TRAINED_ON = "bm25"
 """The retriever that jobs train on, where their data set does not name another."""
 
@@ -50,6 +51,18 @@ class Row:
     """What was measured -> the paper's number; shown at size=paper in a column of its own."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Size -> why there is no such row there."""
+
+    @property
+    def method(self) -> str:
+        """Estimator and other words, as plots know a method (:mod:`rlcredit.report.colours`)."""
+        chosen = [word for word in self.overrides if word.startswith(ESTIMATOR)]
+        names = [word.removeprefix(ESTIMATOR) for word in chosen]
+        return " ".join([*names, *(word for word in self.overrides if word not in chosen)])
+
+    @property
+    def trains(self) -> bool:
+        """Whether its figures are those of a trained policy."""
+        return self.source is None and self.phase is Phase.after
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,10 @@ from typing import Any
 from rlcredit.files import replace_file
 from rlcredit.tables.grid import Grid
 from rlcredit.tables.jobs import SeedRun, command
+from rlcredit.tables.pages import html
 from rlcredit.tables.plots import figures
 from rlcredit.tables.records import revision
-from rlcredit.tables.render import html, latex, markdown, values_csv
+from rlcredit.tables.render import latex, markdown, values_csv
 
 CELLS_FILE = "cells.json"
 FORMATS = ("md", "tex", "csv", "html")

@@ -1,4 +1,4 @@
-"""A filled table as Markdown, LaTeX (booktabs), CSV and HTML: the same cells four times.
+"""A filled table as Markdown, LaTeX (booktabs) and CSV: the same cells three times.
 
 Nothing here depends on the time or the machine: the same records give the same bytes.
 """
@@ -7,7 +7,6 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from html import escape
 
 from rlcredit.evaluation.lines import with_interval
 from rlcredit.evaluation.stats import SEEDS_FOR_IQM
@@ -22,51 +21,43 @@ CHANGED = "‡"
 MARKS = "abcdefghijklmnopqrstuvwxyz"
 PAPER = "paper"
 _SEED = re.compile(r"seed (\d+): (.*)", re.DOTALL)
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 75rem;
-        padding: 0 1rem; }}
-div {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #8886;
-          white-space: nowrap; }}
-td:last-child {{ white-space: normal; }}
-img {{ max-width: 100%; background: #fff; }}
-</style>
-{body}
-</html>
-"""
 
 
 def sheets(grid: Grid) -> list[Sheet]:
     """One sheet per data set; one of claims where the table makes some, and a card for each."""
-    found = [sheet for data in grid.table.data for sheet in _data_sheets(grid, data)]
-    return [*found, _claims_sheet(grid), *cards(grid)] if grid.table.claims else found
+    found = [sheet for data in grid.table.data for sheet in data_sheets(grid, data)]
+    return [*found, claims_sheet(grid), *cards(grid)] if grid.table.claims else found
 
 
-def _data_sheets(grid: Grid, data: str) -> Iterator[Sheet]:
-    """The comparison, and the columns that are shown apart."""
+def data_sheets(grid: Grid, data: str) -> Iterator[Sheet]:
+    """Sheets of a data set: the comparison, then the columns that are shown apart."""
     label, columns = grid.table.data[data].label, grid.table.columns_of(data)
     apart = {name: column.sheet for name, column in columns.items() if isinstance(column, Score)}
-    yield _sheet(label, _columns(grid, data, [c for c in columns if not apart.get(c)], main=True))
+    yield sheet_of(
+        label, columns_of(grid, data, [c for c in columns if not apart.get(c)], main=True)
+    )
     for title in dict.fromkeys(filter(None, apart.values())):
         chosen = [name for name in columns if apart.get(name) == title]
-        yield _sheet(f"{label}: {title}", _columns(grid, data, chosen, main=False))
+        yield sheet_of(f"{label}: {title}", columns_of(grid, data, chosen, main=False))
 
 
-def _sheet(title: str, columns: Iterable[tuple[str, ...]]) -> Sheet:
+def sheet_of(title: str, columns: Iterable[tuple[str, ...]]) -> Sheet:
+    """Columns with their headings as rows."""
     head, *rows = zip(*columns, strict=True)
     return Sheet(title=title, head=head, rows=tuple(rows))
 
 
-def _columns(
+def columns_of(
     grid: Grid, data: str, names: Sequence[str], *, main: bool
 ) -> Iterator[tuple[str, ...]]:
-    """Heading and one text per row, column by column."""
+    """Heading and one text per row, column by column, of the named columns.
+
+    Args:
+        grid: The table.
+        data: The data set.
+        names: Columns of the table.
+        main: Whether the comparison with the control stands behind them.
+    """
     table = grid.table
     rows, columns = table.rows_of(data), table.columns_of(data)
     yield "", *(table.rows[row].label + _marks(grid, data, row) for row in rows)
@@ -126,7 +117,8 @@ def _mark(number: int) -> str:
     return MARKS[number % len(MARKS)] * (number // len(MARKS) + 1)
 
 
-def _claims_sheet(grid: Grid) -> Sheet:
+def claims_sheet(grid: Grid) -> Sheet:
+    """Each claim with what became of it."""
     rows = [
         (
             finding.claim.text,
@@ -238,21 +230,3 @@ def values_csv(grid: Grid) -> str:
         notes = ("; ".join(cell.gaps), "; ".join(grid.changed(data, row)))
         writer.writerow([cell.address, *figures, *notes])
     return out.getvalue()
-
-
-def html(grid: Grid, figures: Sequence[str]) -> str:
-    """A page that opens from disk; every text is escaped."""
-    body = [f"<h1>{escape(grid.name)}</h1>", f"<p>{escape(grid.table.question)}</p>"]
-    for sheet in sheets(grid):
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in sheet.head)
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n"
-            for row in sheet.rows
-        )
-        body.append(
-            f"<h2>{escape(sheet.title)}</h2>\n<div><table><tr>{head}</tr>\n{rows}</table></div>"
-        )
-    body += [f'<p><img src="{escape(name)}" alt="{escape(name)}"></p>' for name in figures]
-    body.append("<ul>" + "".join(f"<li>{escape(note)}</li>\n" for note in notes(grid)) + "</ul>")
-    title = f"{grid.name} ({grid.size}: {grid.table.size(grid.size).label})"
-    return PAGE.format(title=escape(title), body="\n".join(body))

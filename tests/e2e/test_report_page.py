@@ -69,10 +69,15 @@ def test_the_explorer_shows_what_reward_and_estimators_say(folder, cache):
     assert path == folder / "report.html"
     html = path.read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL).group(1))
-    assert data["methods"] == names
+    assert [each["name"] for each in data["methods"]] == names
     stored = json.loads((folder / "evaluations" / "test-after.json").read_text())
-    assert len(data["prompts"]) == 3
-    for prompt, texts in zip(data["prompts"], stored["responses"]["sampled"], strict=False):
+    after, before = data["runs"]
+    assert [run["label"] for run in (after, before)] == [
+        "OSPO, seed 0, after training",
+        "OSPO, seed 0, before training",
+    ]
+    assert len(after["prompts"]) == len(before["prompts"]) == 3
+    for prompt, texts in zip(after["prompts"], stored["responses"]["sampled"], strict=False):
         assert [each["text"] for each in prompt["responses"]] == texts
         rewards = [each["reward"] for each in prompt["responses"]]
         for response in prompt["responses"]:
@@ -81,7 +86,7 @@ def test_the_explorer_shows_what_reward_and_estimators_say(folder, cache):
             centred = response["reward"] - sum(rewards) / len(rewards)
             assert all(value * centred > 0 or abs(centred) < 1e-6 for value in advantage)
             check_segments(response, equal=len(set(rewards)) == 1)
-            assert all(hit["document_id"] in data["titles"] for hit in response["found"])
+            assert all(data["documents"][number] for number, _ in response["found"])
 
 
 def check_segments(response, *, equal):

@@ -5,15 +5,21 @@ import re
 
 import pytest
 
-from rlcredit.report.page import find_runs, methods_of, render, write_page
+from rlcredit.report.page import render, write_page
+from rlcredit.report.runs import best_run, find_runs, methods_of, other_method
 from rlcredit.run.folder import SUMMARY_FILE
-from tests.report.pages import EVIL, TITLES, views, write_run
+from tests.report.pages import EVIL, shown, write_run
 from tests.unsealed import unsealed
 
 
-def page(folder, **explorer):
+def page(folder, explored=None):
     runs, gaps = find_runs([folder])
-    return render(runs, gaps, **explorer)
+    return render(runs, gaps, shown=explored)
+
+
+def words(html):
+    """What a reader of the page reads."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", html))
 
 
 def test_runs_are_grouped_by_what_they_are_and_seeds_are_averaged(tmp_path):
@@ -25,14 +31,14 @@ def test_runs_are_grouped_by_what_they_are_and_seeds_are_averaged(tmp_path):
     assert gaps == []
     methods = methods_of(runs)
     assert [(m.label, len(m.runs)) for m in methods] == [
-        ("esci/grpo", 2),
-        ("esci/ospo", 1),
-        ("esci/grpo trainer.steps=9", 1),
+        ("GRPO", 2),
+        ("OSPO", 1),
+        ("GRPO trainer.steps=9", 1),
     ]
     html = render(runs, gaps)
     assert "4 finished runs" in html
-    assert re.search(r'esci/grpo</th>.*?<td class="n">2</td>.*?0\.200.*?0\.400', html)
-    assert html.count("data: generated") == 1
+    assert re.search(r'GRPO</th>.*?0\.200.*?0\.400.*?<td class="n">2</td>', html)
+    assert html.count('<span class="badge">ESCI, generated data</span>') == 1
     assert '<td class="n">240</td>' in html  # 3 steps of 80 evaluations
 
 
@@ -93,7 +99,7 @@ def test_no_folder_and_no_run_are_errors(tmp_path):
 
 def test_foreign_text_is_escaped_and_nothing_is_fetched(tmp_path):
     write_run(tmp_path / "a", overrides=[f"'policy.name={EVIL.replace(chr(39), chr(96))}'"])
-    html = page(tmp_path, explored=views(), titles=TITLES, explored_run=tmp_path / "a")
+    html = page(tmp_path, shown())
     assert "<script>document" not in html
     assert "<img" not in html
     assert "<b>boat" not in html
@@ -115,7 +121,71 @@ def test_figures_of_a_whole_evaluation_stand_below_the_measures(tmp_path):
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):
     write_run(tmp_path / "a")
-    first, second = (page(tmp_path, explored=views(), titles=TITLES) for _ in range(2))
+    first, second = (page(tmp_path, shown()) for _ in range(2))
     assert first == second
     path = write_page(tmp_path / "out" / "report.html", first)
     assert path.read_text(encoding="utf-8") == first
+
+
+def test_the_verdict_names_model_data_steps_and_the_change_with_its_interval(tmp_path):
+    write_run(tmp_path / "a", after=0.4)
+    write_run(tmp_path / "b", estimator="ospo", after=0.2)
+    said = words(page(tmp_path))
+    assert (
+        "GRPO trained a policy made from scratch (3 layers of width 96) on ESCI (generated data) "
+        "for 3 steps. nDCG@10, sampled, BM25 rose: before 0.200, after 0.400, difference +0.200 "
+        "[+0.190, +0.210]." in said
+    )
+    assert "BM25 did not change beyond chance: before 0.200, after 0.200" in said
+
+
+def test_of_several_seeds_the_verdict_counts_those_that_rose(tmp_path):
+    for seed, after in enumerate((0.3, 0.1, 0.2)):
+        write_run(tmp_path / f"{seed}", seed=seed, after=after)
+    assert "rose with 1 of 3 seeds and fell with 1" in words(page(tmp_path))
+
+
+def test_what_the_policy_did_not_write_has_one_value_and_no_difference(tmp_path):
+    write_run(tmp_path / "a")
+    html = page(tmp_path)
+    row = re.search(r"<tr><th scope=\"row\">nDCG@10, raw query, BM25</th>.*?</tr>", html).group()
+    assert words(row).strip() == "nDCG@10, raw query, BM250.300 [0.290, 0.310]"
+    assert "+0.000" not in words(html)
+
+
+def test_the_highest_score_is_marked_where_methods_can_be_compared(tmp_path):
+    write_run(tmp_path / "a", after=0.4)
+    assert 'class="n best"' not in page(tmp_path)
+    write_run(tmp_path / "b", estimator="ospo", after=0.5)
+    html = page(tmp_path)
+    assert re.findall(r'class="n best">([^<]*)', html) == ["0.500"]
+
+
+def test_a_smoke_run_is_called_no_evidence(tmp_path):
+    write_run(tmp_path / "a")
+    assert "not evidence" not in page(tmp_path)
+    write_run(tmp_path / "b", overrides=["size=smoke"])
+    assert '<span class="badge warn">smoke: not evidence</span>' in page(tmp_path)
+
+
+def test_costs_are_drawn_for_two_runs_and_not_for_one(tmp_path):
+    write_run(tmp_path / "a")
+    assert page(tmp_path).count("<svg") == 2  # validation, reward
+    write_run(tmp_path / "b", estimator="ospo")
+    assert page(tmp_path).count("<svg") == 4
+
+
+def test_runs_of_unequal_length_are_said_to_be(tmp_path):
+    write_run(tmp_path / "a", steps=3)
+    write_run(tmp_path / "b", seed=1, steps=5)
+    assert "GRPO: its runs have 3, 5 steps; its lines end at step 3" in words(page(tmp_path))
+
+
+def test_the_explorer_opens_with_the_best_run_and_the_best_of_another_method(tmp_path):
+    for seed, after in enumerate((0.4, 0.6)):
+        write_run(tmp_path / f"a{seed}", seed=seed, after=after)
+        write_run(tmp_path / f"b{seed}", estimator="ospo", seed=seed, after=after - 0.1)
+    runs, _ = find_runs([tmp_path])
+    assert best_run(runs).folder.name == "a1"
+    assert other_method(runs, best_run(runs)).name == "b1"
+    assert other_method(runs[:2], runs[0]) is None

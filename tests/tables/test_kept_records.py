@@ -17,8 +17,9 @@ from rlcredit.commands.tables import declared, table_names
 from rlcredit.evaluation.evaluate import families_of
 from rlcredit.identity import TARGET, digest, public_name, without_numerics
 from rlcredit.policy.tiny import Tiny
+from rlcredit.tables.pages import html
 from rlcredit.tables.proof import explain_cell, proof, table_folder, write_table
-from rlcredit.tables.render import html, latex, markdown, values_csv
+from rlcredit.tables.render import latex, markdown, values_csv
 from rlcredit.tasks import ESCI, HM
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,10 @@ import io
 import pytest
 
 from rlcredit.tables.declare import Score
-from rlcredit.tables.plots import curves
+from rlcredit.tables.pages import html
+from rlcredit.tables.plots import learning
 from rlcredit.tables.proof import explain_cell, table_folder, write_table
-from rlcredit.tables.render import html, latex, markdown, values_csv
+from rlcredit.tables.render import latex, markdown, values_csv
 
 
 def test_writing_twice_gives_the_same_bytes(filled, tmp_path):
@@ -25,7 +26,7 @@ def test_writing_twice_gives_the_same_bytes(filled, tmp_path):
 
 
 def test_curves_are_drawn_over_the_seconds_that_their_steps_took(filled, outputs):
-    (curve, _) = curves(filled(), "esci")
+    (curve, _) = learning(filled(), "esci")
     assert curve.steps.tolist() == [0, 1, 2]
     assert curve.seconds.tolist() == [0, 1.5, 3]
     assert curve.values.shape == (8, 3)
