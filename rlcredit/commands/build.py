@@ -59,6 +59,7 @@ def job(cfg: DictConfig, words: Sequence[str] | None = None) -> Job:
         words=words,
         dataset_name=str(choices["dataset"]),
         estimator_name=str(choices["estimator"]),
+        loss_name=str(choices["loss"]),
         retriever_name=own,
         retrievers={
             name: build(node, allow=allow) for name, node in ({own: cfg.retriever} | others).items()

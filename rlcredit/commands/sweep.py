@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from rlcredit.run.job import SINGLE
 from rlcredit.run.sweep_table import is_noted, note_job, noted_jobs, print_sweep
 
 SWEEP = "RLCREDIT_SWEEP"
@@ -24,8 +25,8 @@ NOTES = "RLCREDIT_SWEEP_NOTES"
 
 def sweep_group() -> str:
     """One name for all jobs of a sweep, the same when the same command is given again."""
-    if HydraConfig.get().mode is RunMode.RUN:
-        return "single"
+    if HydraConfig.get().mode is not RunMode.MULTIRUN:
+        return SINGLE
     return os.environ.get(SWEEP) or _group_of_command()
 
 

@@ -10,14 +10,15 @@ from rlcredit.scoring.samples import Completion
 
 PLAIN_WIDTH = 118
 """Columns where the output is no terminal."""
-SHOWN: tuple[tuple[str, str, str], ...] = (
-    ("reward", "reward/mean", ".3f"),
-    ("entropy", "train/entropy_nats", ".2f"),
-    ("tokens", "response/length_tokens", ".1f"),
-    ("segments", "segments/per_response", ".1f"),
-    ("valid", "segments/valid_share", ".0%"),
+SHOWN: tuple[tuple[str, str, str, str], ...] = (
+    ("reward", "reward/mean", ".3f", "mean of the batch"),
+    ("tokens", "response/length_tokens", ".1f", "per response"),
+    ("cut", "response/truncated_share", ".0%", "share of responses that the length limit cut off"),
+    ("segments", "segments/per_response", ".1f", "per response"),
+    ("valid", "segments/valid_share", ".0%", "share of segments that count"),
+    ("entropy", "train/entropy_nats", ".2f", "nats per token"),
 )
-"""Label, metric and format of what the line of a step shows: what fits into 80 columns."""
+"""Label, metric, format and meaning of what the line of a step shows, the first ones first."""
 
 
 def foreign(text: str) -> str:
@@ -51,10 +52,21 @@ def with_interval(
     return re.sub(r"\b0\.", ".", text).replace(",", "") if short else text
 
 
-def step_line(step: int, steps: int, metrics: Mapping[str, float]) -> str:
-    """One line about a step: those of ``SHOWN`` that there are."""
-    parts = [f"{label} {metrics[name]:{form}}" for label, name, form in SHOWN if name in metrics]
-    return "  ".join([f"step {step:>{len(str(steps))}}/{steps}", *parts])
+def step_line(step: int, steps: int, metrics: Mapping[str, float], *, width: int) -> str:
+    """One line about a step: those of ``SHOWN`` that there are and that fit into the columns."""
+    line = f"step {step:>{len(str(steps))}}/{steps}"
+    for label, name, form, _ in SHOWN:
+        if name in metrics:
+            longer = f"{line}  {label} {metrics[name]:{form}}"
+            if len(longer) > width:
+                break
+            line = longer
+    return line
+
+
+def legend(metrics: Mapping[str, float]) -> str:
+    """What the words in the line of a step mean."""
+    return "; ".join(f"{label}: {means}" for label, name, _, means in SHOWN if name in metrics)
 
 
 def credited(completion: Completion) -> Text:

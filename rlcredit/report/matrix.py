@@ -14,8 +14,9 @@ from rich.text import Text
 
 from rlcredit.evaluation.cells import Cell, Source
 from rlcredit.evaluation.lines import with_interval
+from rlcredit.evaluation.names import SOURCES, mean_name
 from rlcredit.evaluation.stats import Interval, crossed_interval
-from rlcredit.run.results import MEASURE_NAMES, SOURCE_NAMES, TIGHT
+from rlcredit.run.results import TIGHT
 
 UNSEEN = "unseen, mean"
 """The mean over the retrievers that a row was not trained on."""
@@ -141,8 +142,8 @@ def _sheet(matrix: Matrix, cells: Sequence[TransferCell], *, gains: bool, short:
         text = with_interval(figure, sign=gains, short=short) + (
             MARK if cell.in_distribution else ""
         )
-        rows.setdefault((label, SOURCE_NAMES[cell.source]), {})[cell.tested_on] = text
-    name = MEASURE_NAMES.get(cells[0].measure, cells[0].measure)
+        rows.setdefault((label, SOURCES[cell.source]), {})[cell.tested_on] = text
+    name = mean_name(cells[0].measure)
     return Sheet(
         title=f"{name}, gain over the warm start" if gains else name,
         head=("trained on", "text", *columns),

@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 from rlcredit.evaluation.cells import Source
 from rlcredit.evaluation.evaluate import Evaluation, families_of
 from rlcredit.evaluation.expansion import Expansion
+from rlcredit.evaluation.names import SOURCES
 from rlcredit.evaluation.trec import write_qrels
 from rlcredit.files import replace_file
 from rlcredit.report.judge import POLICY, Judge, Scores
@@ -35,7 +36,6 @@ from rlcredit.rewards.ranking import Ranking
 from rlcredit.run.console import RunConsole
 from rlcredit.run.folder import RunSummary, code_revision, computed_with, touch_test_split
 from rlcredit.run.ownership import owned
-from rlcredit.run.results import SOURCE_NAMES
 from rlcredit.tasks.base import Dataset, Task
 
 WARM_START = "warm start"
@@ -281,7 +281,7 @@ def _baselines(judge: Judge) -> list[Scored]:
     scores = _stacked([judge({}, name="baselines")])
     return [
         Scored(
-            method=SOURCE_NAMES[source],
+            method=SOURCES[source],
             trained_on=None,
             seeds=(),
             runs=(),

@@ -1,4 +1,4 @@
-"""What the person sees: a header, a line a step, the table at the end, examples, paths.
+"""What the person sees: a header, a line per step, the table at the end, examples, paths.
 
 Every text is printed as it stands: no markup, no emoji codes, no terminal codes of a policy or a
 catalogue are interpreted.
@@ -26,6 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from rlcredit.evaluation.evaluate import Evaluation
@@ -36,10 +37,12 @@ from rlcredit.evaluation.lines import (
     counts_line,
     credited,
     foreign,
+    legend,
     seconds,
     step_line,
     with_interval,
 )
+from rlcredit.evaluation.names import data_name, retriever_name
 from rlcredit.run.results import results_table
 from rlcredit.run.stream import appended, best_effort
 from rlcredit.tasks.base import Task
@@ -70,6 +73,8 @@ class Header:
     max_new_tokens: int
     needs: Needs
     folder: Path
+    caveat: str = ""
+    """Why the run's numbers are no evidence; empty where they may be."""
 
 
 def evaluations_per_response(needs: Needs, num_segments: int) -> int:
@@ -92,8 +97,18 @@ class RunConsole:
     Nobody need read it: where it cannot be written, the run goes on.
     """
 
-    def __init__(self, console: Console | None = None, *, plain_every: int = 10) -> None:
+    def __init__(
+        self, console: Console | None = None, *, plain_every: int = 10, brief: bool = False
+    ) -> None:
+        """Print to a console; None: to the standard output.
+
+        Args:
+            console: Where to print.
+            plain_every: Without a terminal, steps between two lines about steps.
+            brief: Print warnings and announcements alone; the kept file has everything.
+        """
         self.console = console or plain_console(file=best_effort(sys.stdout))
+        self.brief = brief
         if not self.console.is_terminal:
             self.console.width = PLAIN_WIDTH
         self.plain_every = plain_every
@@ -114,16 +129,24 @@ class RunConsole:
         self._log.file.write(self._said.getvalue())
 
     @property
-    def _consoles(self) -> tuple[Console, Console]:
-        return self.console, self._log
+    def _consoles(self) -> tuple[Console, ...]:
+        return (self._log,) if self.brief else (self.console, self._log)
 
     def say(self, text: str) -> None:
         """A sentence."""
         self._print(Text(text), soft_wrap=True)
 
+    def announce(self, text: str) -> None:
+        """A sentence that is printed by a brief console too."""
+        self._everywhere(Text(text))
+
     def warn(self, text: str) -> None:
         """A sentence that should not be missed."""
-        self._print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+        self._everywhere(Text(f"warning: {text}", style="yellow"))
+
+    def _everywhere(self, text: Text) -> None:
+        for console in (self.console, self._log):
+            console.print(text, soft_wrap=True)
 
     def _print(self, what: RenderableType, *, soft_wrap: bool = False) -> None:
         for console in self._consoles:
@@ -141,28 +164,33 @@ class RunConsole:
             ("", counts_line(task.counts)),
             ("prompts", ", ".join(f"{len(prompts):,} {name}" for name, prompts in splits)),
             ("policy", header.policy),
-            ("a prompt", header.prompt.replace("\n", r"\n")),
+            ("prompt as read", header.prompt.replace("\n", r"\n")),
             ("method", header.method),
             *header.reward,
             (
-                "a step",
+                "per step",
                 f"{header.prompts_per_step} prompts x {header.group_size} = {responses} responses, "
                 f"at most {responses * header.max_new_tokens:,} tokens",
             ),
-            ("a response", f"up to {calls} reward evaluations{of_segments}"),
+            ("per response", f"up to {calls} reward evaluations{of_segments}"),
             ("steps", f"{header.steps:,}, {header.steps * responses:,} responses in all"),
             ("folder", str(header.folder)),
         ]
-        lines = columns([(name, foreign(value)) for name, value in rows if value])
-        title = f"rlcredit: {task.name}, data: {task.source}"
-        self._print(
-            Panel(Text("\n".join(lines)), title=Text(title), title_align="left", box=box.ROUNDED)
-        )
+        title = f"rlcredit: {data_name(task.name)}, data: {task.source}"
+        if header.caveat:
+            title += f" ({header.caveat})"
+        shown = Table.grid(padding=(0, 2, 0, 0))
+        shown.add_column(no_wrap=True)
+        shown.add_column(overflow="fold")
+        for name, value in rows:
+            if value:
+                shown.add_row(Text(name), Text(foreign(value)))
+        self._print(Panel(shown, title=Text(title), title_align="left", box=box.ROUNDED))
 
     @contextmanager
     def progress(self, *, steps: int, done: int = 0) -> Iterator["StepLines"]:
         """A bar with the time left, as long as the steps last; ``done`` were made before."""
-        if not self.console.is_terminal:
+        if self.brief or not self.console.is_terminal:
             yield StepLines(self, steps=steps, done=done, bar=None)
             return
         bar = Progress(
@@ -188,10 +216,10 @@ class RunConsole:
         temperature: float,
     ) -> None:
         """The table: before -> after, paired, with intervals; and the check of credit."""
-        marked = f"{trained_on}* trained on, " if trained_on else ""
+        marked = f"{retriever_name(trained_on)}* trained on, " if trained_on else ""
         title = (
-            f"{task.name} (data: {task.source}), {after.split}: {len(after.prompt_ids)} prompts, "
-            f"{marked}sampled at T = {temperature:g}\n"
+            f"{data_name(task.name)} (data: {task.source}), {after.split}: "
+            f"{len(after.prompt_ids)} prompts, {marked}sampled at T = {temperature:g}\n"
             f"means with 95 % intervals over {_unit(after)}; differences are paired"
         )
         rows = [row for row in compare(before, after) if not row.cell.is_minor]
@@ -218,10 +246,11 @@ class RunConsole:
                 line = Text(f"{phase:<6}  {completion.reward:.3f}  ")
                 self._print(line.append_text(credited(completion)), soft_wrap=True)
 
-    def paths(self, paths: Mapping[str, Path]) -> None:
-        """Where everything lies, and how long it took."""
+    def paths(self, paths: Mapping[str, Path], *, then: str) -> None:
+        """Where everything lies, how long it took, and the command that shows it."""
         rows = [(name, str(path)) for name, path in paths.items()]
         rows.append(("took", seconds(time.monotonic() - self._started)))
+        rows.append(("next", then))
         for line in columns(rows):
             self._print(Text(line), soft_wrap=True)
 
@@ -235,7 +264,7 @@ def _unit(evaluation: Evaluation) -> str:
 
 
 class StepLines:
-    """One line a step; on a terminal above the bar, elsewhere every few steps."""
+    """One line per step; on a terminal above the bar, elsewhere every few steps."""
 
     def __init__(self, console: RunConsole, *, steps: int, done: int, bar: Progress | None) -> None:
         self._console = console
@@ -247,7 +276,9 @@ class StepLines:
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
         """Show a finished step."""
-        line = step_line(step, self._steps, metrics)
+        if step == self._first + 1:
+            self._console.say(legend(metrics))
+        line = step_line(step, self._steps, metrics, width=self._console.console.width)
         if self._bar is not None and self._task is not None:
             self._console.say(line)
             self._bar.update(self._task, completed=step)
@@ -255,4 +286,4 @@ class StepLines:
         if step in (self._first + 1, self._steps) or step % self._console.plain_every == 0:
             per_step = (time.monotonic() - self._started) / (step - self._first)
             left = seconds(per_step * (self._steps - step))
-            self._console.say(f"{line}  {per_step:.2f} s a step, {left} left")
+            self._console.say(f"{line}  {per_step:.2f} s per step, {left} left")

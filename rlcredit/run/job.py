@@ -30,6 +30,9 @@ from rlcredit.trainer.loop import Trainer
 from rlcredit.trainer.pairing import check_rate, types_rate
 from rlcredit.trainer.settings import EvaluationSettings, Resume, TrainerSettings
 
+SINGLE = "single"
+"""Group of a run that no sweep started."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -51,6 +54,7 @@ class Job:
     """The overrides that the run was asked for with; written beside the config."""
     dataset_name: str
     estimator_name: str
+    loss_name: str
     retriever_name: str
     group: str
     """One name for all jobs of a sweep."""
@@ -68,6 +72,16 @@ class Job:
     trackers: tuple[Tracker, ...]
     """Mirrors of the record, and ``JSONL`` for none; the record is kept in any case."""
     evaluation: EvaluationSettings
+
+    @property
+    def name(self) -> str:
+        """``esci/ospo``: data set and estimator."""
+        return f"{self.dataset_name}/{self.estimator_name}"
+
+    @property
+    def swept(self) -> bool:
+        """Whether it is one of the jobs of a sweep, whose table is the sweep's."""
+        return self.group != SINGLE
 
 
 @dataclass(frozen=True, kw_only=True)

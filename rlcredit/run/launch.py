@@ -26,9 +26,11 @@ from rlcredit.distributed.environment import join_started
 from rlcredit.distributed.launcher import Start, start_processes
 from rlcredit.distributed.world import World
 from rlcredit.errors import pasted
+from rlcredit.evaluation.names import measure_name, method_name, run_name
 from rlcredit.policy.base import Policy
 from rlcredit.run.console import Header, RunConsole
 from rlcredit.run.device import check_device, print_plan, refuse_absent
+from rlcredit.run.evidence import caveat
 from rlcredit.run.folder import RunSummary, Status
 from rlcredit.run.job import Job, Parts, assemble
 from rlcredit.run.ownership import (
@@ -112,7 +114,7 @@ def run_rank(job: Job, folder: Path, *, world: World) -> float | None:
     _share_cores(job, world)
     _settle_kernels(job)
     world.enter("loading")
-    console = RunConsole() if world.leads else RunConsole(Console(quiet=True))
+    console = RunConsole(None if world.leads else Console(quiet=True), brief=job.swept)
     with ExitStack() as ownership:
         done = _finished(job, folder) if world.leads else None
         if world.leads and done is None:
@@ -123,6 +125,8 @@ def run_rank(job: Job, folder: Path, *, world: World) -> float | None:
         checkpoint = _prepared(job, folder, warn=console.warn) if world.leads else None
         if world.leads:
             console.keep(folder / LOG_FILE)
+        if job.swept:
+            console.announce(f"{run_name(job.name)}, seed {job.seed}: {folder}")
         checkpoint = _agreed(checkpoint, folder, world)
         check_device(job, world, say=console.say)
         parts = assemble(job, failures=folder / "failed_texts", say=console.say, world=world)
@@ -214,10 +218,11 @@ def _finished(job: Job, folder: Path) -> RunSummary | None:
 
 
 def _report_finished(done: RunSummary, folder: Path, console: RunConsole) -> float | None:
-    score = done.measures[done.headline].after.mean
-    console.say(
-        f"{folder} holds this very run, finished: {done.headline} "
-        f"{done.measures[done.headline].before.mean:.3f} -> {score:.3f}. To score it again: "
+    change = done.measures[done.headline]
+    console.announce(
+        f"{folder} holds this very run, finished: {measure_name(done.headline)} "
+        f"{change.before.mean:.3f} -> {change.after.mean:.3f}. To see it: "
+        f"{pasted('rlcredit report', run=folder)}; to score it again: "
         f"{pasted('rlcredit evaluate', run=folder)}; to train it anew: resume=never"
     )
     return done.validated
@@ -247,7 +252,8 @@ def header(job: Job, parts: Parts, folder: Path) -> Header:
         task=parts.task,
         policy=parts.trainer.policy.description,
         prompt=_as_read(parts.trainer.policy, parts.task.train[0]),
-        method=f"{job.estimator_name}, {type(job.loss).__name__}",
+        method=f"{method_name(job.estimator_name)} (estimator={job.estimator_name}), "
+        f"loss={job.loss_name} ({type(job.loss).__name__})",
         reward=parts.evaluator.grader.rows,
         steps=job.trainer.steps,
         prompts_per_step=job.trainer.prompts_per_step,
@@ -255,6 +261,7 @@ def header(job: Job, parts: Parts, folder: Path) -> Header:
         max_new_tokens=job.rollout.max_new_tokens,
         needs=parts.trainer.needs,
         folder=folder,
+        caveat=caveat(job.words),
     )
 
 

@@ -10,19 +10,10 @@ from rich.text import Text
 from rlcredit.evaluation.cells import WORDS, Source
 from rlcredit.evaluation.figures import Comparison
 from rlcredit.evaluation.lines import with_interval
+from rlcredit.evaluation.names import POLICY, SOURCES, mean_name, retriever_name
 
-MEASURE_NAMES = {"RR": "MRR", "AP": "MAP"} | {f"R@{k}": f"recall@{k}" for k in (10, 50, 100)}
-"""What people call the mean of a measure."""
-SOURCE_NAMES = {
-    Source.sampled: "sampled",
-    Source.greedy: "greedy",
-    Source.query: "raw query",
-    Source.rm3: "RM3",
-    Source.oracle: "oracle",
-}
 TIGHT: dict[str, Any] = {"pad_edge": False, "show_edge": False, "padding": (0, 1, 0, 0)}
 """Eighty columns hold a table without edges."""
-POLICY = (Source.sampled, Source.greedy)
 
 
 def results_table(
@@ -47,11 +38,11 @@ def results_table(
         if cell.measure != measure:
             if measure is not None:
                 table.add_section()
-            table.add_row(Text(MEASURE_NAMES.get(cell.measure, cell.measure), style="bold"))
+            table.add_row(Text(mean_name(cell.measure), style="bold"))
             retriever = None
         star = "*" if trained_on and cell.retriever == trained_on else ""
-        name = "" if cell.retriever == retriever else f" {cell.retriever}{star}"
-        table.add_row(Text(name), Text(SOURCE_NAMES[cell.source]), *_figures(row, short=short))
+        name = "" if cell.retriever == retriever else f" {retriever_name(cell.retriever)}{star}"
+        table.add_row(Text(name), Text(SOURCES[cell.source]), *_figures(row, short=short))
         measure, retriever = cell.measure, cell.retriever
     return table
 

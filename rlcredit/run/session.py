@@ -16,10 +16,13 @@ from rlcredit.distributed.world import World
 from rlcredit.errors import pasted
 from rlcredit.evaluation.evaluate import Evaluation
 from rlcredit.evaluation.figures import compare, evaluation_metrics, intervals, truth_rho
+from rlcredit.evaluation.lines import seconds
+from rlcredit.evaluation.names import measure_name
 from rlcredit.evaluation.on_disk import load_evaluation, save_evaluation
 from rlcredit.files import replace_file
 from rlcredit.policy.base import Policy
 from rlcredit.run.console import RunConsole
+from rlcredit.run.evidence import caveat
 from rlcredit.run.export_check import NUM_COMPARED, ExportError, export, export_fault
 from rlcredit.run.folder import (
     Change,
@@ -175,7 +178,7 @@ class Session:
             folder=self.folder,
             run_id=run_id(self.folder) or "",
             group=self.job.group,
-            name=f"{self.job.dataset_name}/{self.job.estimator_name}/seed{self.job.seed}",
+            name=f"{self.job.name}/seed{self.job.seed}",
             config=self.job.config,
             tags=(
                 f"data: {self.parts.task.source}",
@@ -380,7 +383,7 @@ class Session:
         last = str(self.job.trainer.steps)
         validated = load_evaluation(self.folder, "validation", last, digest=self.scored_by)
         summary = RunSummary(
-            name=f"{self.job.dataset_name}/{self.job.estimator_name}",
+            name=self.job.name,
             status=Status.finished if fault is None else Status.failed,
             fault=fault,
             digest=self.job.digest,
@@ -427,6 +430,15 @@ class Session:
                 "responses": self.folder / "completions.jsonl",
                 "summary": path,
                 "policy": self.folder / "policy",
-            }
+            },
+            then=pasted("rlcredit report", run=self.folder),
         )
+        if why := caveat(self.job.words):
+            self.console.say(f"{why}: too few steps and prompts to say anything about a method")
+        change = summary.measures[summary.headline]
+        if self.job.swept:
+            self.console.announce(
+                f"  {measure_name(summary.headline)} {change.before.mean:.3f} -> "
+                f"{change.after.mean:.3f}, {seconds(self.wall_s)}"
+            )
         return summary.validated

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlcredit.evaluation.lines import PLAIN_WIDTH, foreign, seconds, with_interval
+from rlcredit.evaluation.names import measure_name
 from rlcredit.files import replace_file
 from rlcredit.run.console import plain_console
 from rlcredit.run.folder import FAILURE_FILE, RunSummary, Status
@@ -75,7 +76,7 @@ def read_job(folder: Path) -> Job:
 
 
 def sweep_table(jobs: Sequence[Job]) -> Table:
-    """One row a job: status, the headline measure before and after, seconds."""
+    """One row per job: status, the headline measure before and after, seconds."""
     table = Table(title=Text("sweep"), title_justify="left", box=box.SIMPLE_HEAD, **TIGHT)
     table.add_column("job", overflow="fold", ratio=1)
     for name in ("data", "status", "measure"):
@@ -96,7 +97,7 @@ def _row(job: Job) -> list[str]:
         str(job.folder),
         summary.data,
         job.status,
-        summary.headline,
+        measure_name(summary.headline),
         f"{change.before.mean:.3f}",
         f"{change.after.mean:.3f}",
         with_interval(change.difference, sign=True, short=True),

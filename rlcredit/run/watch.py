@@ -56,6 +56,12 @@ ALARMS = (
         "The others get no credit",
     ),
     Alarm(
+        metric="response/truncated_share",
+        rings=lambda before, now: now >= 1,
+        says="every response is cut off at rollout.max_new_tokens, so none was ever seen to end. "
+        "Give a larger rollout.max_new_tokens",
+    ),
+    Alarm(
         metric="credit/mean_abs",
         rings=lambda before, now: now == 0,
         says="the credit of every segment has been 0: nothing but the reward of whole responses, "

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from rlcredit.commands.errors import explain
 from rlcredit.commands.sweep import refuse_unmeasured
-from tests.e2e.running import CONF
+from tests.composing import RUNS
 
 
 class Direction(Enum):
@@ -57,6 +57,6 @@ def test_a_search_over_jobs_that_score_no_validation_split_is_refused(sweeping):
     find_spec("hydra_plugins.hydra_optuna_sweeper") is not None, reason="it is installed here"
 )
 def test_a_sweeper_that_is_not_installed_is_answered_with_its_extra():
-    with CONF.hydra(), pytest.raises(HydraException) as error:
+    with RUNS.hydra(), pytest.raises(HydraException) as error:
         compose("train", ["hydra/sweeper=optuna"], return_hydra_config=True)
     assert "pip install 'rlcredit[optuna]'" in explain(error.value)

@@ -43,7 +43,7 @@ def test_stored_responses_get_the_scores_that_the_run_gave_them(folder, cache, c
     before = count_touches(folder)
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         rescore_run(composed("evaluate", f"run={folder}", "retriever=tfidf", f"cache={cache}"))
-    assert "tfidf" in capsys.readouterr().out
+    assert "TF-IDF" in capsys.readouterr().out
     assert count_touches(folder) == before + 1
 
     def scores(retriever, phase):

@@ -75,7 +75,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert (folder / "trec" / "test.qrels").exists()
     assert len(list((folder / "trec" / "test-after").glob("*.run.gz"))) >= 6
     assert "data: generated" in printed
-    assert "bm25" in printed
+    assert "BM25" in printed
     lines = metrics(folder)
     assert [line["step"] for line in lines if _validated(line)] == [0, 2, 4]
     assert not any("tfidf" in name for line in lines for name in line), "no retriever for curves"
@@ -108,7 +108,7 @@ def test_credit_of_candidates_trains_on_a_task_of_sets(tmp_path, cache):
         )
         assert best >= mean >= worst
         assert 0 <= measures[f"bm25/complete_{source}"]["after"]["mean"] <= 1
-    assert "mean-of-k" in printed
+    assert "mean of k" in printed
     runs = {path.name for path in (tmp_path / "trec" / "test-after").iterdir()}
     assert {"bm25.greedy.c2.run.gz", "bm25.sampled.c1-0.run.gz", "bm25.rm3.run.gz"} <= runs
 

@@ -24,7 +24,7 @@ from rlcredit.rewards.base import scores_parts
 from rlcredit.rewards.caches import Cache
 from rlcredit.tasks import ESCI
 from rlcredit.types import Counts, Prompt
-from tests.e2e.running import CONF
+from tests.composing import RUNS
 
 WORDS = ("find", "tent", "red", "boat", "be", "short", "user", "assistant", ":", "blue")
 PROMPTS = [
@@ -189,8 +189,8 @@ def test_a_logit_that_is_no_number_ends_it(classifier):
 
 def test_the_weights_are_part_of_a_run(classifier, tmp_path):
     folder, model = classifier
-    with CONF.hydra():
-        cfg = CONF(["reward=model", f"reward.name={folder}"])
+    with RUNS.hydra():
+        cfg = RUNS(["reward=model", f"reward.name={folder}"])
         before = run_identity(cfg)["reward"]
     assert before["content"] == [*settings(folder).content()]
     model.save_pretrained(tmp_path)

@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 
 from rlcredit.credit import coalitions
-from rlcredit.evaluation.lines import foreign, seconds, step_line, with_interval
+from rlcredit.evaluation.lines import foreign, legend, seconds, step_line, with_interval
 from rlcredit.evaluation.stats import Interval
-from rlcredit.run.console import Header, RunConsole, evaluations_per_response
+from rlcredit.run.console import Header, RunConsole, evaluations_per_response, plain_console
 from rlcredit.types import Needs
 
 
@@ -82,9 +82,11 @@ METRICS = {
 
 
 def test_a_step_is_one_line_of_those_metrics_that_there_are():
-    assert step_line(7, 100, METRICS) == (
-        "step   7/100  reward 0.250  entropy 1.50  segments 7.2  valid 98%"
-    )
+    whole = "step   7/100  reward 0.250  segments 7.2  valid 98%  entropy 1.50"
+    assert step_line(7, 100, METRICS, width=len(whole)) == whole
+    assert step_line(7, 100, METRICS, width=len(whole) - 1) == whole.removesuffix("  entropy 1.50")
+    assert legend(METRICS).startswith("reward: mean of the batch; segments: per response; ")
+    assert "cut" not in legend(METRICS)
 
 
 def test_without_a_terminal_the_first_every_tenth_and_the_last_step_are_printed():
@@ -92,9 +94,10 @@ def test_without_a_terminal_the_first_every_tenth_and_the_last_step_are_printed(
     with console.progress(steps=25) as shown:
         for step in range(1, 26):
             shown(step, METRICS)
-    lines = out.getvalue().splitlines()
+    words, *lines = out.getvalue().splitlines()
+    assert words == legend(METRICS)
     assert [int(re.search(r"step +(\d+)/25", line).group(1)) for line in lines] == [1, 10, 20, 25]
-    assert all(re.search(r"s a step, \d+ s left$", line) for line in lines)
+    assert all(re.search(r"s per step, \d+ s left$", line) for line in lines)
     assert "\x1b" not in out.getvalue()
 
 
@@ -128,15 +131,15 @@ def test_the_table_has_every_row_before_after_and_the_paired_difference(
     table = text[: text.index("credit and truth")]
     assert "…" not in table
     assert max(map(len, table.splitlines())) <= (width or 118)
-    assert "esci (data: generated), test: 40 prompts" in text
-    assert "bm25* trained on, sampled at T = 0.5" in " ".join(text.split())
+    assert "ESCI (data: generated), test: 40 prompts" in text
+    assert "BM25* trained on, sampled at T = 0.5" in " ".join(text.split())
     comma = "," if width is None else ""
     constant = f"+{zero}.125 [+{zero}.125{comma} +{zero}.125]"
     assert table.count(constant) == 2 * 3 * 2
     assert [table.count(name) for name in ("nDCG@10", "MRR", "recall@10")] == [1, 1, 1]
-    assert len(re.findall(r"^ +bm25\*", table, re.MULTILINE)) == 3
-    assert re.search(r"\n +bm25\*", table).start() < table.index("tfidf")
-    assert table.count("tfidf") == 3
+    assert len(re.findall(r"^ +BM25\*", table, re.MULTILINE)) == 3
+    assert re.search(r"\n +BM25\*", table).start() < table.index("TF-IDF")
+    assert table.count("TF-IDF") == 3
     names = ("sampled  ", "greedy", "raw query", "RM3", "oracle")
     assert [table.count(name) for name in names] == [6, 6, 6, 6, 6]
     assert re.search(r"before training: rank correlation \+0\.195 \[", text)
@@ -163,8 +166,8 @@ def test_examples_show_credit_and_foreign_text_is_neither_markup_nor_terminal_co
 def test_paths_are_whole_even_when_they_are_long(tmp_path):
     console, out = plain(width=40)
     long = tmp_path / ("x" * 150)
-    console.paths({"summary": long})
-    assert str(long) in out.getvalue()
+    console.paths({"summary": long}, then=f"rlcredit report run={long}")
+    assert out.getvalue().count(str(long)) == 2
     assert re.search(r"took +\d+ s", out.getvalue())
 
 
@@ -184,3 +187,17 @@ def test_figures_and_times_are_written_in_one_way():
         "2 h 07 min",
     ]
     assert foreign("a\nb\x1b[0m\x07é") == "a b [0m é"
+
+
+def test_a_job_of_a_sweep_prints_announcements_and_warnings_and_keeps_everything(tmp_path):
+    file = io.StringIO()
+    console = RunConsole(plain_console(file=file), brief=True)
+    console.keep(tmp_path / "train.log")
+    console.say("a table")
+    console.announce("OSPO on ESCI, seed 0")
+    console.warn("low")
+    with console.progress(steps=1) as shown:
+        shown(1, METRICS)
+    assert file.getvalue().splitlines() == ["OSPO on ESCI, seed 0", "warning: low"]
+    kept = (tmp_path / "train.log").read_text()
+    assert [word in kept for word in ("a table", "OSPO on ESCI", "low", "step 1/1")] == [True] * 4

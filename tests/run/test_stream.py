@@ -39,8 +39,9 @@ def test_a_run_goes_on_silently_when_nobody_reads_and_its_file_has_everything(
     unread.flush()  # as when the process ends
     lines = (tmp_path / "train.log").read_text().splitlines()
     assert lines[0] == "said before the file is there"
-    assert [line[:8] for line in lines[1:3]] == ["step 1/2", "step 2/2"]
-    assert lines[3:] == ["warning: low"]
+    assert lines[1] == "reward: mean of the batch"
+    assert [line[:8] for line in lines[2:4]] == ["step 1/2", "step 2/2"]
+    assert lines[4:] == ["warning: low"]
 
 
 def test_the_file_is_plain_text_beside_a_coloured_terminal_and_grows_over_sittings(
