@@ -15,9 +15,9 @@ from markupsafe import escape
 from numpy.typing import NDArray
 
 from rlcredit.evaluation.stats import seed_interval
+from rlcredit.report.colours import colour_of
 from rlcredit.tables.grid import curve
 from rlcredit.tables.kept import KeptRecords
-from scripts.docs.colours import colour_of
 from scripts.docs.picture import FULL, Drawn, credited, prompt_and_rewards
 
 ROOT = Path(__file__).parents[2]

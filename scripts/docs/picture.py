@@ -12,9 +12,9 @@ from rlcredit import Credit, lpo_advantages
 from rlcredit.credit.group import group_relative
 from rlcredit.integrations.search import Search
 from rlcredit.losses.lpo import Divergence
+from rlcredit.report.colours import colour_of
 from rlcredit.scoring.named import CANDIDATES
 from rlcredit.tasks.esci import ESCI
-from scripts.docs.colours import colour_of
 
 GROUP = Path(__file__).parents[2] / "docs" / "pictures" / "response.json"
 LISTWISE = {"lpo": Divergence.forward_kl, "lpo_reverse": Divergence.reverse_kl}

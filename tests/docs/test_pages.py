@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from rlcredit.report.colours import colour_of
 from rlcredit.scoring.named import CANDIDATES, ESTIMATORS
 from rlcredit.trainer.settings import TrainerSettings
-from scripts.docs.colours import colour_of
 from scripts.docs.equations import block, drawn
 from scripts.docs.front import METHODS
 from scripts.docs.picture import credited
