@@ -413,6 +413,11 @@ class Session:
         replace_file(self.folder / "policy" / CARD_FILE, card.text())
         path = summary.write(self.folder)
         self.measured = after.metrics()
+        self._show(before, after, summary, path)
+        return summary.validated
+
+    def _show(self, before: Evaluation, after: Evaluation, summary: RunSummary, path: Path) -> None:
+        """The table, texts, places and the next command; of a sweep's job a line."""
         self.console.results(
             before,
             after,
@@ -441,4 +446,3 @@ class Session:
                 f"  {measure_name(summary.headline)} {change.before.mean:.3f} -> "
                 f"{change.after.mean:.3f}, {seconds(self.wall_s)}"
             )
-        return summary.validated

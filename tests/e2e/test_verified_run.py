@@ -56,8 +56,8 @@ def test_a_verified_run_reports_pass_at_k_width_and_mode(verified):
     assert summary["figures"]["after"].keys() == {"width", "mode"}
     text = " ".join(printed.split())
     assert "verified by rule: 1 correct, 0.1 well-formed, 0 else" in text
-    assert "pass@2" in printed
-    assert "pass@3" not in printed  # on disk, not in the table
+    assert "Pass@2" in printed
+    assert "Pass@3" not in printed  # on disk, not in the table
     assert "trained on" not in printed
     assert "width: " in printed
     assert not (folder / "trec").exists()
